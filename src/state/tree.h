@@ -1,0 +1,91 @@
+/* state/tree.h - the one ordered tree that holds everything replicated.
+ *
+ * A B+tree of rows (key bytes -> value bytes). Inner nodes count rows, so counting a range is O(log n). One thread, the
+ * owner, writes; other threads read views (state/view.h). Nodes carry an epoch: a node younger than the youngest view is
+ * changed in place, an older one is copied first. Within an entry every change is in the undo list, so a savepoint can
+ * be rolled back exactly: rows, digest, counts. The digest is a 128-bit sum over row hashes (add on put, subtract on
+ * delete), so it is the same whatever the order of changes and costs O(1) a write. Keys here are raw bytes: the caller
+ * puts a map's number before state/key.h's code. Depends on base, state/digest.h.
+ */
+#ifndef STATE_TREE_H
+#define STATE_TREE_H
+
+#include "base/checksum.h"
+#include "base/slice.h"
+
+struct tree;
+struct view;
+
+/* A place in the undo list. */
+typedef size_t tree_mark;
+
+/* Makes an empty tree. */
+struct tree *tree_new(void);
+
+/* Frees the tree and its rows. All views must have come back. */
+void tree_free(struct tree *tree);
+
+/* Finds a row; false if there is none. The value is borrowed until the next change of the tree. */
+bool tree_get(const struct tree *tree, struct slice key, struct slice *value);
+
+/* Puts a row, new or in place of the old one. Copies both. The key is not empty. `key`, `value` may point into the
+ * tree itself. Returns true if there was a row before. */
+bool tree_put(struct tree *tree, struct slice key, struct slice value);
+
+/* Removes a row; false if there was none. */
+bool tree_del(struct tree *tree, struct slice key);
+
+/* Rows with lo <= key < hi; an empty lo or hi is open. O(log n). */
+uint64_t tree_count(const struct tree *tree, struct slice lo, struct slice hi);
+
+/* The sum over row hashes. */
+struct hash128 tree_digest(const struct tree *tree);
+
+/* Rows, and bytes of all keys and values, exactly. */
+uint64_t tree_rows(const struct tree *tree);
+uint64_t tree_bytes(const struct tree *tree);
+
+/* The hash of one row, the same everywhere and for ever: it is in snapshots and compared between nodes. */
+struct hash128 tree_row_hash(struct slice key, struct slice value);
+
+/* --- undo ------------------------------------------------------------------------------------------------------- */
+
+/* The place of the undo list now: give it to tree_rollback to put back everything changed since. */
+tree_mark tree_savepoint(const struct tree *tree);
+
+/* Puts back all rows, the digest and the counts as they were at `mark`. */
+void tree_rollback(struct tree *tree, tree_mark mark);
+
+/* Ends an entry: forgets the undo list; what was changed stays. No cursor may be open. */
+void tree_commit(struct tree *tree);
+
+/* --- cursors: loops inside an entry ------------------------------------------------------------------------------ */
+
+/* Walks rows with lo <= key < hi, as they were when it was opened, whatever changes meanwhile (also through rollback to
+ * a mark that is not before its opening). Bounds are copied. Many may be open, nested or not. */
+struct tree_cursor;
+
+/* Opens a cursor over the tree. Empty lo, hi: open. `reverse`: from the end. */
+struct tree_cursor *tree_cursor_open(struct tree *tree, struct slice lo, struct slice hi, bool reverse);
+
+/* The next row; false at the end. The slices are borrowed until the next call on this cursor or change of the tree. */
+bool tree_cursor_next(struct tree_cursor *cursor, struct slice *key, struct slice *value);
+
+/* Frees the cursor. Also right after tree_commit or tree_rollback, when a script abandoned its loop. */
+void tree_cursor_close(struct tree_cursor *cursor);
+
+/* --- views: frozen, readable from other threads ------------------------------------------------------------------ */
+
+/* Freezes the tree as it is: the undo list must be empty. Cheap: O(1). The owner's thread only. */
+struct view *tree_view(struct tree *tree);
+
+/* Gives a view back; its nodes that nothing else uses are freed. The owner's thread only (others send it home). */
+void tree_view_release(struct tree *tree, struct view *view);
+
+/* Bytes of nodes that only views hold. */
+uint64_t tree_view_bytes(const struct tree *tree);
+
+/* Checks everything we believe about the tree's shape, counts, bytes and digest; NULL, or a static sentence. O(n). */
+const char *tree_invariants(const struct tree *tree);
+
+#endif
