@@ -1,0 +1,53 @@
+/* wire/error.h - what a client can be told: the one table of codes, for every door.
+ *
+ * Definite means: this attempt certainly had no effect. Depends on nothing.
+ */
+#ifndef WIRE_ERROR_H
+#define WIRE_ERROR_H
+
+#include <stdbool.h>
+
+/*  name             definite  exit  http  resp */
+#define ERROR_MAP(X)                                        \
+    X(BAD_REQUEST,     true,   2,    400,  "ERR")           \
+    X(BAD_ARGS,        true,   2,    400,  "ERR")           \
+    X(TOO_LARGE,       true,   2,    413,  "ERR")           \
+    X(UNKNOWN_COMMAND, true,   2,    404,  "ERR")           \
+    X(NOT_FOUND,       true,   5,    404,  "NOTFOUND")      \
+    X(EXISTS,          true,   6,    409,  "EXISTS")        \
+    X(CONFLICT,        true,   6,    412,  "CONFLICT")      \
+    X(WRONG_CLUSTER,   true,   3,    503,  "CLUSTERDOWN")   \
+    X(PARKED,          true,   3,    503,  "CLUSTERDOWN")   \
+    X(SCRIPT_ERROR,    true,   1,    500,  "SCRIPT")        \
+    X(BUDGET,          true,   1,    500,  "SCRIPT")        \
+    X(DEPTH,           true,   1,    500,  "SCRIPT")        \
+    X(NOT_LEADER,      true,   3,    307,  "MOVED")         \
+    X(NO_LEADER,       true,   3,    503,  "CLUSTERDOWN")   \
+    X(BUSY,            true,   3,    503,  "BUSY")          \
+    X(TIMEOUT,         false,  4,    504,  "UNKNOWN")       \
+    X(LOST,            false,  4,    504,  "UNKNOWN")       \
+    X(DENIED,          true,   7,    403,  "NOPERM")
+
+#define ERROR_ENUM(name, definite, exit_code, http, resp) ERROR_##name,
+enum error_code { ERROR_MAP(ERROR_ENUM) ERROR_CODES };
+#undef ERROR_ENUM
+
+/* One row. A query's TIMEOUT and LOST are definite and exit 3: error_row_of_query. */
+struct error_row {
+    const char *name;
+    bool definite;
+    int exit_code;
+    int http_status;
+    const char *resp_prefix;
+};
+
+const struct error_row *error_row(enum error_code code);
+
+/* Finds a code by name; a service's own code gives NULL (definite, exit 1, HTTP 422). */
+const struct error_row *error_row_named(const char *name, unsigned long size);
+
+/* True for a code that a service may raise itself: NOT_FOUND EXISTS CONFLICT BAD_ARGS DENIED, or any
+ * [A-Z][A-Z0-9_]* up to 64 bytes that is not in the table. */
+bool error_code_of_service(const char *name, unsigned long size);
+
+#endif

@@ -1,0 +1,93 @@
+/* wire/message.h - what nodes say to each other: frames on a peer link.
+ *
+ * A link begins with the byte C1, then frames, little-endian:
+ *
+ *      0 u32 bytes in all (this header, body, records)     4 u32 crc32c of header from byte 8 and body
+ *      8 u8 type   9 u8 flags 0   10 u16 0   12 u32 body bytes   16 body   then records (wire/entry.h), if any
+ *
+ * Records carry their own crc. Bodies are MessagePack lists that may grow at their end, so an older node skips what it
+ * does not know. A link carries messages one way, from the node that dialled; answers come on the other node's own link.
+ * The first frame each way is HELLO; who disagrees says why in GOODBYE and closes. Depends on base, raft, wire.
+ */
+#ifndef WIRE_MESSAGE_H
+#define WIRE_MESSAGE_H
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "raft/types.h"
+
+enum {
+    MESSAGE_MARK = 0xC1,
+    MESSAGE_HEADER_BYTES = 16,
+    MESSAGE_BYTES_MAX = 32 * 1024 * 1024, /* a frame: one largest record and then some */
+    MESSAGE_BODY_MAX = 9 * 1024 * 1024    /* a body: the largest answer and then some */
+};
+
+enum message_type {
+    MESSAGE_HELLO = 1,
+    MESSAGE_GOODBYE = 2,  /* a sentence: why the link ends; the other side logs it */
+    MESSAGE_RAFT = 3,     /* struct raft_message, with records for APPEND_ENTRIES */
+    MESSAGE_FORWARD = 4,  /* a client's request, to the leader */
+    MESSAGE_FORWARDED = 5 /* its answer */
+};
+
+/* How far the formation of a cluster has come at the sender (replica/formation.h). */
+enum formation_state { FORMATION_NEW = 0, FORMATION_PINNED = 1, FORMATION_FORMED = 2 };
+
+struct message_hello {
+    uint32_t protocol_min;
+    uint32_t protocol_max;
+    uint64_t cluster_id;       /* 0: not formed yet */
+    node_id from;
+    node_id to;
+    uint64_t incarnation;      /* the sender's: random, made once with its data directory */
+    uint8_t formation;         /* enum formation_state */
+    uint64_t line_hash;        /* of the --cluster line as parsed; 0 when formed */
+    uint64_t code_hash;        /* of all bundles given at formation; 0 when formed */
+    uint64_t set_hash;         /* of the pinned set; 0 when FORMATION_NEW */
+    uint64_t fingerprint;      /* of the runtime: LuaJIT, sandbox, number format */
+    struct slice address;      /* where the sender listens */
+};
+
+enum forward_flags {
+    FORWARD_QUERY_ONLY = 1,   /* refuse commands */
+    FORWARD_BATCH = 2
+};
+
+struct message_forward {
+    uint64_t id;               /* the sender's own number for it; comes back in FORWARDED */
+    uint32_t timeout_ms;       /* that the client still waits */
+    uint32_t flags;
+    struct slice name;         /* "mount.command"; empty for a batch */
+    struct slice args;         /* one MessagePack value: the list of arguments, or of a batch */
+};
+
+struct message_forwarded {
+    uint64_t id;
+    bool ok;
+    bool definite;             /* of an error */
+    uint64_t index;            /* of the entry, or of the state that was read */
+    struct slice value;        /* ok: the MessagePack value; else the error map {code, message, data} */
+};
+
+struct message {
+    enum message_type type;
+    union {
+        struct message_hello hello;
+        struct slice goodbye;
+        struct raft_message raft;
+        struct message_forward forward;
+        struct message_forwarded forwarded;
+    };
+    struct slice records;      /* of a RAFT message: whole records, checked one by one by the receiver */
+};
+
+/* Appends the frame of `message` without its records, whose `records_bytes` are counted in and must be sent right after
+ * it: so they go out from where they lie. */
+void message_encode(struct buffer *out, const struct message *message, size_t records_bytes);
+
+/* Decodes the frame at the front of `bytes`; everything in `message` is borrowed from there. `used` gets its size. OK;
+ * INCOMPLETE (`used` gets the bytes needed, if known, else 0); TOO_LARGE, CORRUPT, INVALID: close the link. */
+enum status message_decode(struct slice bytes, struct message *message, size_t *used) MUST_USE;
+
+#endif

@@ -1,0 +1,59 @@
+/* wire/request.h - MessagePack-RPC: clients' requests and their answers.
+ *
+ *     [0, id, "mount.command", [args]]                                     -> [1, id, error, result]
+ *     [0, id, "mount.command", [args], {timeout_ms, read, forward, query}] -> [1, id, error, result, index]
+ *
+ * The fifth element is optional; with it, the answer has a fifth too: the index of the entry, or of the state read.
+ * read: "linearizable" (default) or "stale". forward: false refuses with NOT_LEADER where the node does not lead.
+ * query: true refuses commands. error is nil or the map {code, message, data, definite, index}. Names that begin with
+ * "tidelock." are the host's: tidelock.status, tidelock.batch. Unknown keys of the fifth element are BAD_REQUEST, so that
+ * nothing asked for is silently ignored. Depends on base, wire/pack.h, wire/error.h.
+ */
+#ifndef WIRE_REQUEST_H
+#define WIRE_REQUEST_H
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "wire/error.h"
+
+enum {
+    REQUEST_BYTES_MAX = 2 * 1024 * 1024,  /* a whole request: the limit on arguments and room for names */
+    REQUEST_NAME_MAX = 256,
+    REQUEST_TIMEOUT_MS = 5000,            /* when the client names none */
+    REQUEST_TIMEOUT_MS_MAX = 600 * 1000
+};
+
+enum request_read { READ_LINEARIZABLE, READ_STALE };
+
+struct request {
+    uint64_t id;
+    struct slice name;      /* borrowed */
+    struct slice args;      /* one MessagePack value, an array, checked: depth, counts */
+    uint32_t args_count;
+    uint32_t timeout_ms;
+    enum request_read read;
+    bool has_options;       /* answer with the index */
+    bool forward;           /* default true */
+    bool query_only;
+};
+
+/* Decodes the request at the front of `bytes`. `used` gets its size. OK; INCOMPLETE; TOO_LARGE or INVALID: `why` is a
+ * static sentence; if `answerable` is set, `id` and `used` are valid and the connection can go on after an error answer,
+ * else close it. */
+enum status request_decode(struct slice bytes, struct request *request, size_t *used, const char **why,
+                           bool *answerable) MUST_USE;
+
+/* Appends an answer. `value` is one MessagePack value, canonical. */
+void response_ok(struct buffer *out, const struct request *request, struct slice value, uint64_t index);
+
+/* Appends an error answer from a map {code, message[, data]} in `error`, with definite and index added. */
+void response_error(struct buffer *out, const struct request *request, struct slice error, bool definite,
+                    uint64_t index);
+
+/* Appends such a map: text only. `message` is cut at 1 KiB. */
+void error_pack(struct buffer *out, enum error_code code, const char *message);
+
+/* Splits an error map. INVALID if it is none. data is empty when there is none. */
+enum status error_unpack(struct slice error, struct slice *code, struct slice *message, struct slice *data) MUST_USE;
+
+#endif
