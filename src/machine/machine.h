@@ -1,0 +1,77 @@
+/* machine/machine.h - what applying an entry means.
+ *
+ * The machine owns the state tree and the Lua host; it is driven by one thread (the machine thread, or the simulator).
+ * Entries go in, in index order; results come out. The same entries give the same results, digest and time on every
+ * node. A machine that cannot apply (out of memory, native overflow) parks: it applies nothing more and answers nothing,
+ * and consensus goes on without it (DESIGN.md: log and state fail apart). Depends on state, script, wire, base.
+ */
+#ifndef MACHINE_MACHINE_H
+#define MACHINE_MACHINE_H
+
+#include "base/checksum.h"
+#include "wire/entry.h"
+
+struct machine;
+
+struct machine_options {
+    size_t lua_bytes_max; /* 0: default 1 GiB; beyond it the node parks, for what did not fit depends on history */
+};
+
+/* The answer to one entry or query. */
+struct machine_result {
+    raft_index index;
+    bool ok;        /* value is the MessagePack value; else the error map {code, message, data} */
+    size_t offset;  /* of the value in machine_results.bytes */
+    size_t size;
+};
+
+/* Answers of a range, reused from call to call. Zero it before first use. */
+struct machine_results {
+    struct machine_result *list;
+    size_t count;
+    size_t capacity;
+    struct buffer bytes;
+};
+
+struct machine_status {
+    raft_index applied;
+    struct hash128 digest;      /* of the state and of all results, at `applied` */
+    uint64_t now_ms;            /* cluster time: the last stamp */
+    uint64_t rows;
+    uint64_t bytes;
+    uint64_t lua_bytes;
+    uint64_t catalog_version;   /* grows when mounts change: see machine_catalog */
+    raft_index parked_at;       /* 0: not parked */
+    char parked_why[256];
+};
+
+struct machine *machine_new(const struct machine_options *options);
+void machine_free(struct machine *machine);
+
+/* Applies whole records, one after another, the first at applied + 1 (checked). With want_results each COMMAND and BATCH
+ * entry adds an answer; without, only the digest notices. Returns the index applied last: less than the last record's
+ * only when the machine parked at the next one. A parked machine applies nothing. */
+raft_index machine_apply(struct machine *machine, struct slice records, bool want_results,
+                         struct machine_results *results);
+
+/* Answers a query (also a command's name: UNKNOWN_COMMAND says which door it needs) from the state as it is. now_ms: 0
+ * means the last stamp. Adds one answer, whose index is `applied`. A parked machine answers PARKED. May park. */
+void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
+                   struct machine_results *results);
+
+void machine_get_status(const struct machine *machine, struct machine_status *status);
+
+/* The digest at a recent index; false if it is no longer (or not yet) in the ring. */
+bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest);
+
+/* Appends a MessagePack map of everything that status shows of the service: mounts (name, module, version, bundle hash),
+ * limits, rows and bytes. */
+void machine_pack_info(const struct machine *machine, struct buffer *out);
+
+/* Appends the names as machine/catalog.h reads them. */
+void machine_catalog(const struct machine *machine, struct buffer *out);
+
+/* The fingerprint of this runtime: LuaJIT build, sandbox version, number format (DESIGN.md §6). */
+uint64_t machine_fingerprint(void);
+
+#endif

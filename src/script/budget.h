@@ -1,0 +1,49 @@
+/* script/budget.h - what a script may use: instructions, depth, memory.
+ *
+ * A count hook every 100 instructions (reset for each entry, so the count does not depend on history) charges the budget
+ * and looks at the depth; C functions charge by bytes and steps. Over the limit an error is raised that no pcall of the
+ * sandbox can hold: a sticky flag makes the wrappers re-raise, until the entry ends. Depends on LuaJIT.
+ */
+#ifndef SCRIPT_BUDGET_H
+#define SCRIPT_BUDGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lua_State;
+
+enum {
+    BUDGET_INSTRUCTIONS = 10 * 1000 * 1000, /* default of the replicated limit, for each entry */
+    BUDGET_DEPTH = 200,                     /* default of the replicated limit */
+    BUDGET_STEP = 100
+};
+
+enum budget_fault {
+    BUDGET_OK,
+    BUDGET_SPENT,   /* instructions: the code BUDGET */
+    BUDGET_TOO_DEEP,/* the code DEPTH */
+    BUDGET_MEMORY   /* the allocator's limit, or the native stack: parks, never a result */
+};
+
+struct budget {
+    int64_t left;
+    uint32_t depth_max;
+    enum budget_fault fault; /* sticky until budget_begin */
+};
+
+/* Starts an entry: full budget, no fault, hook set anew. */
+void budget_begin(struct lua_State *L, struct budget *budget, int64_t instructions, uint32_t depth_max);
+
+/* Stops counting. */
+void budget_end(struct lua_State *L);
+
+/* The budget of this state (kept where it is found in a few instructions). Outside an entry: one that never ends. */
+struct budget *budget_of(struct lua_State *L);
+
+/* Charges `units` (one is worth about one instruction); raises when the budget is spent: does not return then. */
+void budget_charge(struct lua_State *L, uint64_t units);
+
+/* Raises the sticky fault again if there is one: every wrapper that caught an error calls this first. */
+void budget_rethrow(struct lua_State *L);
+
+#endif

@@ -1,0 +1,40 @@
+/* script/bundle.h - a module with everything it requires, as one byte string that is replicated.
+ *
+ * MessagePack list: [format 1, kind "machine", mount, main, [[name, source], ...]]: `main` is the first source's name, the
+ * rest are sorted by name; a name is the module name that `require` gets ("bank", "lib.money"); files lie beside the
+ * module. Sources are text as they were. The hash of these bytes names the bundle. Depends on base, wire/pack.h.
+ */
+#ifndef SCRIPT_BUNDLE_H
+#define SCRIPT_BUNDLE_H
+
+#include "base/checksum.h"
+#include "base/slice.h"
+#include "base/status.h"
+
+enum {
+    BUNDLE_FILES_MAX = 256,
+    BUNDLE_SOURCE_MAX = 1024 * 1024,       /* one source */
+    BUNDLE_BYTES_MAX = 8 * 1024 * 1024     /* all */
+};
+
+/* How bundle_build gets a file: appends its content. NOT_FOUND, TOO_LARGE, IO. */
+typedef enum status (*bundle_read)(void *context, const char *path, struct buffer *content);
+
+/* Reads the module at `path` and, over `require 'x'` in its source (literal names only), the files beside it. `mount` may
+ * be empty: then the module's own name, found by running it in the sandbox. OK; else `why` gets lines
+ * "FILE:LINE: what is wrong; what to do". Syntax errors, refused words and everything bundle_check finds are refused here. */
+enum status bundle_build(const char *mount, const char *path, bundle_read read, void *context,
+                         struct buffer *bundle, struct buffer *why) MUST_USE;
+
+/* Loads the bundle in a sandbox of its own and checks everything that can be known without running commands: syntax,
+ * refused words and globals, the module's shape (CONTRACT.md §1), declared args. `why` as above. The parser itself may
+ * be crashed by hostile text: call it in a process that may die when the text is not trusted. */
+enum status bundle_check(struct slice bundle, struct buffer *why) MUST_USE;
+
+/* The mount's name, borrowed. INVALID if these bytes are no bundle. */
+enum status bundle_mount(struct slice bundle, struct slice *mount) MUST_USE;
+
+/* The hash that names it. */
+struct hash128 bundle_hash(struct slice bundle);
+
+#endif

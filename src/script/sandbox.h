@@ -1,0 +1,28 @@
+/* script/sandbox.h - the language that replicated code sees: an allow list, frozen, without what can diverge.
+ *
+ * DESIGN.md §6 and the table of hazards behind it. Interpreter only. Everything here charges the budget by the work it
+ * does (script/budget.h), for no instruction hook fires inside a C function. Depends on base, script/budget.h, LuaJIT.
+ */
+#ifndef SCRIPT_SANDBOX_H
+#define SCRIPT_SANDBOX_H
+
+#include "base/slice.h"
+#include "base/status.h"
+
+struct lua_State;
+
+/* Version of the allow list and its behaviour: part of the runtime fingerprint. Grows with every visible change. */
+enum { SANDBOX_VERSION = 1 };
+
+/* Prepares a fresh state, opened with no libraries: switches the JIT off, opens base table string math bit, takes out what
+ * is not allowed, puts our own in place, freezes. Leaves the environment for module chunks (its unknown names raise, its
+ * new names raise) on the stack [-0, +1]. `pcall` and ctx come from script/vm (savepoints); the rest is here. */
+void sandbox_open(struct lua_State *L);
+
+/* Looks at source text before LuaJIT's parser may see it: tokens that are refused (`^`, LL and i literals, ...), nesting,
+ * bytecode. Then compiles (text mode) and looks at the bytecode: undeclared globals, stores into locals of the main chunk
+ * from inside functions. OK: the chunk's function is on the stack [-0, +1]. Else nothing is, and `why` gets lines
+ * "NAME:LINE: what; what to do". `name` is the file's name as errors should show it ("kv.lua"). */
+enum status sandbox_compile(struct lua_State *L, struct slice source, const char *name, struct buffer *why) MUST_USE;
+
+#endif
