@@ -1,0 +1,132 @@
+/* replica/replica.h - the order of things: persist, send, apply, reply. Written once.
+ *
+ * The replica owns the core, the cache of recent records, proposals and reads in progress, links and forwarding, and
+ * formation. It is driven by one thread, which feeds it bytes from links, requests from clients, finished jobs and the
+ * time, and calls replica_turn once a turn of its loop. What must happen elsewhere goes out through struct replica_env:
+ * real sockets and threads in node/, virtual ones in sim/.
+ *
+ *     client -> replica_request -+                         +-> env.log (vote, cut, records) -> replica_log_done
+ *     link   -> link_receive ----+-> replica_turn -> core -+-> env.send (to peers)
+ *     jobs done, time -----------+                         +-> env.apply -> replica_machine_done -> env.reply
+ *
+ * Every request ends in exactly one env.reply: ok, a definite refusal, or one that is not definite (unknown outcome).
+ * Depends on raft, storage, machine, wire, base.
+ */
+#ifndef REPLICA_REPLICA_H
+#define REPLICA_REPLICA_H
+
+#include "raft/raft.h"
+#include "replica/jobs.h"
+#include "wire/message.h"
+#include "wire/request.h"
+
+struct replica;
+struct link;
+
+enum {
+    REPLICA_REQUESTS_MAX = 65536,               /* in progress at this node; beyond it: BUSY */
+    REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
+    REPLICA_CACHE_BYTES = 64 * 1024 * 1024,     /* recent records kept for followers and the machine */
+    REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024   /* bytes that env.send may hold back for one peer */
+};
+
+struct replica_reply {
+    bool ok;
+    bool definite;       /* of an error */
+    uint64_t index;
+    struct slice value;  /* the MessagePack value, or the error map; borrowed for the call */
+};
+
+/* The seam. Functions must not call back into the replica. */
+struct replica_env {
+    void *context;
+    /* Queues the parts, in order, on a link. Copies what it cannot write at once. False: the link is closed or its queue
+     * is full; nothing was queued. */
+    bool (*send)(void *context, struct link *link, const struct slice *parts, size_t parts_count);
+    /* Closes a link after what is queued went out; the owner then calls link_closed. */
+    void (*close)(void *context, struct link *link);
+    /* Hands a job to the thread of the log or of the machine. Never refuses: the replica bounds how many are out. */
+    void (*log)(void *context, struct log_job *job);
+    void (*apply)(void *context, struct machine_job *job);
+    /* Ends a request. */
+    void (*reply)(void *context, uint64_t client, const struct replica_reply *reply);
+    /* The log has failed, or this directory does not belong here: the process must end with this one last line.
+     * exit_code: 1 log failure, 78 configuration. Nothing is called afterwards. */
+    void (*fatal)(void *context, int exit_code, const char *sentence);
+};
+
+struct replica_time {
+    uint64_t boot_ms;  /* a clock that never jumps and counts sleep (CLOCK_BOOTTIME) */
+    uint64_t wall_ms;  /* since the Unix epoch; may be anything */
+};
+
+struct replica_options {
+    uint64_t seed;
+    uint32_t election_timeout_ms;
+    uint32_t heartbeat_ms;
+    const char *address;          /* where this node listens: HOST:PORT */
+    struct identity identity;     /* as loaded, or made anew by formation_identity (replica/formation.h) */
+    struct slice bundles;         /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
+    uint64_t fingerprint;         /* of the runtime */
+    struct trace_sink trace;
+};
+
+/* Makes a replica from what recovery found. `storage` is only read, during this call. Everything in options is copied. */
+struct replica *replica_new(const struct replica_options *options, const struct replica_env *env,
+                            const struct storage *storage);
+void replica_free(struct replica *replica);
+
+/* Begins: formation, or raft at once. */
+void replica_start(struct replica *replica, struct replica_time now);
+
+/* Does what has gathered, once a turn of the loop: proposals into one write, messages, applies, replies, time-outs. */
+void replica_turn(struct replica *replica, struct replica_time now);
+
+/* Call replica_turn no later than this boot_ms. UINT64_MAX: never. */
+uint64_t replica_wake_at(const struct replica *replica);
+
+/* --- clients ------------------------------------------------------------------------------------------------------ */
+
+/* Begins a request: `client` comes back in env.reply, which may be called before this returns. What `request` borrows is
+ * copied. A batch has the name "tidelock.batch". Other "tidelock." names are the node's and must not come here. */
+void replica_request(struct replica *replica, uint64_t client, const struct request *request, struct replica_time now);
+
+/* Appends tidelock.status's answer for this node: a MessagePack map. */
+void replica_pack_status(const struct replica *replica, struct buffer *out);
+
+/* --- links: one way each, from who dialled ------------------------------------------------------------------------- */
+
+/* The members that this node should keep a link to: ids and addresses. Grows or changes with the configuration. */
+size_t replica_peers(const struct replica *replica, struct identity_member peers[RAFT_MEMBERS_MAX]);
+
+/* A connection to `peer` was made (outgoing) or taken (incoming: peer 0, known after its HELLO). Owned by the replica until
+ * link_closed. `context` is for the env's own use. */
+struct link *link_opened(struct replica *replica, node_id peer, void *context, struct replica_time now);
+void *link_context(const struct link *link);
+
+/* Bytes that came in, from the first on (the mark C1 included). Returns how many were used: the rest must be given again
+ * with more behind it. *need, if not 0, says how many bytes the next frame has in all. False return in *alive: the link is
+ * to be closed after what was queued went out (a GOODBYE, perhaps). */
+size_t link_receive(struct replica *replica, struct link *link, struct slice bytes, struct replica_time now,
+                    size_t *need, bool *alive);
+
+/* The connection is gone. The link is freed. */
+void link_closed(struct replica *replica, struct link *link, struct replica_time now);
+
+/* --- jobs that come back ------------------------------------------------------------------------------------------ */
+
+void replica_log_done(struct replica *replica, struct log_job *job, struct replica_time now);
+void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now);
+
+/* --- ending -------------------------------------------------------------------------------------------------------- */
+
+/* Steps down, takes no new requests (NO_LEADER), lets those in progress end. */
+void replica_stop(struct replica *replica, struct replica_time now);
+
+/* True when nothing is in progress any more: no request, no job. */
+bool replica_stopped(const struct replica *replica);
+
+/* For status and specs. */
+const struct raft *replica_raft(const struct replica *replica);
+
+#endif
