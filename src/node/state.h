@@ -1,0 +1,71 @@
+/* node/state.h - what the files of node/ share: one node, its threads, its peers. Private to node/. */
+#ifndef NODE_STATE_H
+#define NODE_STATE_H
+
+#include <ev.h>
+
+#include "net/connection.h"
+#include "net/listener.h"
+#include "net/rpc.h"
+#include "node/node.h"
+#include "node/worker.h"
+#include "replica/replica.h"
+
+struct node;
+
+/* A member that this node keeps an outgoing link to. */
+struct node_peer {
+    struct node *node;
+    node_id id;
+    char address[256];
+    struct dial *dial;
+    struct connection *connection;
+    struct link *link;
+    ev_timer retry;
+    double wait_seconds; /* before the next attempt; doubles, with a bound */
+};
+
+/* A peer link's connection, incoming or outgoing. */
+struct node_link {
+    struct node *node;
+    struct connection *connection;
+    struct link *link;
+    struct node_peer *peer; /* NULL: incoming */
+};
+
+struct node {
+    struct ev_loop *loop;
+    struct net *net;
+    struct rpc *rpc;
+    struct listener *listener;
+    struct disk *disk;
+    struct storage *storage;
+    struct machine *machine;
+    struct replica *replica;
+    struct worker *log_thread;
+    struct worker *machine_thread;
+    struct node_peer peers[RAFT_MEMBERS_MAX];
+    size_t peers_count;
+    ev_prepare turn;
+    ev_timer wake;
+    ev_signal terminate;
+    ev_signal interrupt;
+    ev_timer drain;
+    int signals;   /* to end, so far */
+    bool draining;
+    bool ending;
+    int exit_code;
+    struct buffer *why;
+};
+
+/* What time it is: clocks of the machine. */
+struct replica_time node_time(void);
+
+/* node/peers.c: dials the members and takes their links. */
+void peers_start(struct node *node);
+void peers_stop(struct node *node);
+
+/* Takes an incoming connection that began with the mark of a peer link. */
+void peers_adopt(struct node *node, struct connection *connection);
+
+#endif
