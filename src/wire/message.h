@@ -79,6 +79,7 @@ struct message {
         struct message_forward forward;
         struct message_forwarded forwarded;
     };
+    uint64_t wall_ms;          /* of a RAFT message: the sender's wall clock, for cluster time (replica/clock.h) */
     struct slice records;      /* of a RAFT message: whole records, checked one by one by the receiver */
 };
 

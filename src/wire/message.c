@@ -1,0 +1,329 @@
+/* wire/message.c - see wire/message.h. */
+#include "wire/message.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/checksum.h"
+#include "wire/pack.h"
+
+static void store32(uint8_t *at, uint32_t value)
+{
+    memcpy(at, &value, 4);
+}
+
+static uint32_t load32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, 4);
+    return value;
+}
+
+/* --- bodies out ---------------------------------------------------------------------------------------------------- */
+
+static void encode_hello(struct buffer *out, const struct message_hello *hello)
+{
+    pack_array(out, 12);
+    pack_u64(out, hello->protocol_min);
+    pack_u64(out, hello->protocol_max);
+    pack_u64(out, hello->cluster_id);
+    pack_u64(out, hello->from);
+    pack_u64(out, hello->to);
+    pack_u64(out, hello->incarnation);
+    pack_u64(out, hello->formation);
+    pack_u64(out, hello->line_hash);
+    pack_u64(out, hello->code_hash);
+    pack_u64(out, hello->set_hash);
+    pack_u64(out, hello->fingerprint);
+    pack_text(out, hello->address);
+}
+
+static void encode_raft_head(struct buffer *out, uint32_t count, const struct message *message)
+{
+    const struct raft_message *raft = &message->raft;
+    pack_array(out, count + 5);
+    pack_u64(out, raft->type);
+    pack_u64(out, raft->from);
+    pack_u64(out, raft->to);
+    pack_u64(out, raft->term);
+    pack_u64(out, message->wall_ms);
+}
+
+static void encode_raft(struct buffer *out, const struct message *message)
+{
+    const struct raft_message *raft = &message->raft;
+    switch (raft->type) {
+    case RAFT_REQUEST_VOTE:
+        encode_raft_head(out, 3, message);
+        pack_u64(out, raft->request_vote.last_log_index);
+        pack_u64(out, raft->request_vote.last_log_term);
+        pack_boolean(out, raft->request_vote.pre_vote);
+        break;
+    case RAFT_VOTE_RESPONSE:
+        encode_raft_head(out, 2, message);
+        pack_boolean(out, raft->vote_response.granted);
+        pack_boolean(out, raft->vote_response.pre_vote);
+        break;
+    case RAFT_APPEND_ENTRIES:
+        encode_raft_head(out, 6, message);
+        pack_u64(out, raft->append_entries.prev_log_index);
+        pack_u64(out, raft->append_entries.prev_log_term);
+        pack_u64(out, raft->append_entries.last_index);
+        pack_u64(out, raft->append_entries.leader_commit);
+        pack_u64(out, raft->append_entries.round);
+        pack_u64(out, raft->append_entries.epoch);
+        break;
+    case RAFT_APPEND_RESPONSE:
+        encode_raft_head(out, 7, message);
+        pack_boolean(out, raft->append_response.success);
+        pack_u64(out, raft->append_response.match_index);
+        pack_u64(out, raft->append_response.reject_index);
+        pack_u64(out, raft->append_response.hint_index);
+        pack_u64(out, raft->append_response.hint_term);
+        pack_u64(out, raft->append_response.round);
+        pack_u64(out, raft->append_response.epoch);
+        break;
+    default:
+        UNREACHABLE();
+    }
+}
+
+static void encode_body(struct buffer *out, const struct message *message)
+{
+    switch (message->type) {
+    case MESSAGE_HELLO:
+        encode_hello(out, &message->hello);
+        break;
+    case MESSAGE_GOODBYE:
+        pack_array(out, 1);
+        pack_text(out, message->goodbye);
+        break;
+    case MESSAGE_RAFT:
+        encode_raft(out, message);
+        break;
+    case MESSAGE_FORWARD:
+        pack_array(out, 5);
+        pack_u64(out, message->forward.id);
+        pack_u64(out, message->forward.timeout_ms);
+        pack_u64(out, message->forward.flags);
+        pack_text(out, message->forward.name);
+        buffer_append(out, message->forward.args.data, message->forward.args.size);
+        break;
+    case MESSAGE_FORWARDED:
+        pack_array(out, 5);
+        pack_u64(out, message->forwarded.id);
+        pack_boolean(out, message->forwarded.ok);
+        pack_boolean(out, message->forwarded.definite);
+        pack_u64(out, message->forwarded.index);
+        buffer_append(out, message->forwarded.value.data, message->forwarded.value.size);
+        break;
+    default:
+        UNREACHABLE();
+    }
+}
+
+void message_encode(struct buffer *out, const struct message *message, size_t records_bytes)
+{
+    size_t start = out->size;
+    memset(buffer_reserve(out, MESSAGE_HEADER_BYTES), 0, MESSAGE_HEADER_BYTES);
+    out->size += MESSAGE_HEADER_BYTES;
+    encode_body(out, message);
+    size_t body = out->size - start - MESSAGE_HEADER_BYTES;
+    size_t size = MESSAGE_HEADER_BYTES + body + records_bytes;
+    CHECK(body <= MESSAGE_BODY_MAX);
+    CHECK(size <= MESSAGE_BYTES_MAX);
+    uint8_t *at = out->data + start;
+    store32(at, (uint32_t)size);
+    at[8] = (uint8_t)message->type;
+    store32(at + 12, (uint32_t)body);
+    store32(at + 4, crc32c(0, at + 8, MESSAGE_HEADER_BYTES - 8 + body));
+}
+
+/* --- bodies in ----------------------------------------------------------------------------------------------------- */
+
+/* Reads the fields of a body one after another; the first failure sticks. */
+struct fields {
+    struct pack_reader reader;
+    uint32_t left;
+    bool bad;
+};
+
+static struct fields fields_of(struct slice body)
+{
+    struct fields fields = {.reader = pack_reader_make(body)};
+    fields.bad = pack_read_array(&fields.reader, &fields.left) != STATUS_OK;
+    return fields;
+}
+
+static bool next_field(struct fields *fields)
+{
+    if (fields->bad || fields->left == 0) {
+        fields->bad = true;
+        return false;
+    }
+    fields->left--;
+    return true;
+}
+
+static uint64_t field_u64(struct fields *fields, uint64_t max)
+{
+    uint64_t value = 0;
+    if (next_field(fields) && (pack_read_u64(&fields->reader, &value) != STATUS_OK || value > max))
+        fields->bad = true;
+    return value;
+}
+
+static bool field_boolean(struct fields *fields)
+{
+    bool value = false;
+    if (next_field(fields) && pack_read_boolean(&fields->reader, &value) != STATUS_OK)
+        fields->bad = true;
+    return value;
+}
+
+static struct slice field_text(struct fields *fields, size_t max)
+{
+    struct slice value = {0};
+    if (next_field(fields) && (pack_read_text(&fields->reader, &value) != STATUS_OK || value.size > max))
+        fields->bad = true;
+    return value;
+}
+
+static struct slice field_value(struct fields *fields)
+{
+    struct slice value = {0};
+    if (next_field(fields) && pack_skip(&fields->reader, PACK_DEPTH_MAX, &value) != STATUS_OK)
+        fields->bad = true;
+    return value;
+}
+
+static void decode_hello(struct fields *fields, struct message_hello *hello)
+{
+    hello->protocol_min = (uint32_t)field_u64(fields, UINT32_MAX);
+    hello->protocol_max = (uint32_t)field_u64(fields, UINT32_MAX);
+    hello->cluster_id = field_u64(fields, UINT64_MAX);
+    hello->from = field_u64(fields, UINT64_MAX);
+    hello->to = field_u64(fields, UINT64_MAX);
+    hello->incarnation = field_u64(fields, UINT64_MAX);
+    hello->formation = (uint8_t)field_u64(fields, FORMATION_FORMED);
+    hello->line_hash = field_u64(fields, UINT64_MAX);
+    hello->code_hash = field_u64(fields, UINT64_MAX);
+    hello->set_hash = field_u64(fields, UINT64_MAX);
+    hello->fingerprint = field_u64(fields, UINT64_MAX);
+    hello->address = field_text(fields, 255);
+    if (hello->from == 0 || hello->to == 0 || hello->protocol_min > hello->protocol_max)
+        fields->bad = true;
+}
+
+static void decode_append(struct fields *fields, struct raft_append_entries *append)
+{
+    append->prev_log_index = field_u64(fields, UINT64_MAX);
+    append->prev_log_term = field_u64(fields, UINT64_MAX);
+    append->last_index = field_u64(fields, UINT64_MAX);
+    append->leader_commit = field_u64(fields, UINT64_MAX);
+    append->round = field_u64(fields, UINT64_MAX);
+    append->epoch = (uint32_t)field_u64(fields, UINT32_MAX);
+    append->bytes_max = 0;
+    if (append->last_index < append->prev_log_index)
+        fields->bad = true;
+}
+
+static void decode_raft(struct fields *fields, struct message *message)
+{
+    struct raft_message *raft = &message->raft;
+    memset(raft, 0, sizeof *raft);
+    raft->type = (enum raft_message_type)field_u64(fields, RAFT_APPEND_RESPONSE);
+    raft->from = field_u64(fields, UINT64_MAX);
+    raft->to = field_u64(fields, UINT64_MAX);
+    raft->term = field_u64(fields, UINT64_MAX);
+    message->wall_ms = field_u64(fields, UINT64_MAX);
+    if (raft->from == 0 || raft->to == 0)
+        fields->bad = true;
+    switch (raft->type) {
+    case RAFT_REQUEST_VOTE:
+        raft->request_vote.last_log_index = field_u64(fields, UINT64_MAX);
+        raft->request_vote.last_log_term = field_u64(fields, UINT64_MAX);
+        raft->request_vote.pre_vote = field_boolean(fields);
+        break;
+    case RAFT_VOTE_RESPONSE:
+        raft->vote_response.granted = field_boolean(fields);
+        raft->vote_response.pre_vote = field_boolean(fields);
+        break;
+    case RAFT_APPEND_ENTRIES:
+        decode_append(fields, &raft->append_entries);
+        break;
+    case RAFT_APPEND_RESPONSE:
+        raft->append_response.success = field_boolean(fields);
+        raft->append_response.match_index = field_u64(fields, UINT64_MAX);
+        raft->append_response.reject_index = field_u64(fields, UINT64_MAX);
+        raft->append_response.hint_index = field_u64(fields, UINT64_MAX);
+        raft->append_response.hint_term = field_u64(fields, UINT64_MAX);
+        raft->append_response.round = field_u64(fields, UINT64_MAX);
+        raft->append_response.epoch = (uint32_t)field_u64(fields, UINT32_MAX);
+        break;
+    default:
+        fields->bad = true;
+    }
+}
+
+static bool decode_body(struct slice body, struct message *message)
+{
+    struct fields fields = fields_of(body);
+    switch (message->type) {
+    case MESSAGE_HELLO:
+        decode_hello(&fields, &message->hello);
+        break;
+    case MESSAGE_GOODBYE:
+        message->goodbye = field_text(&fields, 4096);
+        break;
+    case MESSAGE_RAFT:
+        decode_raft(&fields, message);
+        break;
+    case MESSAGE_FORWARD:
+        message->forward.id = field_u64(&fields, UINT64_MAX);
+        message->forward.timeout_ms = (uint32_t)field_u64(&fields, UINT32_MAX);
+        message->forward.flags = (uint32_t)field_u64(&fields, UINT32_MAX);
+        message->forward.name = field_text(&fields, 256);
+        message->forward.args = field_value(&fields);
+        break;
+    case MESSAGE_FORWARDED:
+        message->forwarded.id = field_u64(&fields, UINT64_MAX);
+        message->forwarded.ok = field_boolean(&fields);
+        message->forwarded.definite = field_boolean(&fields);
+        message->forwarded.index = field_u64(&fields, UINT64_MAX);
+        message->forwarded.value = field_value(&fields);
+        break;
+    default:
+        return false;
+    }
+    /* What a newer node adds at the end is skipped, but must be whole. */
+    while (!fields.bad && fields.left > 0)
+        (void)field_value(&fields);
+    return !fields.bad && fields.reader.at == fields.reader.end;
+}
+
+enum status message_decode(struct slice bytes, struct message *message, size_t *used)
+{
+    *used = 0;
+    if (bytes.size < MESSAGE_HEADER_BYTES)
+        return STATUS_INCOMPLETE;
+    const uint8_t *at = bytes.data;
+    uint32_t size = load32(at);
+    uint32_t body = load32(at + 12);
+    if (size > MESSAGE_BYTES_MAX || body > MESSAGE_BODY_MAX)
+        return STATUS_TOO_LARGE;
+    if (size < MESSAGE_HEADER_BYTES + (size_t)body)
+        return STATUS_CORRUPT;
+    *used = size;
+    if (bytes.size < size)
+        return STATUS_INCOMPLETE;
+    if (load32(at + 4) != crc32c(0, at + 8, MESSAGE_HEADER_BYTES - 8 + body))
+        return STATUS_CORRUPT;
+    message->type = (enum message_type)at[8];
+    message->records = slice_make(at + MESSAGE_HEADER_BYTES + body, size - MESSAGE_HEADER_BYTES - body);
+    message->wall_ms = 0;
+    if (!decode_body(slice_make(at + MESSAGE_HEADER_BYTES, body), message))
+        return STATUS_INVALID;
+    bool may_have_records = message->type == MESSAGE_RAFT && message->raft.type == RAFT_APPEND_ENTRIES;
+    return message->records.size > 0 && !may_have_records ? STATUS_INVALID : STATUS_OK;
+}

@@ -1,0 +1,195 @@
+/* wire/request.c - see wire/request.h. */
+#include "wire/request.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "wire/pack.h"
+
+enum { MESSAGE_TEXT_MAX = 1024 };
+
+static bool is(struct slice text, const char *word)
+{
+    return slice_equal(text, slice_text(word));
+}
+
+/* One pair of the options. Returns NULL, or why it is refused. */
+static const char *read_option(struct pack_reader *reader, struct request *request)
+{
+    struct slice key;
+    uint64_t number = 0;
+    if (pack_read_text(reader, &key) != STATUS_OK)
+        return "an option's name must be text";
+    if (is(key, "timeout_ms")) {
+        if (pack_read_u64(reader, &number) != STATUS_OK || number == 0 || number > REQUEST_TIMEOUT_MS_MAX)
+            return "timeout_ms must be a whole number from 1 to 600000";
+        request->timeout_ms = (uint32_t)number;
+        return NULL;
+    }
+    if (is(key, "read")) {
+        struct slice value;
+        if (pack_read_text(reader, &value) != STATUS_OK || (!is(value, "linearizable") && !is(value, "stale")))
+            return "read must be \"linearizable\" or \"stale\"";
+        request->read = is(value, "stale") ? READ_STALE : READ_LINEARIZABLE;
+        return NULL;
+    }
+    if (is(key, "forward"))
+        return pack_read_boolean(reader, &request->forward) == STATUS_OK ? NULL : "forward must be true or false";
+    if (is(key, "query"))
+        return pack_read_boolean(reader, &request->query_only) == STATUS_OK ? NULL : "query must be true or false";
+    return "an option is not known; there are timeout_ms, read, forward, query";
+}
+
+static const char *read_options(struct slice bytes, struct request *request)
+{
+    struct pack_reader reader = pack_reader_make(bytes);
+    uint32_t pairs = 0;
+    if (pack_read_map(&reader, &pairs) != STATUS_OK)
+        return "the fifth element must be a map of options";
+    request->has_options = true;
+    for (uint32_t i = 0; i < pairs; i++) {
+        const char *why = read_option(&reader, request);
+        if (why != NULL)
+            return why;
+    }
+    return NULL;
+}
+
+/* Reads [0, id, ...: what must be there for any answer. */
+static const char *read_head(struct pack_reader *reader, struct request *request, uint32_t *count)
+{
+    uint64_t type = 0;
+    if (pack_read_array(reader, count) != STATUS_OK || *count < 3 || *count > 5)
+        return "a request is a list of four or five elements";
+    if (pack_read_u64(reader, &type) != STATUS_OK || type != 0)
+        return "a request begins with 0; answers and notifications are not taken";
+    if (pack_read_u64(reader, &request->id) != STATUS_OK || request->id > UINT32_MAX)
+        return "the second element is the request's id, a whole number from 0 to 2^32 - 1";
+    return NULL;
+}
+
+/* Reads the rest, of which the id is known. */
+static const char *read_rest(struct pack_reader *reader, uint32_t count, struct request *request)
+{
+    if (count < 4)
+        return "a request is a list of four or five elements";
+    struct pack_item name;
+    if (pack_read(reader, &name) != STATUS_OK || name.type != PACK_STR || name.bytes.size == 0 ||
+        name.bytes.size > REQUEST_NAME_MAX)
+        return "the third element is a name like \"kv.set\", at most 256 bytes";
+    request->name = name.bytes;
+    if (pack_skip(reader, PACK_DEPTH_MAX, &request->args) != STATUS_OK)
+        return "the arguments are nested deeper than 32";
+    struct pack_reader args = pack_reader_make(request->args);
+    if (pack_read_array(&args, &request->args_count) != STATUS_OK)
+        return "the fourth element is the list of arguments";
+    if (count < 5)
+        return NULL;
+    struct slice options;
+    if (pack_skip(reader, PACK_DEPTH_MAX, &options) != STATUS_OK)
+        return "the options are nested too deep";
+    return read_options(options, request);
+}
+
+enum status request_decode(struct slice bytes, struct request *request, size_t *used, const char **why, bool *answerable)
+{
+    *request = (struct request){.timeout_ms = REQUEST_TIMEOUT_MS, .forward = true};
+    *answerable = false;
+    *used = 0;
+    *why = NULL;
+    struct pack_reader reader = pack_reader_make(bytes);
+    struct slice whole;
+    enum status status = pack_skip(&reader, PACK_DEPTH_MAX, &whole);
+    if (status == STATUS_INCOMPLETE) {
+        *why = "a request is larger than 2 MiB";
+        return bytes.size > REQUEST_BYTES_MAX ? STATUS_TOO_LARGE : STATUS_INCOMPLETE;
+    }
+    if (status != STATUS_OK) {
+        *why = status == STATUS_TOO_DEEP ? "nested deeper than 32" : "these bytes are not MessagePack";
+        return STATUS_INVALID;
+    }
+    *used = whole.size;
+    if (whole.size > REQUEST_BYTES_MAX) {
+        *why = "a request is larger than 2 MiB";
+        return STATUS_TOO_LARGE;
+    }
+    struct pack_reader inside = pack_reader_make(whole);
+    uint32_t count = 0;
+    *why = read_head(&inside, request, &count);
+    if (*why != NULL)
+        return STATUS_INVALID;
+    *answerable = true;
+    *why = read_rest(&inside, count, request);
+    return *why == NULL ? STATUS_OK : STATUS_INVALID;
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------- */
+
+static void response_head(struct buffer *out, const struct request *request)
+{
+    pack_array(out, request->has_options ? 5 : 4);
+    pack_u64(out, 1);
+    pack_u64(out, request->id);
+}
+
+void response_ok(struct buffer *out, const struct request *request, struct slice value, uint64_t index)
+{
+    response_head(out, request);
+    pack_nil(out);
+    buffer_append(out, value.data, value.size);
+    if (request->has_options)
+        pack_u64(out, index);
+}
+
+void response_error(struct buffer *out, const struct request *request, struct slice error, bool definite, uint64_t index)
+{
+    response_head(out, request);
+    struct pack_reader reader = pack_reader_make(error);
+    uint32_t pairs = 0;
+    CHECK(pack_read_map(&reader, &pairs) == STATUS_OK);
+    struct slice rest = pack_rest(&reader);
+    pack_map(out, pairs + 2);
+    buffer_append(out, rest.data, rest.size);
+    pack_text(out, slice_text("definite"));
+    pack_boolean(out, definite);
+    pack_text(out, slice_text("index"));
+    pack_u64(out, index);
+    pack_nil(out);
+    if (request->has_options)
+        pack_u64(out, index);
+}
+
+void error_pack(struct buffer *out, enum error_code code, const char *message)
+{
+    struct slice text = slice_text(message);
+    if (text.size > MESSAGE_TEXT_MAX)
+        text.size = MESSAGE_TEXT_MAX;
+    pack_map(out, 2);
+    pack_text(out, slice_text("code"));
+    pack_text(out, slice_text(error_row(code)->name));
+    pack_text(out, slice_text("message"));
+    pack_text(out, text);
+}
+
+enum status error_unpack(struct slice error, struct slice *code, struct slice *message, struct slice *data)
+{
+    *code = *message = *data = (struct slice){0};
+    struct pack_reader reader = pack_reader_make(error);
+    uint32_t pairs = 0;
+    if (pack_read_map(&reader, &pairs) != STATUS_OK)
+        return STATUS_INVALID;
+    for (uint32_t i = 0; i < pairs; i++) {
+        struct slice key;
+        struct slice value;
+        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 1, &value) != STATUS_OK)
+            return STATUS_INVALID;
+        struct pack_reader inside = pack_reader_make(value);
+        if (is(key, "data"))
+            *data = value;
+        else if (is(key, "code") && pack_read_text(&inside, code) != STATUS_OK)
+            return STATUS_INVALID;
+        else if (is(key, "message") && pack_read_text(&inside, message) != STATUS_OK)
+            return STATUS_INVALID;
+    }
+    return code->size > 0 ? STATUS_OK : STATUS_INVALID;
+}
