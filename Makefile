@@ -119,14 +119,14 @@ demo: all ## three nodes, a Lua service, a killed leader, nothing lost
 test: test-deps ## everything that must pass before a change lands
 	@bash spec/support/suite.sh
 
-spec: test-deps all ## one spec: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
+spec: test-deps $(BUILD)/libcore.so ## one spec: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
 	@TIDELOCK_BUILD=$(BUILD) $(if $(findstring asan,$(MODE)),ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$($(CC) -print-file-name=libasan.so),) \
 	  $(BUSTED) --lpath='./?.lua;./lua/?.lua' $(SPEC)
 
-golden: test-deps all ## write the expected transcripts of spec/scenario anew; review the diff
+golden: test-deps $(BUILD)/libcore.so ## write the expected transcripts of spec/scenario anew; review the diff
 	@GOLDEN=rewrite TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/scenario
 
-sim: test-deps all ## many seeds of the core's world: SEEDS=1..500
+sim: test-deps $(BUILD)/libcore.so ## many seeds of the core's world: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/sim
 
 soak: test-deps all ## kill -9 of all nodes under load, 50 times

@@ -1,0 +1,5 @@
+/* cli/main.c - the one binary. */
+int main(void)
+{
+    return 0;
+}
