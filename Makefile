@@ -121,7 +121,7 @@ test: test-deps ## everything that must pass before a change lands
 
 spec: test-deps $(BUILD)/libcore.so ## one spec: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
 	@TIDELOCK_BUILD=$(BUILD) $(if $(findstring asan,$(MODE)),ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$($(CC) -print-file-name=libasan.so),) \
-	  $(BUSTED) --lpath='./?.lua;./lua/?.lua' $(SPEC)
+	  $(BUSTED) --lpath=./?.lua $(SPEC)
 
 golden: test-deps $(BUILD)/libcore.so ## write the expected transcripts of spec/scenario anew; review the diff
 	@GOLDEN=rewrite TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/scenario

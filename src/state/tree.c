@@ -262,6 +262,12 @@ static struct node *insert(struct tree *tree, struct node *node, struct row *row
     node_counts(node)[child] = node_total(node->children[child]);
     if (sibling == NULL)
         return node;
+    if (child == 0) {
+        /* What is below all keys goes to child 0, so its key may stand too high: lower it, or the next would be below. */
+        struct row *old = node->firsts[0];
+        node_set(node, 0, row_new(row_key(node->children[0]->rows[0]), slice_make(NULL, 0), tree->epoch));
+        tree_drop_row(tree, old);
+    }
     struct node *to = node;
     size_t at = child + 1;
     if (node->count == NODE_MAX) {
