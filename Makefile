@@ -1,26 +1,41 @@
 # tidelock: build, test, install. `make help` lists the targets.
+#
+# Everything made lands under build/: build/MODE for gcc, build/MODE-clang for clang, so that they stand side by side.
+#   make                                   the binary, build/release/tidelock
+#   make CC=clang MODE=debug V=1           another compiler, another mode, whole command lines
+#   make spec SPEC=spec/unit/x_spec.lua MODE=asan
 
-MODE ?= release
+MODE    ?= release
 VERSION := 0.1.0
-PREFIX ?= /usr/local
+PREFIX  ?= /usr/local
 DESTDIR ?=
-WERROR ?= -Werror
-BUSTED ?= busted --lua=luajit
+WERROR  ?= -Werror
+BUSTED   = busted --lua=luajit --lpath='"./?.lua;./lua/?.lua"'
+# The compilers that `make test` goes through; CC is the one of a plain `make`.
+GCC     ?= gcc
+CLANG   ?= clang
 
-# --- what the machine needs: the files that say it is there, and the Debian packages that bring them ----------------
+# --- what the machine needs: the file that says it is there, and the Debian package that brings it -------------------
 BUILD_NEEDS := pkg-config:pkg-config luajit.h:libluajit-5.1-dev msgpack.h:libmsgpack-dev ev.h:libev-dev \
                xxhash.h:libxxhash-dev jansson.h:libjansson-dev
-TEST_NEEDS  := luajit:luajit busted:lua-busted luacheck:lua-check clang:clang clang-format:clang-format \
-               clang-tidy:clang-tidy libclang_rt.asan-x86_64.a:libclang-rt-dev
+TEST_NEEDS  := gcc:gcc luajit:luajit busted:lua-busted luacheck:lua-check clang:clang clang-format:clang-format \
+               clang-tidy:clang-tidy libclang_rt.asan-x86_64.a:libclang-rt-dev nm:binutils
 
-# --- libraries: pkg-config where it knows them ------------------------------------------------------------------------
-LUAJIT_CFLAGS  = $(shell pkg-config --cflags luajit)
-LUAJIT_LIBS    = $(shell pkg-config --variable=libdir luajit)/libluajit-5.1.a
-MSGPACK_CFLAGS = $(shell pkg-config --cflags msgpack-c 2>/dev/null || pkg-config --cflags msgpack)
+# --- libraries: each has NAME_CFLAGS and NAME_LIBS that can be overridden ---------------------------------------------
+# pkg-config is asked once, when a recipe first needs the answer: only then is it sure to be installed.
+once = $(eval $(1) := $(shell $(2)))$($(1))
+LUAJIT_LIBDIR  = $(call once,LUAJIT_LIBDIR,pkg-config --variable=libdir luajit)
+LUAJIT_CFLAGS  = $(call once,LUAJIT_CFLAGS,pkg-config --cflags luajit)
+LUAJIT_LIBS    = $(LUAJIT_LIBDIR)/libluajit-5.1.a
+MSGPACK_CFLAGS = $(call once,MSGPACK_CFLAGS,pkg-config --cflags msgpack-c 2>/dev/null || pkg-config --cflags msgpack)
+JANSSON_CFLAGS = $(call once,JANSSON_CFLAGS,pkg-config --cflags jansson)
+JANSSON_LIBS   = $(call once,JANSSON_LIBS,pkg-config --libs jansson)
+EV_CFLAGS     ?=
 EV_LIBS       ?= -lev
-JANSSON_LIBS   = $(shell pkg-config --libs jansson)
+XXHASH_CFLAGS ?=
 
-# --- modes ----------------------------------------------------------------------------------------------------------
+# --- modes ------------------------------------------------------------------------------------------------------------
+# debug and asan check the invariants after every step, and keep tree nodes small so that specs see deep trees.
 COMPILER := $(if $(findstring clang,$(CC)),-clang,)
 BUILD    := build/$(MODE)$(COMPILER)
 OPT_release := -O2 -g -DLOG_LEVEL_MAX=3
@@ -34,48 +49,53 @@ ifndef OPT_$(MODE)
 endif
 SANITIZE := $(filter -fsanitize=% --coverage,$(OPT_$(MODE)))
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla $(WERROR)
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DTIDELOCK_VERSION='"$(VERSION)"' -fPIC -pthread $(OPT_$(MODE)) $(WARN) \
-             -Isrc $(LUAJIT_CFLAGS) $(MSGPACK_CFLAGS) $(CFLAGS)
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DTIDELOCK_VERSION='"$(VERSION)"' -fPIC -pthread -ffunction-sections \
+             -fdata-sections $(OPT_$(MODE)) $(WARN) -Isrc $(LUAJIT_CFLAGS) $(MSGPACK_CFLAGS) $(EV_CFLAGS) \
+             $(XXHASH_CFLAGS) $(JANSSON_CFLAGS) $(CFLAGS)
 LIBS = $(LUAJIT_LIBS) $(EV_LIBS) $(JANSSON_LIBS) -lm -ldl
 
 SRC      := $(sort $(wildcard src/*/*.c))
-CORE_SRC := $(filter-out src/node/% src/cli/% src/net/%,$(SRC))
+CORE_SRC := $(filter-out src/net/% src/node/% src/cli/%,$(SRC))
 OBJ      := $(SRC:src/%.c=$(BUILD)/%.o) $(BUILD)/embed.o
 CORE_OBJ := $(CORE_SRC:src/%.c=$(BUILD)/%.o) $(BUILD)/embed.o
-LUA      := $(sort $(shell find lua -name '*.lua' 2>/dev/null))
+EMBED    := $(sort $(shell find lua src/web -type f ! -name '.*' 2>/dev/null))
 Q        := $(if $(V),,@)
 
-.PHONY: all demo test spec tidy fmt golden sim soak bench install uninstall clean help deps test-deps FORCE
+.PHONY: all core demo test spec tidy tidy-c tidy-lua fmt golden sim soak install uninstall clean help FORCE
+.PHONY: deps test-deps install-deps
+.DELETE_ON_ERROR:
 
 all: $(BUILD)/tidelock $(BUILD)/libcore.so ## build build/release/tidelock (MODE=release|debug|asan|tsan|cov, CC=gcc|clang)
 
+core: $(BUILD)/libcore.so ## build the floors that specs load: libcore.so
+
+# LuaJIT is linked in, and no symbol of it leaves: an executable exports nothing, unused sections are dropped.
 $(BUILD)/tidelock: $(OBJ)
 	@echo "LINK $@"
-	$(Q)$(CC) $(SANITIZE) -pthread -o $@ $(OBJ) $(LIBS)
+	$(Q)$(CC) $(SANITIZE) -pthread -Wl,--gc-sections $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
 
-# All floors but net, node and cli, for specs (LuaJIT's symbols stay inside: the spec's own interpreter has the same).
+# All floors but net, node and cli, for specs. The spec's own interpreter has LuaJIT's symbols too: ours stay inside.
 $(BUILD)/libcore.so: $(CORE_OBJ)
 	@echo "LINK $@"
-	$(Q)$(CC) $(SANITIZE) -pthread -shared -Wl,-Bsymbolic -Wl,--exclude-libs,ALL -o $@ $(CORE_OBJ) $(LIBS)
+	$(Q)$(CC) $(SANITIZE) -pthread -shared -Wl,-Bsymbolic -Wl,--exclude-libs,ALL $(LDFLAGS) -o $@ $(CORE_OBJ) $(LIBS)
 
-$(BUILD)/%.o: src/%.c | deps
+$(BUILD)/%.o: src/%.c Makefile | deps
 	@mkdir -p $(@D)
 	@echo "CC $<"
 	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-# Everything under lua/ becomes bytes in the binary. The list is written anew when a file comes, goes or changes.
-$(BUILD)/embed.S: $(LUA) $(BUILD)/embed.list
-	@mkdir -p $(@D)
-	@{ echo '.section .rodata'; i=0; for f in $(LUA); do \
+# Everything under lua/ and src/web/ becomes bytes in the binary (base/embed.h), anew when a file comes, goes or changes.
+$(BUILD)/embed.S: $(EMBED) $(BUILD)/embed.list
+	@{ echo '.section .rodata'; i=0; for f in $(EMBED); do \
 	   echo "p$$i: .asciz \"$$f\""; echo "d$$i: .incbin \"$$f\""; echo "e$$i: .byte 0"; i=$$((i+1)); done; \
 	   echo '.section .data.rel.ro,"aw"'; echo '.balign 8'; echo '.globl embed_files'; echo 'embed_files:'; i=0; \
-	   for f in $(LUA); do echo ".quad p$$i, d$$i, e$$i - d$$i"; i=$$((i+1)); done; echo '.quad 0, 0, 0'; \
+	   for f in $(EMBED); do echo ".quad p$$i, d$$i, e$$i - d$$i"; i=$$((i+1)); done; echo '.quad 0, 0, 0'; \
 	   echo '.globl embed_files_count'; echo '.balign 8'; echo "embed_files_count: .quad $$i"; \
-	   echo '.section .note.GNU-stack,"",@progbits'; } > $@
+	   echo '.section .note.GNU-stack,"",%progbits'; } > $@
 
 $(BUILD)/embed.list: FORCE
 	@mkdir -p $(@D)
-	@echo '$(LUA)' | cmp -s - $@ || echo '$(LUA)' > $@
+	@echo '$(EMBED)' | cmp -s - $@ || echo '$(EMBED)' > $@
 
 $(BUILD)/embed.o: $(BUILD)/embed.S
 	$(Q)$(CC) -c -o $@ $<
@@ -83,77 +103,92 @@ $(BUILD)/embed.o: $(BUILD)/embed.S
 FORCE:
 
 # --- missing packages -------------------------------------------------------------------------------------------------
-# need: checks a list of FILE:PACKAGE; installs what is missing, or says how.
+# need: checks a list of FILE:PACKAGE; installs what is missing, or says how. A stamp makes it free from then on.
 define need
-	@missing=; for pair in $(1); do what=$${pair%%:*}; pkg=$${pair##*:}; case $$what in \
+	@mkdir -p build; missing=; for pair in $(1); do what=$${pair%%:*}; pkg=$${pair##*:}; case $$what in \
 	  *.h) test -n "$$(find /usr/include /usr/local/include -name $$what -print -quit 2>/dev/null)";; \
-	  *.a) test -n "$$(find /usr/lib -name $$what -print -quit 2>/dev/null)";; \
+	  *.a) test -n "$$(find /usr/lib /usr/lib/llvm-*/ -name $$what -print -quit 2>/dev/null)";; \
 	  *) command -v $$what >/dev/null;; esac || missing="$$missing $$pkg"; done; \
 	if [ -n "$$missing" ]; then \
-	  run="apt-get install -y --no-install-recommends$$missing"; \
-	  if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=no; fi; \
+	  run="apt-get install -y --no-install-recommends$$missing"; sudo=no; \
+	  if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; fi; \
 	  if [ "$$sudo" = no ] || ! command -v apt-get >/dev/null; then \
 	    echo "These packages are missing:$$missing"; echo "Install them: sudo $$run"; exit 2; fi; \
 	  echo "installing$$missing"; \
-	  { $$sudo apt-get update && DEBIAN_FRONTEND=noninteractive $$sudo $$run; } > build/packages.log 2>&1 \
-	    || { tail -n 5 build/packages.log; echo "could not install; run: sudo $$run"; exit 2; }; fi
+	  { $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive $$run; } > build/packages.log 2>&1 \
+	    || { tail -n 5 build/packages.log; echo "could not install; run: sudo $$run"; exit 2; }; fi; touch $@
 endef
 
 build/.build-deps:
-	@mkdir -p build
 	$(call need,$(BUILD_NEEDS))
-	@touch $@
 
 build/.test-deps:
-	@mkdir -p build
 	$(call need,$(TEST_NEEDS))
-	@touch $@
 
-deps: build/.build-deps ## install what building needs
-test-deps: build/.build-deps build/.test-deps ## install what testing needs
+deps: build/.build-deps
+test-deps: build/.build-deps build/.test-deps
+install-deps: deps test-deps ## install the Debian packages that building and testing need
 
 # --- running ----------------------------------------------------------------------------------------------------------
 demo: all ## three nodes, a Lua service, a killed leader, nothing lost
 	@$(BUILD)/tidelock run examples/demos/failover.lua
 
-test: test-deps ## everything that must pass before a change lands
-	@bash spec/support/suite.sh
+ifdef SPEC
+test: spec
+else
+test: test-deps ## everything that must pass before a change lands (SPEC=file: that file alone, in this MODE)
+	@GCC='$(GCC)' CLANG='$(CLANG)' MAKE='$(MAKE)' bash spec/support/suite.sh
+endif
 
-spec: test-deps $(BUILD)/libcore.so ## one spec: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
-	@TIDELOCK_BUILD=$(BUILD) $(if $(findstring asan,$(MODE)),ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$($(CC) -print-file-name=libasan.so),) \
-	  $(BUSTED) --lpath=./?.lua $(SPEC)
+# The sanitizer's library must come before luajit's own allocator calls; LuaJIT's heap is not for its leak finder.
+ifneq (,$(findstring address,$(SANITIZE)))
+SPEC_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+           LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so)
+endif
+RUN_SPEC = TIDELOCK_BUILD=$(BUILD) CC='$(CC)' $(SPEC_ENV) $(BUSTED)
 
-golden: test-deps $(BUILD)/libcore.so ## write the expected transcripts of spec/scenario anew; review the diff
-	@GOLDEN=rewrite TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/scenario
+spec: test-deps core $(if $(findstring live,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
+	@$(RUN_SPEC) $(or $(SPEC),spec/unit)
 
-sim: test-deps $(BUILD)/libcore.so ## many seeds of the core's world: SEEDS=1..500
-	@SEEDS=$(or $(SEEDS),1..500) TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/sim
+golden: test-deps core ## write the expected transcripts of spec/scenario anew; review the diff
+	@GOLDEN=rewrite $(RUN_SPEC) spec/scenario
 
-soak: test-deps all ## kill -9 of all nodes under load, 50 times
-	@LOOPS=$(or $(LOOPS),50) TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/live/kill_spec.lua
+sim: test-deps core ## many seeds of the core's world: SEEDS=1..500
+	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
 
-tidy: test-deps all ## floors, purity, sizes, lint
-	@TIDELOCK_BUILD=$(BUILD) $(BUSTED) --lpath='./?.lua' spec/tidy_spec.lua
-	@luacheck -q --std luajit --max-line-length 116 lua examples
-	@luacheck -q --std luajit+busted --max-line-length 116 spec
-	@clang-tidy --quiet --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-narrowing-conversions,-bugprone-branch-clone' \
-	  --warnings-as-errors='*' $(filter-out src/script/% src/cli/%,$(SRC)) -- $(filter-out -Werror,$(CFLAGS_ALL)) 2>/dev/null
+soak: test-deps all ## kill -9 of all nodes under load, LOOPS=50 times
+	@LOOPS=$(or $(LOOPS),50) $(RUN_SPEC) spec/live/kill_spec.lua
+
+TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,$\
+  -bugprone-narrowing-conversions,-bugprone-branch-clone,-bugprone-assignment-in-if-condition
+
+tidy: tidy-lua tidy-c ## floors, purity, sizes, lint
+	@$(RUN_SPEC) spec/tidy_spec.lua
+
+tidy-lua: test-deps
+	@luacheck -q --no-color --std luajit --max-line-length 116 $(wildcard lua examples)
+	@luacheck -q --no-color --std luajit+busted --max-line-length 116 spec
+
+tidy-c: test-deps
+	@printf '%s\n' $(SRC) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet --checks=$(TIDY_CHECKS) \
+	  --warnings-as-errors=* "$$@" -- $(filter-out -Werror -DTIDELOCK_VERSION=%,$(CFLAGS_ALL)) \
+	  -DTIDELOCK_VERSION=\"\" 2>/dev/null' sh
 
 fmt: test-deps ## format the C sources
 	@clang-format -i src/*/*.c src/*/*.h
 
-install: all ## PREFIX=/usr/local DESTDIR=
+install: all ## install the binary and the examples: PREFIX=/usr/local DESTDIR=
 	@install -D -m 755 $(BUILD)/tidelock $(DESTDIR)$(PREFIX)/bin/tidelock
 	@for f in $$(find examples -type f); do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/tidelock/$$f; done
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/tidelock"
 
-uninstall: ## takes out what install put in
+uninstall: ## take out what install put in
 	@rm -rf $(DESTDIR)$(PREFIX)/bin/tidelock $(DESTDIR)$(PREFIX)/share/tidelock
 
 clean: ## remove build/
 	@rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 -include $(OBJ:.o=.d)

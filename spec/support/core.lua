@@ -1,39 +1,53 @@
--- spec/support/core.lua: the floors below node and cli, through LuaJIT's FFI.
+-- spec/support/core.lua: the floors below net, node and cli, through LuaJIT's FFI.
 --
 --   local core = require 'spec.support.core'
 --   local C = core.load('state/tree.h', 'state/view.h')      -- declares what the headers declare, once
 --
--- Headers are taken as they are, through the C preprocessor: there is no binding code that could drift.
+-- Headers are taken as they are, through the C preprocessor: there is no binding code that could drift. Only lines that
+-- come from files under src/ are declared (LuaJIT knows the system's own types); a header may be loaded any number of
+-- times, from any number of spec files in one process.
 local ffi = require 'ffi'
 
 local core = { ffi = ffi, build = os.getenv('TIDELOCK_BUILD') or 'build/release' }
 core.C = ffi.load(core.build .. '/libcore.so')
 
-local declared = {}
-
+-- What `header` and all it includes declare: the lines whose marker names a file of ours.
 local function preprocess(header)
-  local pipe = assert(io.popen('cc -E -P -D_GNU_SOURCE -Isrc src/' .. header .. " -D'__attribute__(x)=' 2>&1"))
-  local text = pipe:read('*a')
+  -- A sanitizer's library that was preloaded for us is not for the compiler.
+  local pipe = assert(io.popen('LD_PRELOAD= cc -E -std=c11 -D_GNU_SOURCE -Isrc src/' .. header .. ' 2>&1; echo "#!$?"'))
+  local lines, ours = {}, false
+  for line in pipe:lines() do
+    local file = line:match('^# %d+ "(.-)"')
+    if file then
+      ours = file:sub(1, 4) == 'src/'
+    elseif line:sub(1, 2) == '#!' then
+      assert(line == '#!0', 'cc could not preprocess src/' .. header .. ':\n' .. table.concat(lines, '\n'))
+    elseif ours or line:find('error:', 1, true) then
+      lines[#lines + 1] = line
+    end
+  end
   pipe:close()
-  return text
+  return table.concat(lines, '\n')
 end
 
 -- One declaration at a time, so that what another header declared already is passed over.
-local function declare(text)
+local declared = {}
+
+local function declare(header, text)
   local depth, start = 0, 1
-  for at = 1, #text do
-    local c = text:byte(at)
-    if c == 123 then depth = depth + 1
-    elseif c == 125 then depth = depth - 1
-    elseif c == 59 and depth == 0 then
-      local one = text:sub(start, at):gsub('^%s+', ''):gsub('_Noreturn', '')
+  for at in text:gmatch('()[{};]') do
+    local c = text:sub(at, at)
+    if c == '{' then
+      depth = depth + 1
+    elseif c == '}' then
+      depth = depth - 1
+    elseif depth == 0 then
+      local one = text:sub(start, at):gsub('_Noreturn', ''):gsub('%s+', ' '):gsub('^ ', '')
       start = at + 1
-      local system = one:find('^typedef') and (one:find('__') or one:find('int_') or one:find('wchar_t')
-        or one:find('max_align') or one:find('uint') and not one:find('raft_') and not one:find('node_id')
-        or one:find('size_t') and not one:find('tree_'))
-      if not declared[one] and not system and not one:find('va_list') then
+      if not declared[one] then
+        local ok, why = pcall(ffi.cdef, one)
+        assert(ok, ('%s: %s\n%s'):format(header, why, one))
         declared[one] = true
-        ffi.cdef(one)
       end
     end
   end
@@ -41,11 +55,12 @@ end
 
 local loaded = {}
 
+-- Declares what the headers (written from src/) declare, and gives the library.
 function core.load(...)
   for _, header in ipairs { 'base/slice.h', 'base/memory.h', ... } do
     if not loaded[header] then
+      declare(header, preprocess(header))
       loaded[header] = true
-      declare(preprocess(header))
     end
   end
   return core.C
@@ -58,8 +73,9 @@ function core.slice(text)
   return ffi.new('struct slice', { data = ffi.cast('const uint8_t *', text), size = #text })
 end
 
+-- The bytes of a slice as a Lua string.
 function core.text(slice)
-  return ffi.string(slice.data, slice.size)
+  return slice.size == 0 and '' or ffi.string(slice.data, slice.size)
 end
 
 -- An empty buffer that frees itself.
@@ -67,14 +83,28 @@ function core.buffer()
   return ffi.gc(ffi.new('struct buffer'), core.C.buffer_close)
 end
 
-function core.buffer_text(buffer)
-  return ffi.string(buffer.data, buffer.size)
-end
+-- The bytes of a buffer as a Lua string.
+core.buffer_text = core.text
 
 -- A repeatable source of numbers for property specs: math.random's sequence is fixed by the seed.
 function core.random(seed)
   math.randomseed(seed)
   return math.random
+end
+
+-- Runs `code` in an interpreter of its own, for what ends a process: its exit status and all it printed. A process that
+-- a signal ended has 128 + the signal's number.
+function core.child(code)
+  local file = os.tmpname()
+  local out = assert(io.open(file, 'w'))
+  out:write("package.path = './?.lua;./lua/?.lua;' .. package.path\n", code)
+  out:close()
+  local pipe = assert(io.popen('luajit ' .. file .. ' 2>&1 </dev/null; echo "#!$?"'))
+  local text = pipe:read('*a')
+  pipe:close()
+  os.remove(file)
+  local body, status = text:match('^(.*)#!(%d+)\n$')
+  return tonumber(status), body
 end
 
 return core
