@@ -1,0 +1,170 @@
+/* raft/election.c - leader election (§5.2), its restriction (§5.4.1), pre-vote and stickiness (thesis §9.6, §4.2.3). */
+#include <string.h>
+
+#include "raft/state.h"
+
+void election_reset_deadline(struct raft *raft)
+{
+    uint64_t timeout = raft->options.election_timeout_ms;
+    uint64_t wait = timeout + prng_below(&raft->prng, timeout); /* §5.2: randomised, drawn anew each time */
+    if (raft->reluctant)
+        wait += 3 * timeout; /* leads only when nobody else will: four time-outs without a leader */
+    raft->election_deadline = raft->now + wait;
+}
+
+bool election_sticks_to_leader(const struct raft *raft)
+{
+    if (raft->role == RAFT_LEADER)
+        return true; /* a leader without a quorum steps down by itself: while it leads, it has one */
+    return raft->leader != 0 && raft->leader_contact != 0 &&
+           raft->now - raft->leader_contact < raft->options.election_timeout_ms;
+}
+
+void election_become_follower(struct raft *raft, raft_term term, node_id leader)
+{
+    CHECK(term >= raft->current_term);
+    bool was_leader = raft->role == RAFT_LEADER;
+    raft->role = RAFT_FOLLOWER;
+    raft->leader = leader;
+    memset(raft->votes, 0, sizeof raft->votes);
+    if (term > raft->current_term) {
+        raft->current_term = term;
+        raft->voted_for = 0;
+        raft_write_vote(raft);
+    }
+    read_fail_all(raft);
+    /* Seeing a term is no reason to wait longer for a leader; having been one is. */
+    if (was_leader || leader != 0)
+        election_reset_deadline(raft);
+}
+
+/* --- campaigning ------------------------------------------------------------------------------------------------------- */
+
+static bool have_majority(const struct raft *raft)
+{
+    size_t granted = 0;
+    for (size_t i = 0; i < raft->configuration.voters_count; i++)
+        granted += raft->votes[i] ? 1 : 0;
+    return granted >= quorum_size(raft->configuration.voters_count);
+}
+
+static void ask_for_votes(struct raft *raft, bool pre_vote)
+{
+    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+        node_id voter = raft->configuration.voters[i];
+        if (voter == raft->options.id)
+            continue;
+        struct raft_message *message = raft_message_new(raft, RAFT_REQUEST_VOTE, voter);
+        message->term = pre_vote ? raft->current_term + 1 : raft->current_term;
+        message->request_vote.last_log_index = raft->trail.last;
+        message->request_vote.last_log_term = trail_last_term(&raft->trail);
+        message->request_vote.pre_vote = pre_vote;
+        message->after_write = pre_vote ? 0 : raft->vote_write; /* our own vote is durable before we count on it */
+    }
+}
+
+/* §5.2: increments the term, votes for itself, asks the others. */
+static void become_candidate(struct raft *raft)
+{
+    raft->role = RAFT_CANDIDATE;
+    raft->leader = 0;
+    raft->current_term++;
+    raft->voted_for = raft->options.id;
+    memset(raft->votes, 0, sizeof raft->votes);
+    raft->votes[raft_place(raft, raft->options.id)] = true;
+    raft_write_vote(raft);
+    election_reset_deadline(raft);
+    RAFT_TRACE(raft, "campaign in term %llu", (unsigned long long)raft->current_term);
+    if (have_majority(raft))
+        replication_become_leader(raft);
+    else
+        ask_for_votes(raft, false);
+}
+
+void election_timeout(struct raft *raft)
+{
+    CHECK(raft->role != RAFT_LEADER);
+    if (!raft_is_voter(raft))
+        return;
+    /* thesis §9.6: first ask whether a campaign could succeed, without touching the term. */
+    raft->role = RAFT_PRE_CANDIDATE;
+    raft->leader = 0;
+    memset(raft->votes, 0, sizeof raft->votes);
+    raft->votes[raft_place(raft, raft->options.id)] = true;
+    election_reset_deadline(raft);
+    RAFT_TRACE(raft, "time-out -> pre-vote for term %llu", (unsigned long long)raft->current_term + 1);
+    if (have_majority(raft))
+        become_candidate(raft);
+    else
+        ask_for_votes(raft, true);
+}
+
+/* --- messages ------------------------------------------------------------------------------------------------------------ */
+
+/* §5.4.1: a candidate's log must be at least as up to date as the voter's: last terms first, then lengths. */
+static bool up_to_date(const struct raft *raft, const struct raft_request_vote *request)
+{
+    raft_term last_term = trail_last_term(&raft->trail);
+    if (request->last_log_term != last_term)
+        return request->last_log_term > last_term;
+    return request->last_log_index >= raft->trail.last;
+}
+
+static const char *why_no_vote(const struct raft *raft, const struct raft_message *message)
+{
+    const struct raft_request_vote *request = &message->request_vote;
+    if (message->term < raft->current_term)
+        return "term is lower";
+    if (request->pre_vote && election_sticks_to_leader(raft))
+        return "a leader is alive";
+    if (request->pre_vote && message->term == raft->current_term)
+        return "the term is not new";
+    if (!request->pre_vote && raft->voted_for != 0 && raft->voted_for != message->from)
+        return "voted already";
+    if (!up_to_date(raft, request))
+        return "log is behind";
+    return NULL;
+}
+
+void election_recv_request_vote(struct raft *raft, const struct raft_message *message)
+{
+    bool pre_vote = message->request_vote.pre_vote;
+    const char *why_not = why_no_vote(raft, message);
+    RAFT_TRACE(raft, "recv %s from %llu term %llu: %s", pre_vote ? "PreVote" : "RequestVote",
+               (unsigned long long)message->from, (unsigned long long)message->term,
+               why_not != NULL ? why_not : "grant");
+    if (why_not == NULL && !pre_vote) {
+        if (raft->voted_for != message->from) {
+            raft->voted_for = message->from;
+            raft_write_vote(raft);
+        }
+        election_reset_deadline(raft); /* §5.2: granting a vote is a reason to wait */
+    }
+    struct raft_message *response = raft_message_new(raft, RAFT_VOTE_RESPONSE, message->from);
+    response->vote_response.granted = why_not == NULL;
+    response->vote_response.pre_vote = pre_vote;
+    if (why_not == NULL && pre_vote)
+        response->term = message->term; /* the term it asked about */
+    if (why_not == NULL && !pre_vote)
+        response->after_write = raft->vote_write;
+}
+
+void election_recv_vote_response(struct raft *raft, const struct raft_message *message)
+{
+    bool pre_vote = message->vote_response.pre_vote;
+    enum raft_role role = pre_vote ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE;
+    raft_term asked = pre_vote ? raft->current_term + 1 : raft->current_term;
+    size_t place = raft_place(raft, message->from);
+    if (raft->role != role || place == raft->configuration.voters_count)
+        return;
+    if (!message->vote_response.granted || message->term != asked)
+        return;
+    raft->votes[place] = true;
+    RAFT_TRACE(raft, "recv %s from %llu", pre_vote ? "pre-vote" : "vote", (unsigned long long)message->from);
+    if (!have_majority(raft))
+        return;
+    if (pre_vote)
+        become_candidate(raft);
+    else
+        replication_become_leader(raft);
+}

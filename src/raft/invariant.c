@@ -1,0 +1,59 @@
+/* raft/invariant.c - everything we believe about one server, its state and what a step may change (Figure 3). */
+#include "raft/state.h"
+
+static const char *check_delta(const struct raft *raft, const struct raft_digest *before)
+{
+    if (raft->current_term < before->current_term)
+        return "currentTerm fell";
+    if (raft->current_term == before->current_term && before->voted_for != 0 && raft->voted_for != before->voted_for)
+        return "votedFor changed within a term";
+    if (raft->commit_index < before->commit_index)
+        return "commitIndex fell";
+    if (before->role == RAFT_LEADER && raft->role == RAFT_LEADER && raft->current_term == before->current_term &&
+        raft->trail.last < before->last_log_index)
+        return "a leader removed entries from its log";
+    if (before->role == RAFT_LEADER && raft->role == RAFT_LEADER && raft->current_term != before->current_term)
+        return "a leader went from one term to another";
+    return NULL;
+}
+
+static const char *check_peer(const struct raft *raft, const struct progress *peer)
+{
+    if (peer->match_index >= peer->next_index)
+        return "matchIndex is not below nextIndex";
+    if (peer->match_index > raft->trail.last)
+        return "matchIndex is beyond the log";
+    if (peer->next_index > raft->trail.last + 1)
+        return "nextIndex is beyond the log's end";
+    if (peer->inflight_count > PROGRESS_INFLIGHT_MAX || peer->window == 0)
+        return "a window is out of bounds";
+    return NULL;
+}
+
+const char *raft_invariants(const struct raft *raft, const struct raft_digest *before)
+{
+    if (raft->commit_index > raft->trail.last)
+        return "commitIndex is beyond the log";
+    if (raft->durable_index > raft->trail.last)
+        return "durable index is beyond the log";
+    if (trail_last_term(&raft->trail) > raft->current_term)
+        return "the log's last term is above currentTerm";
+    for (size_t i = 1; i < raft->trail.count; i++)
+        if (raft->trail.runs[i].term <= raft->trail.runs[i - 1].term ||
+            raft->trail.runs[i].first <= raft->trail.runs[i - 1].first)
+            return "terms in the log do not rise";
+    if (raft->persisted_write > raft->last_write)
+        return "a write is durable that was never given out";
+    if (raft->role == RAFT_LEADER && (raft->leader != raft->options.id || raft->voted_for != raft->options.id))
+        return "a leader that did not vote for itself";
+    if (raft->role == RAFT_LEADER && trail_term(&raft->trail, raft->term_start) != raft->current_term)
+        return "a leader without its no-op";
+    if (raft->role == RAFT_CANDIDATE && raft->voted_for != raft->options.id)
+        return "a candidate that did not vote for itself";
+    for (size_t i = 0; raft->role == RAFT_LEADER && i < raft->configuration.voters_count; i++) {
+        const char *broken = raft->configuration.voters[i] == raft->options.id ? NULL : check_peer(raft, &raft->peers[i]);
+        if (broken != NULL)
+            return broken;
+    }
+    return before != NULL ? check_delta(raft, before) : NULL;
+}

@@ -1,0 +1,370 @@
+/* raft/raft.c - the step: which event goes where; terms (§5.1); what is written and when it counts. */
+#include "raft/raft.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "raft/state.h"
+
+struct raft *raft_new(const struct raft_options *options)
+{
+    CHECK(options->id > 0);
+    CHECK(options->heartbeat_ms > 0);
+    CHECK(options->heartbeat_ms < options->election_timeout_ms);
+    CHECK(options->window_messages > 0);
+    CHECK(options->window_messages <= PROGRESS_INFLIGHT_MAX);
+    struct raft *raft = mem_zalloc(1, sizeof *raft);
+    raft->options = *options;
+    raft->commit_deadline = UINT64_MAX;
+    prng_seed(&raft->prng, options->seed);
+    trail_init(&raft->trail);
+    return raft;
+}
+
+void raft_free(struct raft *raft)
+{
+    trail_close(&raft->trail);
+    mem_free(raft);
+}
+
+void raft_restore_vote(struct raft *raft, raft_term term, node_id voted_for)
+{
+    raft->current_term = term;
+    raft->voted_for = voted_for;
+}
+
+void raft_restore_entries(struct raft *raft, raft_index first, raft_index last, raft_term term)
+{
+    CHECK_EQ(first, raft->trail.last + 1);
+    CHECK(last >= first);
+    trail_append(&raft->trail, last - first + 1, term);
+    raft->durable_index = last;
+}
+
+void raft_restore_configuration(struct raft *raft, const struct raft_configuration *configuration)
+{
+    CHECK(configuration->voters_count > 0);
+    CHECK(configuration->voters_count <= RAFT_MEMBERS_MAX);
+    raft->configuration = *configuration;
+}
+
+/* --- effects -------------------------------------------------------------------------------------------------------- */
+
+static void begin(struct raft *raft, raft_time now, struct raft_effects *effects)
+{
+    CHECK(now >= raft->now);
+    raft->now = now;
+    raft->effects = effects;
+    effects->write = (struct raft_write){0};
+    effects->messages_count = 0;
+    effects->proposal_refused = false;
+    effects->reads_ready_id = 0;
+    effects->read_index = 0;
+    effects->reads_failed_id = 0;
+    effects->role = raft->role;
+    effects->term = raft->current_term;
+    effects->leader = raft->leader;
+}
+
+static void end(struct raft *raft)
+{
+    struct raft_effects *effects = raft->effects;
+    effects->leadership_changed =
+        effects->role != raft->role || effects->term != raft->current_term || effects->leader != raft->leader;
+    effects->role = raft->role;
+    effects->term = raft->current_term;
+    effects->leader = raft->leader;
+    effects->commit_index = raft->commit_index;
+    if (raft->role == RAFT_LEADER)
+        effects->wake_at = replication_wake_at(raft);
+    else
+        effects->wake_at = raft_is_voter(raft) ? raft->election_deadline : UINT64_MAX;
+    raft->effects = NULL;
+}
+
+struct raft_message *raft_message_new(struct raft *raft, enum raft_message_type type, node_id to)
+{
+    struct raft_effects *effects = raft->effects;
+    CHECK(effects->messages_count < RAFT_MESSAGES_MAX);
+    CHECK(to != raft->options.id);
+    struct raft_message *message = &effects->messages[effects->messages_count++];
+    memset(message, 0, sizeof *message);
+    message->type = type;
+    message->from = raft->options.id;
+    message->to = to;
+    message->term = raft->current_term;
+    return message;
+}
+
+/* --- the disk -------------------------------------------------------------------------------------------------------- */
+
+uint64_t raft_write_number(struct raft *raft)
+{
+    if (raft->effects->write.number == 0)
+        raft->effects->write.number = ++raft->last_write;
+    return raft->effects->write.number;
+}
+
+void raft_write_vote(struct raft *raft)
+{
+    raft->vote_write = raft_write_number(raft);
+    raft->effects->write.vote = true;
+    raft->effects->write.term = raft->current_term;
+    raft->effects->write.voted_for = raft->voted_for;
+}
+
+void raft_write_entries(struct raft *raft, enum raft_append_source source, raft_index first, raft_index last,
+                        raft_term term)
+{
+    struct raft_write *write = &raft->effects->write;
+    CHECK(write->source == RAFT_APPEND_NONE);
+    CHECK(first <= last);
+    uint64_t number = raft_write_number(raft);
+    write->source = source;
+    write->first = first;
+    write->last = last;
+    write->append_term = term;
+    if (raft->writes_count == WRITES_MAX) {
+        /* Join the newest: its entries count only when the later number is durable, which is never too early. */
+        struct write_out *newest = &raft->writes[(raft->writes_first + WRITES_MAX - 1) % WRITES_MAX];
+        newest->number = number;
+        newest->first = newest->first < first ? newest->first : first;
+        newest->last = last;
+        return;
+    }
+    raft->writes[(raft->writes_first + raft->writes_count) % WRITES_MAX] =
+        (struct write_out){.number = number, .first = first, .last = last};
+    raft->writes_count++;
+}
+
+void raft_cut(struct raft *raft, raft_index from)
+{
+    CHECK(from > raft->commit_index); /* §5.4: what is committed is never removed */
+    raft_write_number(raft);
+    raft->effects->write.cut_from = from;
+    trail_cut(&raft->trail, from);
+    if (raft->durable_index >= from)
+        raft->durable_index = from - 1;
+    /* What is still on its way to the disk will not be there after the cut: it must not count when it arrives. */
+    for (size_t i = 0; i < raft->writes_count; i++) {
+        struct write_out *write = &raft->writes[(raft->writes_first + i) % WRITES_MAX];
+        if (write->last >= from)
+            write->last = from - 1;
+    }
+}
+
+uint64_t raft_write_of(const struct raft *raft, raft_index index)
+{
+    if (index <= raft->durable_index)
+        return 0;
+    for (size_t i = 0; i < raft->writes_count; i++) {
+        const struct write_out *write = &raft->writes[(raft->writes_first + i) % WRITES_MAX];
+        if (write->first <= index && index <= write->last)
+            return write->number;
+    }
+    return raft->last_write;
+}
+
+static void persisted(struct raft *raft, uint64_t number)
+{
+    CHECK(number > raft->persisted_write);
+    CHECK(number <= raft->last_write);
+    raft->persisted_write = number;
+    while (raft->writes_count > 0 && raft->writes[raft->writes_first].number <= number) {
+        const struct write_out *write = &raft->writes[raft->writes_first];
+        if (write->first <= write->last && write->last > raft->durable_index)
+            raft->durable_index = write->last;
+        raft->writes_first = (raft->writes_first + 1) % WRITES_MAX;
+        raft->writes_count--;
+    }
+    if (raft->role == RAFT_LEADER)
+        replication_advance_commit(raft);
+}
+
+void raft_set_commit(struct raft *raft, raft_index index)
+{
+    CHECK(index >= raft->commit_index);
+    CHECK(index <= raft->trail.last);
+    if (index == raft->commit_index)
+        return;
+    raft->commit_index = index;
+    RAFT_TRACE(raft, "commit %llu", (unsigned long long)index);
+}
+
+/* --- members --------------------------------------------------------------------------------------------------------- */
+
+size_t raft_place(const struct raft *raft, node_id id)
+{
+    size_t place = 0;
+    while (place < raft->configuration.voters_count && raft->configuration.voters[place] != id)
+        place++;
+    return place;
+}
+
+bool raft_is_voter(const struct raft *raft)
+{
+    return raft_place(raft, raft->options.id) < raft->configuration.voters_count;
+}
+
+/* --- the step --------------------------------------------------------------------------------------------------------- */
+
+void raft_start(struct raft *raft, raft_time now, raft_index committed, struct raft_effects *effects)
+{
+    CHECK(raft->configuration.voters_count > 0);
+    CHECK(committed <= raft->trail.last);
+    begin(raft, now, effects);
+    raft->role = RAFT_FOLLOWER;
+    raft->commit_index = committed;
+    RAFT_TRACE(raft, "start term %llu log %llu", (unsigned long long)raft->current_term,
+               (unsigned long long)raft->trail.last);
+    election_reset_deadline(raft);
+    if (raft->configuration.voters_count == 1 && raft_is_voter(raft))
+        election_timeout(raft);
+    end(raft);
+}
+
+/* §5.1: a server that sees a larger term updates its own and becomes a follower. Returns false if the message is not to be
+ * looked at any further. */
+static bool check_term(struct raft *raft, const struct raft_message *message)
+{
+    if (message->term <= raft->current_term)
+        return true;
+    bool pre_vote = (message->type == RAFT_REQUEST_VOTE && message->request_vote.pre_vote) ||
+                    (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote &&
+                     message->vote_response.granted);
+    if (pre_vote)
+        return true; /* thesis §9.6: a pre-vote's term is only a question */
+    if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft)) {
+        /* §6: a server that hears from a leader does not help to replace it, not even by taking over the term. */
+        RAFT_TRACE(raft, "recv RequestVote from %llu term %llu: a leader is alive -> ignore",
+                   (unsigned long long)message->from, (unsigned long long)message->term);
+        return false;
+    }
+    RAFT_TRACE(raft, "term is higher (%llu > %llu) -> follower", (unsigned long long)message->term,
+               (unsigned long long)raft->current_term);
+    election_become_follower(raft, message->term, message->type == RAFT_APPEND_ENTRIES ? message->from : 0);
+    return true;
+}
+
+static void receive(struct raft *raft, const struct raft_event *event)
+{
+    const struct raft_message *message = event->message.message;
+    if (message->to != raft->options.id || message->from == raft->options.id)
+        return;
+    if (!check_term(raft, message))
+        return;
+    switch (message->type) {
+    case RAFT_REQUEST_VOTE:
+        election_recv_request_vote(raft, message);
+        break;
+    case RAFT_VOTE_RESPONSE:
+        election_recv_vote_response(raft, message);
+        break;
+    case RAFT_APPEND_ENTRIES:
+        replication_recv_append(raft, message, event->message.runs, event->message.runs_count);
+        break;
+    case RAFT_APPEND_RESPONSE:
+        replication_recv_response(raft, message);
+        break;
+    default:
+        break;
+    }
+}
+
+static void step_down(struct raft *raft, const char *why)
+{
+    if (raft->role == RAFT_FOLLOWER)
+        return;
+    RAFT_TRACE(raft, "%s -> step down", why);
+    election_become_follower(raft, raft->current_term, 0);
+}
+
+void raft_step(struct raft *raft, const struct raft_event *event, struct raft_effects *effects)
+{
+    begin(raft, event->now, effects);
+    switch (event->type) {
+    case RAFT_EVENT_TIMEOUT:
+        if (raft->role == RAFT_LEADER)
+            replication_timeout(raft);
+        else if (raft->now >= raft->election_deadline)
+            election_timeout(raft);
+        break;
+    case RAFT_EVENT_MESSAGE:
+        receive(raft, event);
+        break;
+    case RAFT_EVENT_PROPOSE:
+        replication_propose(raft, event->propose.count);
+        break;
+    case RAFT_EVENT_PERSISTED:
+        persisted(raft, event->persisted.write_number);
+        break;
+    case RAFT_EVENT_SENT:
+        replication_sent(raft, event->sent.peer, event->sent.epoch, event->sent.last, event->sent.bytes);
+        break;
+    case RAFT_EVENT_READ:
+        read_request(raft, event->read.id);
+        break;
+    case RAFT_EVENT_PEER_UP:
+    case RAFT_EVENT_PEER_DOWN:
+        replication_peer(raft, event->peer.peer, event->type == RAFT_EVENT_PEER_UP);
+        break;
+    case RAFT_EVENT_STEP_DOWN:
+        step_down(raft, event->step_down.why);
+        break;
+    case RAFT_EVENT_RELUCTANT:
+        raft->reluctant = event->reluctant.on;
+        if (raft->role != RAFT_LEADER)
+            election_reset_deadline(raft);
+        break;
+    default:
+        UNREACHABLE();
+    }
+    end(raft);
+}
+
+/* --- looking in -------------------------------------------------------------------------------------------------------- */
+
+raft_term raft_term_at(const struct raft *raft, raft_index index)
+{
+    return trail_term(&raft->trail, index);
+}
+
+void raft_get_status(const struct raft *raft, struct raft_status *status)
+{
+    memset(status, 0, sizeof *status);
+    status->id = raft->options.id;
+    status->role = raft->role;
+    status->current_term = raft->current_term;
+    status->voted_for = raft->voted_for;
+    status->leader = raft->leader;
+    status->commit_index = raft->commit_index;
+    status->last_log_index = raft->trail.last;
+    status->last_log_term = trail_last_term(&raft->trail);
+    status->durable_index = raft->durable_index;
+    if (raft->role != RAFT_LEADER)
+        return;
+    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+        const struct progress *peer = &raft->peers[i];
+        if (raft->configuration.voters[i] == raft->options.id)
+            continue;
+        status->peers[status->peers_count++] = (struct raft_peer_status){
+            .id = peer->id,
+            .next_index = peer->next_index,
+            .match_index = peer->match_index,
+            .replicating = peer->replicating,
+            .active = raft->now - peer->contact < raft->options.election_timeout_ms,
+            .inflight_messages = (uint32_t)peer->inflight_count,
+            .inflight_bytes = (uint32_t)peer->inflight_bytes,
+            .window_messages = peer->window,
+        };
+    }
+}
+
+void raft_get_digest(const struct raft *raft, struct raft_digest *digest)
+{
+    *digest = (struct raft_digest){.current_term = raft->current_term,
+                                   .voted_for = raft->voted_for,
+                                   .role = raft->role,
+                                   .commit_index = raft->commit_index,
+                                   .last_log_index = raft->trail.last};
+}

@@ -1,0 +1,377 @@
+/* raft/replication.c - AppendEntries, both sides (§5.3); the commit rule (§5.4.2); check-quorum (thesis §6.2). */
+#include "raft/state.h"
+
+/* --- the leader: sending ------------------------------------------------------------------------------------------------ */
+
+static struct progress *find_peer(struct raft *raft, node_id id)
+{
+    size_t place = raft_place(raft, id);
+    if (place == raft->configuration.voters_count || id == raft->options.id)
+        return NULL;
+    return &raft->peers[place];
+}
+
+/* An AppendEntries to `peer`; its entries, if any are wanted, begin at next_index. */
+static struct raft_append_entries *append_message(struct raft *raft, struct progress *peer)
+{
+    struct raft_message *message = raft_message_new(raft, RAFT_APPEND_ENTRIES, peer->id);
+    struct raft_append_entries *append = &message->append_entries;
+    append->prev_log_index = peer->next_index - 1;
+    append->prev_log_term = trail_term(&raft->trail, append->prev_log_index);
+    append->last_index = append->prev_log_index;
+    append->leader_commit = raft->commit_index;
+    append->round = raft->round;
+    append->epoch = peer->epoch;
+    peer->sent = raft->now;
+    peer->commit_sent = raft->commit_index;
+    return append;
+}
+
+/* Without entries; it carries the consistency check all the same, so a loss is noticed. */
+void replication_heartbeat(struct raft *raft, struct progress *peer)
+{
+    (void)append_message(raft, peer);
+}
+
+/* Sends entries if there are any and the window allows it. */
+static bool send_entries(struct raft *raft, struct progress *peer)
+{
+    if (peer->next_index > raft->trail.last || !progress_may_send(peer, raft->options.window_bytes))
+        return false;
+    uint64_t room = raft->options.window_bytes - peer->inflight_bytes;
+    struct raft_append_entries *append = append_message(raft, peer);
+    append->last_index = raft->trail.last;
+    append->bytes_max = room < raft->options.message_bytes_max ? (uint32_t)room : raft->options.message_bytes_max;
+    peer->sending = true;
+    return true;
+}
+
+void replication_send_all(struct raft *raft)
+{
+    for (size_t i = 0; i < raft->configuration.voters_count; i++)
+        if (raft->configuration.voters[i] != raft->options.id)
+            (void)send_entries(raft, &raft->peers[i]);
+}
+
+void replication_become_leader(struct raft *raft)
+{
+    CHECK(raft->role == RAFT_CANDIDATE);
+    CHECK(raft->voted_for == raft->options.id);
+    raft->role = RAFT_LEADER;
+    raft->leader = raft->options.id;
+    RAFT_TRACE(raft, "leader of term %llu", (unsigned long long)raft->current_term);
+    for (size_t i = 0; i < raft->configuration.voters_count; i++)
+        progress_init(&raft->peers[i], raft->configuration.voters[i], raft->trail.last,
+                      raft->options.window_messages, raft->now);
+    raft->heartbeat_deadline = raft->now + raft->options.heartbeat_ms;
+    raft->quorum_deadline = raft->now + raft->options.election_timeout_ms;
+    raft->commit_deadline = UINT64_MAX;
+    /* §8: a no-op of its own term, so that it learns what is committed. */
+    trail_append(&raft->trail, 1, raft->current_term);
+    raft->term_start = raft->trail.last;
+    raft_write_entries(raft, RAFT_APPEND_NOOP, raft->trail.last, raft->trail.last, raft->current_term);
+    replication_send_all(raft);
+}
+
+void replication_propose(struct raft *raft, uint64_t count)
+{
+    CHECK(count > 0);
+    bool full = raft->trail.last - raft->commit_index + count > raft->options.uncommitted_entries_max;
+    if (raft->role != RAFT_LEADER || full) {
+        raft->effects->proposal_refused = true;
+        return;
+    }
+    raft_index first = raft->trail.last + 1;
+    trail_append(&raft->trail, count, raft->current_term);
+    raft_write_entries(raft, RAFT_APPEND_PROPOSAL, first, raft->trail.last, raft->current_term);
+    replication_send_all(raft);
+}
+
+void replication_sent(struct raft *raft, node_id id, uint32_t epoch, raft_index last, uint32_t bytes)
+{
+    struct progress *peer = find_peer(raft, id);
+    if (raft->role != RAFT_LEADER || peer == NULL || peer->epoch != epoch || !peer->sending)
+        return;
+    CHECK(last >= peer->next_index);
+    CHECK(last <= raft->trail.last);
+    progress_sent(peer, last, bytes);
+    if (peer->replicating)
+        (void)send_entries(raft, peer);
+}
+
+void replication_peer(struct raft *raft, node_id id, bool up)
+{
+    struct progress *peer = find_peer(raft, id);
+    if (raft->role != RAFT_LEADER || peer == NULL)
+        return;
+    progress_reset(peer);
+    if (peer->match_index > 0)
+        peer->next_index = peer->match_index + 1;
+    if (up && !send_entries(raft, peer))
+        replication_heartbeat(raft, peer);
+}
+
+/* --- the leader: deadlines ---------------------------------------------------------------------------------------------- */
+
+/* thesis §6.2: a leader that does not hear from a majority within an election time-out steps down. */
+static bool has_quorum(const struct raft *raft)
+{
+    size_t active = 0;
+    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+        const struct progress *peer = &raft->peers[i];
+        bool self = raft->configuration.voters[i] == raft->options.id;
+        if (self || raft->now - peer->contact <= raft->options.election_timeout_ms)
+            active++;
+    }
+    return active >= quorum_size(raft->configuration.voters_count);
+}
+
+static void heartbeat_all(struct raft *raft)
+{
+    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+        struct progress *peer = &raft->peers[i];
+        if (raft->configuration.voters[i] == raft->options.id)
+            continue;
+        peer->probe_out = false; /* its answer may be lost: ask again */
+        if (send_entries(raft, peer))
+            continue;
+        if (raft->now - peer->sent >= raft->options.heartbeat_ms / 2 || peer->commit_sent < raft->commit_index)
+            replication_heartbeat(raft, peer);
+    }
+    raft->heartbeat_deadline = raft->now + raft->options.heartbeat_ms;
+}
+
+/* Followers that nothing else told where commit stands are told so. */
+static void tell_commit(struct raft *raft)
+{
+    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+        struct progress *peer = &raft->peers[i];
+        if (raft->configuration.voters[i] != raft->options.id && peer->commit_sent < raft->commit_index)
+            replication_heartbeat(raft, peer);
+    }
+    raft->commit_deadline = UINT64_MAX;
+}
+
+void replication_timeout(struct raft *raft)
+{
+    if (raft->now >= raft->quorum_deadline) {
+        if (!has_quorum(raft)) {
+            RAFT_TRACE(raft, "no quorum within an election time-out -> step down");
+            election_become_follower(raft, raft->current_term, 0);
+            return;
+        }
+        raft->quorum_deadline = raft->now + raft->options.election_timeout_ms / 2;
+    }
+    if (raft->now >= raft->heartbeat_deadline)
+        heartbeat_all(raft);
+    else if (raft->now >= raft->commit_deadline)
+        tell_commit(raft);
+}
+
+raft_time replication_wake_at(const struct raft *raft)
+{
+    raft_time at = raft->heartbeat_deadline;
+    if (raft->quorum_deadline < at)
+        at = raft->quorum_deadline;
+    return raft->commit_deadline < at ? raft->commit_deadline : at;
+}
+
+/* --- the leader: answers -------------------------------------------------------------------------------------------------- */
+
+void replication_advance_commit(struct raft *raft)
+{
+    raft_index match[RAFT_MEMBERS_MAX];
+    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+        bool self = raft->configuration.voters[i] == raft->options.id;
+        match[i] = self ? raft->durable_index : raft->peers[i].match_index;
+    }
+    raft_index index = quorum_index(match, raft->configuration.voters_count);
+    /* §5.4.2: only entries of the current term are committed by counting; those before them follow. */
+    if (index <= raft->commit_index || trail_term(&raft->trail, index) != raft->current_term)
+        return;
+    raft_set_commit(raft, index);
+    if (raft->commit_deadline == UINT64_MAX) {
+        uint32_t soon = raft->options.heartbeat_ms / 10;
+        raft->commit_deadline = raft->now + (soon > 0 ? soon : 1);
+    }
+    read_commit_moved(raft);
+}
+
+/* The follower's log does not hold what was assumed: back up, a whole term at a time (§5.3). */
+static void refused(struct raft *raft, struct progress *peer, const struct raft_append_response *response)
+{
+    if (response->reject_index <= peer->match_index)
+        return; /* older than what is known by now */
+    if (!peer->replicating && response->reject_index != peer->next_index - 1)
+        return;
+    raft_index try = trail_find_term(&raft->trail, response->hint_index, response->hint_term);
+    if (try >= response->reject_index)
+        try = response->reject_index - 1;
+    if (try < peer->match_index)
+        try = peer->match_index;
+    progress_reset(peer);
+    peer->next_index = try + 1;
+    RAFT_TRACE(raft, "refused by %llu at %llu -> probe from %llu", (unsigned long long)peer->id,
+               (unsigned long long)response->reject_index, (unsigned long long)peer->next_index);
+    if (!send_entries(raft, peer))
+        replication_heartbeat(raft, peer);
+}
+
+void replication_recv_response(struct raft *raft, const struct raft_message *message)
+{
+    struct progress *peer = find_peer(raft, message->from);
+    if (raft->role != RAFT_LEADER || message->term != raft->current_term || peer == NULL)
+        return;
+    const struct raft_append_response *response = &message->append_response;
+    peer->contact = raft->now;
+    if (response->round > peer->round_acked && response->round <= raft->round) {
+        peer->round_acked = response->round;
+        read_acknowledged(raft);
+    }
+    if (response->epoch != peer->epoch)
+        return;
+    if (!response->success) {
+        refused(raft, peer, response);
+        return;
+    }
+    if (response->match_index > raft->trail.last)
+        return;
+    if (progress_acknowledged(peer, response->match_index, raft->options.window_messages))
+        replication_advance_commit(raft);
+    (void)send_entries(raft, peer);
+}
+
+/* --- the follower --------------------------------------------------------------------------------------------------------- */
+
+static struct raft_append_response *respond(struct raft *raft, const struct raft_message *message)
+{
+    struct raft_message *answer = raft_message_new(raft, RAFT_APPEND_RESPONSE, message->from);
+    answer->append_response.round = message->append_entries.round;
+    answer->append_response.epoch = message->append_entries.epoch;
+    return &answer->append_response;
+}
+
+/* §5.3: the entry before the new ones is not here, or of another term. */
+static void refuse(struct raft *raft, const struct raft_message *message)
+{
+    const struct raft_append_entries *append = &message->append_entries;
+    struct raft_append_response *response = respond(raft, message);
+    response->reject_index = append->prev_log_index;
+    response->hint_index = trail_find_term(&raft->trail, append->prev_log_index, append->prev_log_term);
+    response->hint_term = trail_term(&raft->trail, response->hint_index);
+    RAFT_TRACE(raft, "recv AppendEntries from %llu: no entry %llu of term %llu -> refuse, hint %llu of term %llu",
+               (unsigned long long)message->from, (unsigned long long)append->prev_log_index,
+               (unsigned long long)append->prev_log_term, (unsigned long long)response->hint_index,
+               (unsigned long long)response->hint_term);
+}
+
+/* The first index at which what came differs from what is here: last_index + 1 if nothing does. */
+static raft_index first_difference(const struct raft *raft, const struct raft_append_entries *append,
+                                   const struct raft_run *runs, size_t runs_count)
+{
+    size_t run = 0;
+    raft_index index = append->prev_log_index + 1;
+    for (; index <= append->last_index; index++) {
+        while (run + 1 < runs_count && runs[run + 1].first <= index)
+            run++;
+        if (trail_term(&raft->trail, index) != runs[run].term)
+            break;
+    }
+    return index;
+}
+
+/* Appends entries from `from` on; conflicting ones, and all after them, go first (§5.3). */
+static void append_new(struct raft *raft, const struct raft_append_entries *append, raft_index from,
+                       const struct raft_run *runs, size_t runs_count)
+{
+    if (from <= raft->trail.last) {
+        RAFT_TRACE(raft, "entry %llu conflicts -> cut from there", (unsigned long long)from);
+        raft_cut(raft, from);
+    }
+    for (size_t run = 0; run < runs_count; run++) {
+        raft_index first = runs[run].first > from ? runs[run].first : from;
+        raft_index end = run + 1 < runs_count ? runs[run + 1].first : append->last_index + 1;
+        if (first < end)
+            trail_append(&raft->trail, end - first, runs[run].term);
+    }
+    CHECK_EQ(raft->trail.last, append->last_index);
+    raft_write_entries(raft, RAFT_APPEND_MESSAGE, from, append->last_index, 0);
+}
+
+/* Terms of entries never fall, begin where they should, and none is above the leader's. */
+static bool runs_are_sound(const struct raft *raft, const struct raft_append_entries *append,
+                           const struct raft_run *runs, size_t runs_count)
+{
+    if (append->last_index == append->prev_log_index)
+        return runs_count == 0;
+    if (runs_count == 0 || runs[0].first != append->prev_log_index + 1)
+        return false;
+    raft_term term = append->prev_log_term;
+    for (size_t i = 0; i < runs_count; i++) {
+        if (runs[i].term < term || runs[i].term > raft->current_term || runs[i].term == 0)
+            return false;
+        if (runs[i].first > append->last_index || (i > 0 && runs[i].first <= runs[i - 1].first))
+            return false;
+        term = runs[i].term;
+    }
+    return true;
+}
+
+/* A message from the leader of the current term. */
+static void accept_leader(struct raft *raft, node_id leader)
+{
+    if (raft->role != RAFT_FOLLOWER)
+        election_become_follower(raft, raft->current_term, leader);
+    if (raft->leader != leader)
+        RAFT_TRACE(raft, "follows %llu in term %llu", (unsigned long long)leader,
+                   (unsigned long long)raft->current_term);
+    raft->leader = leader;
+    raft->leader_contact = raft->now;
+    election_reset_deadline(raft);
+}
+
+void replication_recv_append(struct raft *raft, const struct raft_message *message, const struct raft_run *runs,
+                             size_t runs_count)
+{
+    const struct raft_append_entries *append = &message->append_entries;
+    if (message->term < raft->current_term) {
+        (void)respond(raft, message); /* §5.1: the answer's term tells it */
+        return;
+    }
+    if (raft->role == RAFT_LEADER) {
+        RAFT_TRACE(raft, "recv AppendEntries from %llu in our own term -> ignore", (unsigned long long)message->from);
+        return;
+    }
+    if (!runs_are_sound(raft, append, runs, runs_count))
+        return;
+    accept_leader(raft, message->from);
+    bool known = append->prev_log_index == 0 ||
+                 trail_term(&raft->trail, append->prev_log_index) == append->prev_log_term;
+    if (append->prev_log_index > raft->trail.last || !known) {
+        refuse(raft, message);
+        return;
+    }
+    raft_index from = first_difference(raft, append, runs, runs_count);
+    if (from <= raft->commit_index && from <= append->last_index) {
+        RAFT_TRACE(raft, "entry %llu would replace a committed one -> ignore", (unsigned long long)from);
+        return;
+    }
+    if (from <= append->last_index)
+        append_new(raft, append, from, runs, runs_count);
+    if (append->last_index > append->prev_log_index)
+        RAFT_TRACE(raft, "recv entries %llu..%llu from %llu", (unsigned long long)append->prev_log_index + 1,
+                   (unsigned long long)append->last_index, (unsigned long long)message->from);
+
+    /* The log matches the leader's up to last_index, and only up to there. */
+    struct raft_append_response *response = respond(raft, message);
+    struct raft_message *answer = &raft->effects->messages[raft->effects->messages_count - 1];
+    response->success = true;
+    response->match_index = append->last_index;
+    if (append->last_index > append->prev_log_index)
+        answer->after_write = raft_write_of(raft, append->last_index);
+    else if (response->match_index > raft->durable_index)
+        response->match_index = raft->durable_index; /* a heartbeat is answered at once, with what the disk has */
+    raft_index commit = append->leader_commit < append->last_index ? append->leader_commit : append->last_index;
+    if (commit > raft->commit_index)
+        raft_set_commit(raft, commit);
+}
