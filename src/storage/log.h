@@ -1,0 +1,84 @@
+/* storage/log.h - the log on disk: segments of frames of records. Private to storage/.
+ *
+ * Files "log-XXXXXXXX", numbered from 1 without a gap; "log-spare" is the next one, being prewritten with zeros.
+ *
+ * Segment, block 0:
+ *    0 u32 crc32c of bytes 4..40   4 u32 0x31474553 ("SEG1")   8 u64 segment number   16 u64 salt   24 u64 bytes in all
+ *   32 u64 write number of the last frame before this segment
+ * Frame, from block 1 on, each on a block boundary and padded with zeros to the next:
+ *    0 u32 crc32c of bytes 4..72   4 u32 type: 1 entries, 2 cut, 3 mark   8 u64 salt of the segment   16 u64 write number
+ *   24 u64 write number of the last synced frame   32 u32 bytes (header and records)   36 u32 records
+ *   40 u64 first index   48 u64 last index   56 u64 last term   64 u64 chain of the last entry   72 records (wire/entry.h)
+ * A cut frame: entries from `first` on are dropped; last, last term: what is the end now. A mark: the log was idle, and
+ * ended with last, last term.
+ *
+ * A block that holds acknowledged bytes is never written again. Write numbers go up by one a frame, over all segments, so
+ * nothing can be missing unnoticed; another salt, or a number that falls, is the past of a reused file: the end.
+ * A segment is made by: zeros, rename to its name, directory synced, header written (durable). A crash leaves at most a
+ * last segment without a header: it holds nothing, and is removed.
+ *
+ * Recovery reads everything. Bytes that should be a frame and are none are the end of the log if they are the next frame's
+ * place in the last segment and nothing valid comes after them: never written, or torn (then its first block is zeroed
+ * before anything else is written). Anything else is damage: refused, with file and offset.
+ */
+#ifndef STORAGE_LOG_H
+#define STORAGE_LOG_H
+
+#include "raft/types.h"
+#include "storage/disk.h"
+#include "wire/entry.h"
+
+enum { FRAME_HEADER_BYTES = 72, FRAME_BYTES_MAX = 4 * 1024 * 1024 };
+enum frame_type { FRAME_ENTRIES = 1, FRAME_CUT = 2, FRAME_MARK = 3 };
+
+struct frame {
+    uint32_t type;
+    uint64_t salt;
+    uint64_t number;
+    uint64_t synced;
+    uint32_t bytes;
+    uint32_t count;
+    raft_index first;
+    raft_index last;
+    raft_term last_term;
+    uint64_t last_chain;
+};
+
+struct segment {
+    uint64_t number;
+    uint64_t salt;
+    uint64_t bytes;
+    uint64_t before; /* write number before its first frame */
+};
+
+/* What a scan meets, in order. Any may be NULL. Return false to stop. */
+struct log_visitor {
+    void *context;
+    bool (*segment)(void *context, const char *file, const struct segment *segment);
+    bool (*frame)(void *context, const char *file, uint64_t offset, const struct frame *frame);
+    bool (*record)(void *context, const char *file, uint64_t offset, const struct entry *entry, struct slice bytes);
+};
+
+/* Where a scan ended. */
+struct log_end {
+    uint64_t segment;    /* number of the last segment; 0: no log */
+    uint64_t offset;     /* where its next frame goes */
+    bool torn;           /* something half written stands there */
+    bool headless;       /* a segment without a header follows: `segment` + 1 */
+    uint64_t number;     /* write number of the last frame */
+    bool marked;         /* the last frame is a mark */
+    struct segment last;
+};
+
+/* Reads all segments of the disk. OK; CORRUPT, UNSUPPORTED, IO with a sentence in `why` (file, offset, what to do). */
+enum status log_scan(struct disk *disk, const struct log_visitor *visitor, struct log_end *end, struct buffer *why)
+    MUST_USE;
+
+void segment_name(char name[DISK_NAME_MAX], uint64_t number);
+void segment_encode(uint8_t block[DISK_BLOCK_BYTES], const struct segment *segment);
+void frame_encode(uint8_t header[FRAME_HEADER_BYTES], const struct frame *frame);
+bool frame_decode(const uint8_t *at, struct frame *frame);
+/* Bytes that a frame takes on disk. */
+uint64_t frame_space(uint64_t bytes);
+
+#endif
