@@ -11,6 +11,8 @@
 #include "base/slice.h"
 #include "base/status.h"
 
+struct lua_State;
+
 enum {
     BUNDLE_FILES_MAX = 256,
     BUNDLE_SOURCE_MAX = 1024 * 1024,       /* one source */
@@ -30,6 +32,10 @@ enum status bundle_build(const char *mount, const char *path, bundle_read read, 
  * refused words and globals, the module's shape (CONTRACT.md §1), declared args. `why` as above. The parser itself may
  * be crashed by hostile text: call it in a process that may die when the text is not trusted. */
 enum status bundle_check(struct slice bundle, struct buffer *why) MUST_USE;
+
+/* Loads the bundle into a state with the environment at `env`: compiles all sources, runs the main one (and what it
+ * requires, each once; a cycle is refused), checks the module's shape. OK: the module's table is pushed [-0, +1]. */
+enum status bundle_load(struct lua_State *L, int env, struct slice bundle, struct buffer *why) MUST_USE;
 
 /* The mount's name, borrowed. INVALID if these bytes are no bundle. */
 enum status bundle_mount(struct slice bundle, struct slice *mount) MUST_USE;

@@ -19,6 +19,9 @@ enum { SANDBOX_VERSION = 1 };
  * new names raise) on the stack [-0, +1]. `pcall` and ctx come from script/vm (savepoints); the rest is here. */
 void sandbox_open(struct lua_State *L);
 
+/* Adds a name to the environment at `env`, which scripts cannot change: its value is at the top [-1, +0]. */
+void sandbox_add(struct lua_State *L, int env, const char *name);
+
 /* Looks at source text before LuaJIT's parser may see it: tokens that are refused (`^`, LL and i literals, ...), nesting,
  * bytecode. Then compiles (text mode) and looks at the bytecode: undeclared globals, stores into locals of the main chunk
  * from inside functions. OK: the chunk's function is on the stack [-0, +1]. Else nothing is, and `why` gets lines

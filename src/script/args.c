@@ -1,0 +1,448 @@
+/* script/args.c - see script/args.h. */
+#include "script/args.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "script/value.h"
+#include "wire/pack.h"
+
+enum arg_type { ARG_ANY, ARG_TEXT, ARG_INT, ARG_NUMBER, ARG_BOOL, ARG_MS, ARG_FLAG, ARG_JSON, ARG_TYPES };
+enum { NAME_BYTES = 48, WHY_BYTES = 256 };
+
+static const char *const type_names[ARG_TYPES] = {"any", "text", "int", "number", "bool", "ms", "flag", "json"};
+
+struct arg {
+    char name[NAME_BYTES];
+    enum arg_type type;
+    bool optional;
+    bool rest;
+    bool has_default;
+    struct buffer standard; /* the default, MessagePack text or number */
+};
+
+struct args {
+    size_t count;
+    struct arg list[ARGS_MAX];
+};
+
+void args_free(struct args *args)
+{
+    if (args == NULL)
+        return;
+    for (size_t i = 0; i < args->count; i++)
+        buffer_close(&args->list[i].standard);
+    mem_free(args);
+}
+
+/* --- parsing ------------------------------------------------------------------------------------------------------------ */
+
+static bool say(struct buffer *why, struct slice word, const char *what)
+{
+    char line[WHY_BYTES];
+    int size = snprintf(line, sizeof line, "args: \"%.*s\": %s", (int)(word.size < 64 ? word.size : 64),
+                        (const char *)word.data, what);
+    buffer_append(why, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1);
+    return false;
+}
+
+static bool parse_type(struct arg *arg, struct slice text)
+{
+    for (int type = 0; type < ARG_TYPES; type++) {
+        if (slice_equal(text, slice_text(type_names[type]))) {
+            arg->type = (enum arg_type)type;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_name(struct slice name)
+{
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t c = name.data[i];
+        if (!((c >= 'a' && c <= 'z') || c == '_' || (i > 0 && c >= '0' && c <= '9')))
+            return false;
+    }
+    return name.size > 0 && name.size < NAME_BYTES;
+}
+
+/* One word: name[:type][=default], in brackets or with dots. */
+static bool parse_word(struct arg *arg, struct slice word, struct buffer *why)
+{
+    struct slice rest = word;
+    if (rest.data[0] == '[') {
+        if (rest.data[rest.size - 1] != ']')
+            return say(why, word, "a bracket is not closed");
+        arg->optional = true;
+        rest = slice_make(rest.data + 1, rest.size - 2);
+    }
+    if (rest.size > 3 && memcmp(rest.data + rest.size - 3, "...", 3) == 0) {
+        arg->rest = true;
+        arg->type = ARG_ANY;
+        rest.size -= 3;
+    } else {
+        arg->type = ARG_TEXT;
+    }
+    const uint8_t *equals = memchr(rest.data, '=', rest.size);
+    if (equals != NULL) {
+        arg->has_default = true;
+        pack_text(&arg->standard, slice_make(equals + 1, rest.size - (size_t)(equals + 1 - rest.data)));
+        rest.size = (size_t)(equals - rest.data);
+    }
+    const uint8_t *colon = memchr(rest.data, ':', rest.size);
+    if (colon != NULL) {
+        if (!parse_type(arg, slice_make(colon + 1, rest.size - (size_t)(colon + 1 - rest.data))))
+            return say(why, word, "the types are any text int number bool ms flag json");
+        rest.size = (size_t)(colon - rest.data);
+    }
+    if (!is_name(rest))
+        return say(why, word, "a name is made of a-z, 0-9 and _");
+    memcpy(arg->name, rest.data, rest.size);
+    arg->optional = arg->optional || arg->has_default || arg->type == ARG_FLAG;
+    return true;
+}
+
+enum status args_parse(struct slice text, struct args **parsed, struct buffer *why)
+{
+    struct args *args = mem_zalloc(1, sizeof *args);
+    bool good = true;
+    size_t at = 0;
+    while (good && at < text.size) {
+        if (text.data[at] == ' ') {
+            at++;
+            continue;
+        }
+        size_t end = at;
+        while (end < text.size && text.data[end] != ' ')
+            end++;
+        struct slice word = slice_make(text.data + at, end - at);
+        if (args->count == ARGS_MAX)
+            good = say(why, word, "too many arguments");
+        else if (args->count > 0 && args->list[args->count - 1].rest)
+            good = say(why, word, "nothing can follow NAME...");
+        else
+            good = parse_word(&args->list[args->count++], word, why);
+        at = end;
+    }
+    if (!good) {
+        args_free(args);
+        return STATUS_INVALID;
+    }
+    *parsed = args;
+    return STATUS_OK;
+}
+
+/* --- converting ----------------------------------------------------------------------------------------------------------- */
+
+static bool wrong(char *why, const struct arg *arg, const char *what)
+{
+    snprintf(why, WHY_BYTES, "argument '%s': %s", arg->name, what);
+    return false;
+}
+
+/* The text of an item as a number; false if it is none. */
+static bool to_number(const struct pack_item *item, double *number)
+{
+    char text[64];
+    char *end = NULL;
+    switch (item->type) {
+    case PACK_INT:
+        *number = (double)item->integer;
+        return item->integer <= 9007199254740992 && item->integer >= -9007199254740992;
+    case PACK_FLOAT:
+        *number = item->number;
+        return isfinite(item->number);
+    case PACK_STR:
+        if (item->bytes.size == 0 || item->bytes.size >= sizeof text)
+            return false;
+        memcpy(text, item->bytes.data, item->bytes.size);
+        text[item->bytes.size] = 0;
+        if (strspn(text, "0123456789+-.eE") != item->bytes.size)
+            return false;
+        *number = strtod(text, &end);
+        return *end == 0 && isfinite(*number);
+    default:
+        return false;
+    }
+}
+
+/* "500", "500ms", "5s", "2m", "1h", "1d" as milliseconds. */
+static bool to_ms(const struct pack_item *item, double *ms)
+{
+    static const struct {
+        const char *unit;
+        double factor;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    struct pack_item digits = *item;
+    double factor = 1;
+    if (item->type == PACK_STR) {
+        for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+            size_t size = strlen(units[i].unit);
+            if (item->bytes.size > size &&
+                memcmp(item->bytes.data + item->bytes.size - size, units[i].unit, size) == 0) {
+                digits.bytes.size = item->bytes.size - size;
+                factor = units[i].factor;
+                break;
+            }
+        }
+    }
+    if (!to_number(&digits, ms) || *ms < 0)
+        return false;
+    *ms *= factor;
+    return *ms == floor(*ms) && *ms <= 9007199254740992.0;
+}
+
+static bool to_boolean(const struct pack_item *item, const char *own_name, bool *value)
+{
+    if (item->type == PACK_BOOLEAN) {
+        *value = item->boolean;
+        return true;
+    }
+    if (item->type != PACK_STR)
+        return false;
+    *value = slice_equal(item->bytes, slice_text("true")) ||
+             (own_name != NULL && slice_equal(item->bytes, slice_text(own_name)));
+    return *value || slice_equal(item->bytes, slice_text("false"));
+}
+
+static bool push_text(lua_State *L, const struct arg *arg, const struct pack_item *item, char *why)
+{
+    char text[64];
+    switch (item->type) {
+    case PACK_STR:
+    case PACK_BIN:
+        lua_pushlstring(L, (const char *)item->bytes.data, item->bytes.size);
+        return true;
+    case PACK_BOOLEAN:
+        lua_pushstring(L, item->boolean ? "true" : "false");
+        return true;
+    case PACK_INT:
+        snprintf(text, sizeof text, "%lld", (long long)item->integer);
+        break;
+    case PACK_FLOAT:
+        snprintf(text, sizeof text, "%.15g", item->number);
+        if (strtod(text, NULL) != item->number)
+            snprintf(text, sizeof text, "%.17g", item->number);
+        break;
+    default:
+        return wrong(why, arg, "must be text");
+    }
+    lua_pushstring(L, text);
+    return true;
+}
+
+/* Pushes one argument, converted. */
+static bool push_one(lua_State *L, const struct arg *arg, struct slice value, char *why)
+{
+    struct pack_item item;
+    struct pack_reader reader = pack_reader_make(value);
+    double number = 0;
+    bool boolean = false;
+    const char *reason = NULL;
+    if (pack_read(&reader, &item) != STATUS_OK)
+        return wrong(why, arg, "is no value");
+    switch (arg->type) {
+    case ARG_TEXT:
+        return push_text(L, arg, &item, why);
+    case ARG_INT:
+        if (!to_number(&item, &number) || number != floor(number) || fabs(number) > 9007199254740992.0)
+            return wrong(why, arg, "must be a whole number up to 2^53");
+        lua_pushnumber(L, number);
+        return true;
+    case ARG_NUMBER:
+        if (!to_number(&item, &number))
+            return wrong(why, arg, "must be a number");
+        lua_pushnumber(L, number);
+        return true;
+    case ARG_MS:
+        if (!to_ms(&item, &number))
+            return wrong(why, arg, "must be a time: milliseconds, or like 500ms 5s 2m 1h 1d");
+        lua_pushnumber(L, number);
+        return true;
+    case ARG_BOOL:
+    case ARG_FLAG:
+        if (!to_boolean(&item, arg->type == ARG_FLAG ? arg->name : NULL, &boolean))
+            return wrong(why, arg, "must be true or false");
+        lua_pushboolean(L, boolean);
+        return true;
+    default:
+        if (value_push(L, value, &reason))
+            return true;
+        return wrong(why, arg, reason);
+    }
+}
+
+static bool is_nil(struct slice value)
+{
+    return value.size == 1 && value.data[0] == 0xC0;
+}
+
+/* Finds the value of `name` in the trailing map of options. */
+static bool find_option(struct slice options, const char *name, struct slice *value)
+{
+    struct pack_reader reader = pack_reader_make(options);
+    uint32_t pairs = 0;
+    struct slice key;
+    if (options.size == 0 || pack_read_map(&reader, &pairs) != STATUS_OK)
+        return false;
+    for (uint32_t i = 0; i < pairs; i++) {
+        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 2, value) != STATUS_OK)
+            return false;
+        if (slice_equal(key, slice_text(name)))
+            return true;
+    }
+    return false;
+}
+
+/* Every option must be one of the declared names. */
+static bool options_known(const struct args *args, struct slice options, char *why)
+{
+    struct pack_reader reader = pack_reader_make(options);
+    uint32_t pairs = 0;
+    struct slice key;
+    if (options.size == 0)
+        return true;
+    CHECK(pack_read_map(&reader, &pairs) == STATUS_OK);
+    for (uint32_t i = 0; i < pairs; i++) {
+        bool known = false;
+        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 2, NULL) != STATUS_OK) {
+            snprintf(why, WHY_BYTES, "the names of options must be text");
+            return false;
+        }
+        for (size_t at = 0; at < args->count; at++)
+            known = known || slice_equal(key, slice_text(args->list[at].name));
+        if (!known) {
+            snprintf(why, WHY_BYTES, "there is no argument '%.*s'", (int)(key.size < 64 ? key.size : 64),
+                     (const char *)key.data);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_map(struct slice value)
+{
+    return value.size > 0 && ((value.data[0] & 0xF0) == 0x80 || value.data[0] == 0xDE || value.data[0] == 0xDF);
+}
+
+/* A map at the end, where no map can be meant, holds arguments by name. */
+static bool holds_options(const struct args *args, uint32_t count, struct slice last)
+{
+    if (count == 0 || !is_map(last))
+        return false;
+    const struct arg *place = count <= args->count ? &args->list[count - 1] : NULL;
+    if (place == NULL)
+        return args->count == 0 || !args->list[args->count - 1].rest;
+    return place->type != ARG_ANY && place->type != ARG_JSON;
+}
+
+static int push_raw(lua_State *L, struct pack_reader *reader, uint32_t count, char *why)
+{
+    int top = lua_gettop(L);
+    uint32_t meant = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice value;
+        const char *reason = NULL;
+        if (pack_skip(reader, PACK_DEPTH_MAX - 1, &value) != STATUS_OK || !value_push(L, value, &reason)) {
+            snprintf(why, WHY_BYTES, "argument %u: %s", i + 1, reason != NULL ? reason : "is no value");
+            lua_settop(L, top);
+            return -1;
+        }
+        if (!lua_isnil(L, -1))
+            meant = i + 1;
+    }
+    lua_settop(L, top + (int)meant); /* null at the end is nothing */
+    return (int)meant;
+}
+
+/* The values of a call by place, and the options. */
+struct given {
+    struct slice values[ARGS_MAX * 8];
+    uint32_t count;
+    struct slice options;
+};
+
+static bool read_given(const struct args *args, struct pack_reader *reader, uint32_t count, struct given *given, char *why)
+{
+    given->count = 0;
+    given->options = (struct slice){0};
+    if (count > ARGS_MAX * 8) {
+        snprintf(why, WHY_BYTES, "too many arguments: %u", count);
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (pack_skip(reader, PACK_DEPTH_MAX - 1, &given->values[i]) != STATUS_OK) {
+            snprintf(why, WHY_BYTES, "argument %u: is no value", i + 1);
+            return false;
+        }
+    while (count > 0 && is_nil(given->values[count - 1]))
+        count--;
+    if (count > 0 && holds_options(args, count, given->values[count - 1]))
+        given->options = given->values[--count];
+    given->count = count;
+    bool open_end = args->count > 0 && args->list[args->count - 1].rest;
+    if (count > args->count && !open_end) {
+        snprintf(why, WHY_BYTES, "too many arguments: at most %zu", args->count);
+        return false;
+    }
+    return options_known(args, given->options, why);
+}
+
+int args_push(lua_State *L, const struct args *args, struct slice list, char *why)
+{
+    struct pack_reader reader = pack_reader_make(list);
+    uint32_t count = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK) {
+        snprintf(why, WHY_BYTES, "the arguments must be a list");
+        return -1;
+    }
+    luaL_checkstack(L, (int)(count < 250 ? count : 250) + ARGS_MAX + 8, "too many arguments");
+    if (args == NULL) {
+        if (count > 250) {
+            snprintf(why, WHY_BYTES, "too many arguments: at most 250");
+            return -1;
+        }
+        return push_raw(L, &reader, count, why);
+    }
+    struct given given;
+    if (!read_given(args, &reader, count, &given, why))
+        return -1;
+    int top = lua_gettop(L);
+    for (size_t i = 0; i < args->count; i++) {
+        const struct arg *arg = &args->list[i];
+        struct slice value = {0};
+        bool has = i < given.count && !is_nil(given.values[i]);
+        if (has)
+            value = given.values[i];
+        else
+            has = find_option(given.options, arg->name, &value) && !is_nil(value);
+        if (!has && arg->has_default) {
+            value = buffer_slice(&arg->standard);
+            has = true;
+        }
+        bool good = true;
+        if (has)
+            good = push_one(L, arg, value, why);
+        else if (arg->optional || arg->rest)
+            lua_pushnil(L);
+        else
+            good = wrong(why, arg, "is missing");
+        for (uint32_t more = (uint32_t)i + 1; good && arg->rest && more < given.count; more++)
+            good = push_one(L, arg, given.values[more], why);
+        if (!good) {
+            lua_settop(L, top);
+            return -1;
+        }
+    }
+    if (args->count > 0 && args->list[args->count - 1].rest && given.count < args->count)
+        lua_pop(L, 1); /* the rest is empty, not nil */
+    return lua_gettop(L) - top;
+}

@@ -1,0 +1,94 @@
+/* script/vm.h - the Lua host: mounts of modules over the state tree, and calling into them.
+ *
+ * One interpreter-only Lua state, driven by the machine. Values cross as MessagePack. A mount's maps are rows of the tree,
+ * under a number of their own before the key (state/key.h); numbers below VM_MAPS_FIRST are the host's.
+ * Depends on base, state/tree.h, wire/pack.h, wire/error.h, script, LuaJIT.
+ */
+#ifndef SCRIPT_VM_H
+#define SCRIPT_VM_H
+
+#include "base/checksum.h"
+#include "base/slice.h"
+#include "base/status.h"
+#include "state/tree.h"
+
+struct lua_State;
+struct vm;
+
+enum { VM_MAPS_FIRST = 16, VM_NAME_MAX = 160 };
+
+/* The replicated limits (CONTRACT.md §1). */
+struct vm_limits {
+    uint64_t budget;
+    uint64_t depth;
+    uint64_t key_bytes;
+    uint64_t row_bytes;
+    uint64_t args_bytes;
+    uint64_t answer_bytes;
+};
+
+/* What an entry, or a query, is run under. */
+struct vm_entry {
+    uint64_t index;
+    uint64_t term;
+    uint64_t now_ms;
+    uint64_t seed;      /* of ctx.random: the cluster and the index */
+    bool read_only;     /* a query */
+};
+
+enum vm_kind { VM_NONE, VM_COMMAND, VM_QUERY, VM_RAW };
+
+enum vm_outcome {
+    VM_OK,      /* `result` has the value appended */
+    VM_REFUSED, /* `result` has the error map appended; nothing was changed */
+    VM_PARK     /* memory or the native stack: this node must stop applying; vm_why says it */
+};
+
+/* Makes a host over `tree`. lua_bytes_max bounds Lua's memory. */
+struct vm *vm_new(struct tree *tree, size_t lua_bytes_max);
+void vm_free(struct vm *vm);
+
+/* Loads a bundle under its mount's name. `map_number` gives each map of the module its number. OK; INVALID with lines in
+ * `why`. The same mount again: EXISTS. */
+enum status vm_mount(struct vm *vm, struct slice bundle, uint32_t (*map_number)(void *context, struct slice mount,
+                                                                                struct slice map),
+                     void *context, struct buffer *why) MUST_USE;
+
+/* Forgets a mount that was just made (its init failed). */
+void vm_unmount(struct vm *vm, struct slice mount);
+
+/* What "mount.name" is. For a mount that dispatches itself every name is VM_RAW. */
+enum vm_kind vm_find(const struct vm *vm, struct slice name);
+
+/* Starts an entry: its facts, limits, a full budget. */
+void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limits *limits);
+
+/* Calls "mount.name" (must not be VM_NONE) with a MessagePack list of arguments. Changes of a refused call are rolled
+ * back; those of a good one stay in the tree's undo list until the caller commits. */
+enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, bool as_query, struct buffer *result);
+
+/* Calls the module's init, if it has one. */
+enum vm_outcome vm_init(struct vm *vm, struct slice mount, struct buffer *result);
+
+/* Ends the entry. */
+void vm_end(struct vm *vm);
+
+/* Why the last call parked. */
+const char *vm_why(const struct vm *vm);
+
+/* Bytes of the Lua heap. */
+size_t vm_lua_bytes(const struct vm *vm);
+
+/* Calls `each` for every name of every mount: "kv.set", or "raw.*" for one that dispatches itself. */
+void vm_names(const struct vm *vm, void (*each)(void *context, const char *name, enum vm_kind kind), void *context);
+
+/* Calls `each` for every mount. */
+void vm_mounts(const struct vm *vm,
+               void (*each)(void *context, const char *mount, const char *module, double version, struct hash128 hash),
+               void *context);
+
+/* Cluster time of the entry in progress, for os.time; random numbers for math.random. */
+uint64_t vm_now_ms(struct lua_State *L);
+double vm_random(struct lua_State *L);
+
+#endif
