@@ -64,9 +64,13 @@ static bool refuse(struct packer *packer, const char *what)
 /* Puts a step before the path: called on the way out of a failure. */
 static void add_step(struct packer *packer, const char *step, size_t size)
 {
-    char old[PATH_BYTES];
-    memcpy(old, packer->path, sizeof old);
-    snprintf(packer->path, sizeof packer->path, ".%.*s%s", (int)(size < 40 ? size : 40), step, old);
+    size_t old = strlen(packer->path);
+    size = size < 40 ? size : 40;
+    if (old + size + 2 > PATH_BYTES)
+        return; /* deep enough to find it */
+    memmove(packer->path + size + 1, packer->path, old + 1);
+    packer->path[0] = '.';
+    memcpy(packer->path + 1, step, size);
 }
 
 static bool pack_any(struct packer *packer, int at, int depth);

@@ -1,11 +1,12 @@
 /* wire/error.h - what a client can be told: the one table of codes, for every door.
  *
- * Definite means: this attempt certainly had no effect. Depends on nothing.
+ * Definite means: this attempt certainly had no effect. Depends on base.
  */
 #ifndef WIRE_ERROR_H
 #define WIRE_ERROR_H
 
-#include <stdbool.h>
+#include "base/slice.h"
+#include "base/status.h"
 
 /*  name             definite  exit  http  resp */
 #define ERROR_MAP(X)                                        \
@@ -49,5 +50,11 @@ const struct error_row *error_row_named(const char *name, unsigned long size);
 /* True for a code that a service may raise itself: NOT_FOUND EXISTS CONFLICT BAD_ARGS DENIED, or any
  * [A-Z][A-Z0-9_]* up to 64 bytes that is not in the table. */
 bool error_code_of_service(const char *name, unsigned long size);
+
+/* Appends the map {code, message}: text only. `message` is cut at 1 KiB. */
+void error_pack(struct buffer *out, enum error_code code, const char *message);
+
+/* Splits an error map. INVALID if it is none. data is empty when there is none. */
+enum status error_unpack(struct slice error, struct slice *code, struct slice *message, struct slice *data) MUST_USE;
 
 #endif

@@ -6,8 +6,6 @@
 #include "base/check.h"
 #include "wire/pack.h"
 
-enum { MESSAGE_TEXT_MAX = 1024 };
-
 static bool is(struct slice text, const char *word)
 {
     return slice_equal(text, slice_text(word));
@@ -157,39 +155,4 @@ void response_error(struct buffer *out, const struct request *request, struct sl
     pack_nil(out);
     if (request->has_options)
         pack_u64(out, index);
-}
-
-void error_pack(struct buffer *out, enum error_code code, const char *message)
-{
-    struct slice text = slice_text(message);
-    if (text.size > MESSAGE_TEXT_MAX)
-        text.size = MESSAGE_TEXT_MAX;
-    pack_map(out, 2);
-    pack_text(out, slice_text("code"));
-    pack_text(out, slice_text(error_row(code)->name));
-    pack_text(out, slice_text("message"));
-    pack_text(out, text);
-}
-
-enum status error_unpack(struct slice error, struct slice *code, struct slice *message, struct slice *data)
-{
-    *code = *message = *data = (struct slice){0};
-    struct pack_reader reader = pack_reader_make(error);
-    uint32_t pairs = 0;
-    if (pack_read_map(&reader, &pairs) != STATUS_OK)
-        return STATUS_INVALID;
-    for (uint32_t i = 0; i < pairs; i++) {
-        struct slice key;
-        struct slice value;
-        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 1, &value) != STATUS_OK)
-            return STATUS_INVALID;
-        struct pack_reader inside = pack_reader_make(value);
-        if (is(key, "data"))
-            *data = value;
-        else if (is(key, "code") && pack_read_text(&inside, code) != STATUS_OK)
-            return STATUS_INVALID;
-        else if (is(key, "message") && pack_read_text(&inside, message) != STATUS_OK)
-            return STATUS_INVALID;
-    }
-    return code->size > 0 ? STATUS_OK : STATUS_INVALID;
 }

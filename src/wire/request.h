@@ -50,10 +50,4 @@ void response_ok(struct buffer *out, const struct request *request, struct slice
 void response_error(struct buffer *out, const struct request *request, struct slice error, bool definite,
                     uint64_t index);
 
-/* Appends such a map: text only. `message` is cut at 1 KiB. */
-void error_pack(struct buffer *out, enum error_code code, const char *message);
-
-/* Splits an error map. INVALID if it is none. data is empty when there is none. */
-enum status error_unpack(struct slice error, struct slice *code, struct slice *message, struct slice *data) MUST_USE;
-
 #endif
