@@ -24,7 +24,8 @@ struct chunk; /* replica/cache.h: records in memory, counted */
 struct log_job {
     enum log_job_type type;
     enum status status;          /* set by log_job_run */
-    char why[512];               /* the sentence, if not OK */
+    struct log_job *next;        /* in the replica's queue */
+    char why[640];               /* the sentence, if not OK */
     /* WRITE */
     uint64_t number;             /* raft's write number */
     struct storage_write write;
@@ -38,6 +39,7 @@ struct log_job {
     size_t bytes_max;
     struct buffer records;
     raft_index got;
+    struct raft_message append; /* the AppendEntries they are for */
     /* IDENTITY */
     struct identity identity;
     bool put_bundles;            /* write `bundles` before the identity */

@@ -30,6 +30,9 @@ enum {
     REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024   /* bytes that env.send may hold back for one peer */
 };
 
+/* The file of bundles that wait to be entries (storage_put_file). */
+#define REPLICA_BUNDLES_FILE "bundles"
+
 struct replica_reply {
     bool ok;
     bool definite;       /* of an error */

@@ -1,0 +1,206 @@
+/* replica/apply.c - committed entries to the machine, and reads: ReadIndex, then the machine (thesis §6.4). */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/trace.h"
+#include "replica/state.h"
+#include "wire/pack.h"
+
+bool apply_code_ready(const struct replica *replica)
+{
+    size_t mounts = catalog_mounts(replica->catalog);
+    return mounts > 0 && mounts >= replica->bundles_count;
+}
+
+static void submit_apply(struct replica *replica, struct machine_job *job, raft_index last)
+{
+    job->type = MACHINE_JOB_APPLY;
+    job->want_results = replica->proposed_count > 0;
+    replica->apply_next = last + 1;
+    replica->machine_jobs++;
+    replica->env.apply(replica->env.context, job);
+}
+
+/* Reads back what the cache no longer has. */
+static void read_back(struct replica *replica, raft_index commit)
+{
+    struct log_job *job = mem_zalloc(1, sizeof *job);
+    job->type = LOG_JOB_READ;
+    job->first = replica->apply_next;
+    job->last = commit < replica->persisted_index ? commit : replica->persisted_index;
+    job->bytes_max = READ_BYTES_MAX;
+    replica->apply_reading = true;
+    replica->log_jobs++;
+    replica->env.log(replica->env.context, job);
+}
+
+void apply_committed(struct replica *replica)
+{
+    raft_index commit = replica->effects.commit_index;
+    while (replica->machine_jobs < MACHINE_JOBS_MAX && replica->apply_next <= commit && !replica->apply_reading &&
+           replica->machine.parked_at == 0) {
+        struct chunk *chunk = cache_find(&replica->cache, replica->apply_next);
+        if (chunk == NULL) {
+            if (replica->apply_next > replica->persisted_index)
+                return; /* it will be there once it is written */
+            read_back(replica, commit);
+            return;
+        }
+        raft_index last = chunk->last < commit ? chunk->last : commit;
+        struct machine_job *job = mem_zalloc(1, sizeof *job);
+        chunk_hold(chunk);
+        job->pinned = chunk;
+        job->records = chunk_records(chunk, replica->apply_next, last);
+        submit_apply(replica, job, last);
+    }
+}
+
+/* A read for the machine came back. */
+void apply_read_back(struct replica *replica, struct log_job *done)
+{
+    replica->apply_reading = false;
+    if (done->first != replica->apply_next || replica->machine.parked_at != 0)
+        return;
+    struct machine_job *job = mem_zalloc(1, sizeof *job);
+    job->owned = done->records;
+    done->records = (struct buffer){0};
+    job->records = buffer_slice(&job->owned);
+    submit_apply(replica, job, done->got);
+}
+
+/* --- reads ------------------------------------------------------------------------------------------------------------------ */
+
+static void add_query(struct machine_job *job, uint64_t token, const struct pending *request, uint64_t now_ms)
+{
+    struct machine_query_item *item = &job->queries[job->queries_count++];
+    *item = (struct machine_query_item){.request = token,
+                                        .now_ms = now_ms,
+                                        .name_offset = job->bytes.size,
+                                        .name_size = request->name_size,
+                                        .args_offset = job->bytes.size + request->name_size,
+                                        .args_size = request->bytes.size - request->name_size};
+    buffer_append(&job->bytes, request->bytes.data, request->bytes.size);
+}
+
+void apply_queries(struct replica *replica)
+{
+    if (replica->reads_new && replica->raft != NULL) {
+        replica->reads_new = false;
+        struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id}};
+        replica_step(replica, &event);
+    }
+    if (replica->reads_count == 0 || replica->machine_jobs >= MACHINE_JOBS_MAX)
+        return;
+    struct machine_job *job = NULL;
+    size_t kept = 0;
+    uint64_t now_ms = replica_leads(replica) ? clock_stamp(replica) : 0;
+    for (size_t i = 0; i < replica->reads_count; i++) {
+        struct read_wait *wait = &replica->reads[i];
+        struct pending *request = request_of(replica, wait->token);
+        if (request == NULL || request->state != REQUEST_READING)
+            continue; /* timed out, or asked anew */
+        if (wait->index == 0 || wait->index > replica->applied) {
+            replica->reads[kept++] = *wait;
+            continue;
+        }
+        if (job == NULL) {
+            job = mem_zalloc(1, sizeof *job);
+            job->type = MACHINE_JOB_QUERY;
+            job->queries = mem_alloc((replica->reads_count - i) * sizeof *job->queries);
+        }
+        add_query(job, wait->token, request, request->stale ? 0 : now_ms);
+        request->state = REQUEST_QUERYING;
+    }
+    replica->reads_count = kept;
+    if (job == NULL)
+        return;
+    replica->machine_jobs++;
+    replica->env.apply(replica->env.context, job);
+}
+
+/* What the core says of reads. */
+void apply_read_effects(struct replica *replica)
+{
+    const struct raft_effects *effects = &replica->effects;
+    for (size_t i = 0; i < replica->reads_count; i++) {
+        struct read_wait *wait = &replica->reads[i];
+        if (wait->read_id == 0 || wait->index != 0)
+            continue;
+        if (effects->reads_ready_id != 0 && wait->read_id <= effects->reads_ready_id) {
+            wait->index = effects->read_index;
+        } else if (effects->reads_failed_id != 0 && wait->read_id <= effects->reads_failed_id) {
+            struct pending *request = request_of(replica, wait->token);
+            if (request != NULL)
+                request_wait(replica, request);
+        }
+    }
+}
+
+/* --- what comes back --------------------------------------------------------------------------------------------------------- */
+
+static void take_catalog(struct replica *replica, const struct machine_job *job)
+{
+    if (job->catalog.size == 0)
+        return;
+    catalog_free(replica->catalog);
+    replica->catalog = catalog_new(buffer_slice(&job->catalog));
+    buffer_clear(&replica->info);
+    buffer_append(&replica->info, job->info.data, job->info.size);
+    replica->route_again = true;
+    if (apply_code_ready(replica) && replica->bundles_count > 0 && !replica->bundles_dropped) {
+        replica->bundles_dropped = true;
+        log_submit_identity(replica, true);
+    }
+}
+
+/* The machine cannot go on: consensus does, without it (DESIGN.md §1). */
+static void take_parking(struct replica *replica)
+{
+    if (replica->machine.parked_at == 0 || replica->reluctant)
+        return;
+    replica->reluctant = true;
+    struct raft_event reluctant = {.type = RAFT_EVENT_RELUCTANT, .reluctant = {.on = true}};
+    replica_step(replica, &reluctant);
+    struct raft_event down = {.type = RAFT_EVENT_STEP_DOWN, .step_down = {.why = "parked"}};
+    replica_step(replica, &down);
+    replica->route_again = true;
+    for (uint32_t i = 0; i < replica->requests_capacity && replica->proposed_count > 0; i++) {
+        struct pending *request = &replica->requests[i];
+        if (request->state == REQUEST_PROPOSED && request->index > 0)
+            request_fail(replica, request, ERROR_LOST, "this node parked before it could answer; the outcome is unknown");
+    }
+}
+
+void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now)
+{
+    replica->now = now;
+    replica->machine_jobs--;
+    replica->machine = job->status;
+    if (job->type == MACHINE_JOB_APPLY) {
+        raft_index first = replica->applied + 1;
+        replica->applied = job->applied;
+        take_catalog(replica, job);
+        requests_applied(replica, first, job->status.parked_at == 0 ? job->applied : replica->apply_next - 1, job);
+    } else {
+        CHECK_EQ(job->results.count, job->queries_count);
+        for (size_t i = 0; i < job->queries_count; i++) {
+            struct pending *request = request_of(replica, job->queries[i].request);
+            const struct machine_result *result = &job->results.list[i];
+            if (request != NULL && request->state == REQUEST_QUERYING)
+                request_end(replica, request, result->ok, true, result->index,
+                            slice_make(job->results.bytes.data + result->offset, result->size));
+        }
+    }
+    take_parking(replica);
+    if (job->pinned != NULL)
+        chunk_release(job->pinned);
+    buffer_close(&job->owned);
+    buffer_close(&job->bytes);
+    buffer_close(&job->results.bytes);
+    buffer_close(&job->catalog);
+    buffer_close(&job->info);
+    mem_free(job->results.list);
+    mem_free(job->queries);
+    mem_free(job);
+}

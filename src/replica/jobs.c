@@ -1,0 +1,65 @@
+/* replica/jobs.c - see replica/jobs.h. */
+#include "replica/jobs.h"
+
+#include <stdio.h>
+
+#include "base/check.h"
+#include "replica/replica.h"
+
+static void run_identity(struct log_job *job, struct disk *disk)
+{
+    job->status = STATUS_OK;
+    if (job->put_bundles)
+        job->status = storage_put_file(disk, REPLICA_BUNDLES_FILE, buffer_slice(&job->bundles));
+    if (job->status == STATUS_OK)
+        job->status = identity_save(disk, &job->identity);
+    if (job->status == STATUS_OK && job->drop_bundles) {
+        enum status removed = disk->remove(disk, REPLICA_BUNDLES_FILE);
+        job->status = removed == STATUS_NOT_FOUND ? STATUS_OK : removed;
+    }
+    if (job->status != STATUS_OK)
+        snprintf(job->why, sizeof job->why, "%s", disk->error(disk));
+}
+
+void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk)
+{
+    switch (job->type) {
+    case LOG_JOB_WRITE:
+        job->status = storage_write(storage, &job->write);
+        break;
+    case LOG_JOB_READ:
+        job->status = storage_read(storage, job->first, job->last, job->bytes_max, &job->records, &job->got);
+        break;
+    case LOG_JOB_MARK:
+        job->status = storage_mark(storage);
+        break;
+    case LOG_JOB_IDENTITY:
+        run_identity(job, disk);
+        return;
+    default:
+        UNREACHABLE();
+    }
+    if (job->status != STATUS_OK)
+        snprintf(job->why, sizeof job->why, "%s", storage_why(storage));
+}
+
+void machine_job_run(struct machine_job *job, struct machine *machine)
+{
+    struct machine_status before;
+    machine_get_status(machine, &before);
+    if (job->type == MACHINE_JOB_APPLY) {
+        job->applied = machine_apply(machine, job->records, job->want_results, &job->results);
+    } else {
+        for (size_t i = 0; i < job->queries_count; i++) {
+            const struct machine_query_item *item = &job->queries[i];
+            machine_query(machine, slice_make(job->bytes.data + item->name_offset, item->name_size),
+                          slice_make(job->bytes.data + item->args_offset, item->args_size), item->now_ms,
+                          &job->results);
+        }
+    }
+    machine_get_status(machine, &job->status);
+    if (job->status.catalog_version != before.catalog_version) {
+        machine_catalog(machine, &job->catalog);
+        machine_pack_info(machine, &job->info);
+    }
+}

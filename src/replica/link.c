@@ -1,0 +1,377 @@
+/* replica/link.c - links between members: HELLO, formation's exchange, and what the frames carry on.
+ *
+ * The dialler sends C1 and HELLO; the other side answers HELLO, or GOODBYE with a sentence, on the same connection. From
+ * then on messages go from the dialler only. A link counts once the other's HELLO agreed with what is pinned.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/trace.h"
+#include "replica/state.h"
+
+enum { RUNS_MAX = 256 };
+
+void *link_context(const struct link *link)
+{
+    return link->context;
+}
+
+/* --- sending ---------------------------------------------------------------------------------------------------------------------- */
+
+static bool send_frame(struct replica *replica, struct link *link, const struct message *message,
+                       const struct slice *records, size_t records_count, bool mark)
+{
+    struct slice parts[64];
+    size_t bytes = 0;
+    CHECK(records_count < 63);
+    for (size_t i = 0; i < records_count; i++) {
+        parts[i + 1] = records[i];
+        bytes += records[i].size;
+    }
+    buffer_clear(&replica->frame);
+    if (mark)
+        buffer_append_byte(&replica->frame, MESSAGE_MARK);
+    message_encode(&replica->frame, message, bytes);
+    parts[0] = buffer_slice(&replica->frame);
+    return replica->env.send(replica->env.context, link, parts, records_count + 1);
+}
+
+bool link_send_message(struct replica *replica, node_id id, const struct message *message, const struct slice *records,
+                       size_t records_count)
+{
+    const struct peer *peer = replica_peer(replica, id);
+    if (peer == NULL || peer->out == NULL)
+        return false;
+    struct message stamped = *message;
+    stamped.wall_ms = replica->now.wall_ms;
+    return send_frame(replica, peer->out, &stamped, records, records_count, false);
+}
+
+static void say_hello(struct replica *replica, struct link *link)
+{
+    const struct identity *identity = &replica->identity;
+    struct message message = {.type = MESSAGE_HELLO};
+    message.hello = (struct message_hello){.protocol_min = PROTOCOL,
+                                           .protocol_max = PROTOCOL,
+                                           .cluster_id = identity->cluster_id,
+                                           .from = identity->id,
+                                           .to = link->peer,
+                                           .incarnation = identity->incarnation,
+                                           .formation = identity->formation,
+                                           .line_hash = identity->line_hash,
+                                           .code_hash = identity->code_hash,
+                                           .set_hash = identity->cluster_id,
+                                           .fingerprint = replica->fingerprint,
+                                           .address = slice_text(replica_peer(replica, identity->id)->member.address)};
+    (void)send_frame(replica, link, &message, NULL, 0, link->outgoing && !link->marked);
+    link->marked = true;
+}
+
+/* Formation moved on here: tell everyone who listens. */
+void link_hello_all(struct replica *replica)
+{
+    for (struct link *link = replica->links; link != NULL; link = link->next)
+        if (link->peer != 0 && !link->closing && (link->outgoing || link->agreed))
+            say_hello(replica, link);
+}
+
+static bool refuse(struct replica *replica, struct link *link, const char *why)
+{
+    struct message message = {.type = MESSAGE_GOODBYE, .goodbye = slice_text(why)};
+    (void)send_frame(replica, link, &message, NULL, 0, false);
+    struct peer *peer = replica_peer(replica, link->peer);
+    if (peer != NULL && strcmp(peer->complaint, why) != 0) {
+        snprintf(peer->complaint, sizeof peer->complaint, "%s", why);
+        LOG(LOG_WARN, "link", "refused node %llu: %s", (unsigned long long)link->peer, why);
+    }
+    link->closing = true;
+    return false;
+}
+
+/* --- HELLO ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* What is wrong with it; NULL: nothing. */
+static const char *object_to(const struct replica *replica, const struct message_hello *hello, const struct peer *peer)
+{
+    const struct identity *identity = &replica->identity;
+    if (hello->to != identity->id)
+        return "this address is another node's: the --cluster lines do not agree";
+    if (peer == NULL || hello->from == identity->id)
+        return "no such member in this cluster: check --id and the --cluster line";
+    if (hello->protocol_min > PROTOCOL || hello->protocol_max < PROTOCOL)
+        return "no common protocol version: upgrade the older node";
+    if (identity->cluster_id != 0 && hello->cluster_id != 0 && hello->cluster_id != identity->cluster_id)
+        return "a member of another cluster: check the addresses, or give that node its own data directory";
+    if (identity->formation == FORMATION_NEW || hello->formation == FORMATION_NEW) {
+        if (hello->line_hash != identity->line_hash && identity->formation != FORMATION_FORMED)
+            return "its --cluster line is another one: give every node the same line";
+        if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED)
+            return "its modules are others: give every node the same files";
+    }
+    if (peer->member.incarnation != 0 && hello->incarnation != peer->member.incarnation)
+        return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put the old "
+               "directory back, or set it aside and let the node join anew";
+    return NULL;
+}
+
+static void link_agreed(struct replica *replica, struct link *link, struct peer *peer)
+{
+    link->agreed = true;
+    if (!link->outgoing || peer->out == link || replica->raft == NULL || peer->formation < FORMATION_PINNED)
+        return;
+    peer->out = link;
+    LOG(LOG_DEBUG, "link", "linked to node %llu", (unsigned long long)peer->member.id);
+    struct raft_event event = {.type = RAFT_EVENT_PEER_UP, .peer = {.peer = peer->member.id}};
+    replica_step(replica, &event);
+    replica->route_again = true;
+}
+
+static bool take_hello(struct replica *replica, struct link *link, const struct message_hello *hello)
+{
+    struct peer *peer = replica_peer(replica, hello->from);
+    if (link->outgoing && hello->from != link->peer)
+        return refuse(replica, link, "another node answers at this address: the --cluster lines do not agree");
+    bool first = !link->agreed;
+    link->peer = hello->from;
+    const char *why = object_to(replica, hello, peer);
+    if (why != NULL)
+        return refuse(replica, link, why);
+    if (replica->identity.formation == FORMATION_NEW)
+        peer->member.incarnation = hello->incarnation;
+    peer->heard = true;
+    peer->complaint[0] = 0;
+    if (hello->formation >= peer->formation) {
+        peer->formation = hello->formation;
+        peer->set_hash = hello->set_hash;
+    }
+    link_agreed(replica, link, peer);
+    if (first && !link->outgoing)
+        say_hello(replica, link);
+    formation_progress(replica);
+    return true;
+}
+
+/* --- formation (replica/formation.h) ---------------------------------------------------------------------------------------------------- */
+
+static void pin(struct replica *replica)
+{
+    for (size_t i = 0; i < replica->identity.members_count; i++) {
+        if (replica->peers[i].member.incarnation == 0)
+            return;
+        replica->identity.members[i].incarnation = replica->peers[i].member.incarnation;
+    }
+    buffer_clear(&replica->set);
+    formation_pack_set(replica->identity.members, replica->identity.members_count, &replica->set);
+    replica->identity.cluster_id = formation_cluster_id(buffer_slice(&replica->set));
+    replica->identity.formation = FORMATION_PINNED;
+    LOG(LOG_INFO, "formation", "all %zu members known: cluster %016llx pinned", replica->identity.members_count,
+        (unsigned long long)replica->identity.cluster_id);
+    log_submit_identity(replica, false);
+}
+
+static bool all_pinned(const struct replica *replica)
+{
+    for (size_t i = 0; i < replica->identity.members_count; i++) {
+        const struct peer *peer = &replica->peers[i];
+        bool same = peer->set_hash == replica->identity.cluster_id;
+        if (peer->member.id != replica->identity.id && same && peer->formation == FORMATION_FORMED)
+            return true; /* it knew that all had pinned */
+    }
+    for (size_t i = 0; i < replica->identity.members_count; i++) {
+        const struct peer *peer = &replica->peers[i];
+        if (peer->member.id == replica->identity.id)
+            continue;
+        if (peer->formation < FORMATION_PINNED || peer->set_hash != replica->identity.cluster_id)
+            return false;
+    }
+    return true;
+}
+
+void formation_progress(struct replica *replica)
+{
+    if (replica->identity_saving || replica->entry_one_writing)
+        return;
+    if (replica->identity.formation == FORMATION_NEW) {
+        pin(replica);
+        return; /* goes on when the identity is durable */
+    }
+    if (!replica->told_pinned) {
+        replica->told_pinned = true;
+        link_hello_all(replica);
+    }
+    if (replica->identity.formation == FORMATION_PINNED && all_pinned(replica))
+        log_write_entry_one(replica);
+    else if (replica->identity.formation == FORMATION_FORMED && !replica->told_formed) {
+        replica->told_formed = true;
+        link_hello_all(replica);
+    }
+}
+
+/* --- frames ------------------------------------------------------------------------------------------------------------------------------ */
+
+/* Checks the records of an AppendEntries one by one, and what they follow; collects their terms. */
+static bool check_records(struct replica *replica, const struct message *message, struct raft_run *runs, size_t *count)
+{
+    const struct raft_append_entries *append = &message->raft.append_entries;
+    struct slice rest = message->records;
+    raft_index expected = append->prev_log_index + 1;
+    uint64_t chain = 0;
+    bool chained = false;
+    const struct chunk *before = cache_find(&replica->cache, append->prev_log_index);
+    struct entry entry;
+    if (before != NULL && raft_term_at(replica->raft, append->prev_log_index) == append->prev_log_term &&
+        entry_peek(chunk_records(before, append->prev_log_index, append->prev_log_index), &entry) == STATUS_OK) {
+        chain = entry.chain;
+        chained = true;
+    }
+    *count = 0;
+    for (; rest.size > 0; expected++) {
+        if (entry_decode(rest, &entry) != STATUS_OK || entry.index != expected || *count == RUNS_MAX)
+            return false;
+        struct slice record = slice_make(rest.data, entry.size);
+        if (chained && entry_chain(record, chain) != entry.chain) {
+            LOG(LOG_ERROR, "log", "entry %llu from node %llu does not follow entry %llu here: one of the two logs is "
+                "damaged; nothing was changed", (unsigned long long)entry.index,
+                (unsigned long long)message->raft.from, (unsigned long long)entry.index - 1);
+            return false;
+        }
+        if (*count == 0 || runs[*count - 1].term != entry.term)
+            runs[(*count)++] = (struct raft_run){.first = entry.index, .term = entry.term};
+        chain = entry.chain;
+        chained = true;
+        rest.data += entry.size;
+        rest.size -= entry.size;
+    }
+    return expected == append->last_index + 1;
+}
+
+static bool take_raft(struct replica *replica, struct link *link, const struct message *message)
+{
+    struct raft_run runs[RUNS_MAX];
+    size_t count = 0;
+    if (replica->raft == NULL)
+        return true; /* it formed before us, and asks again */
+    if (message->raft.from != link->peer)
+        return false;
+    clock_heard(replica, link->peer, message->wall_ms);
+    if (message->raft.type == RAFT_APPEND_ENTRIES && !check_records(replica, message, runs, &count))
+        return false;
+    struct raft_event event = {.type = RAFT_EVENT_MESSAGE,
+                               .message = {.message = &message->raft, .runs = runs, .runs_count = count}};
+    replica->incoming = message;
+    replica_step(replica, &event);
+    replica->incoming = NULL;
+    return true;
+}
+
+static void take_forward(struct replica *replica, struct link *link, const struct message_forward *forward)
+{
+    struct request request = {.name = forward->name,
+                              .args = forward->args,
+                              .timeout_ms = forward->timeout_ms,
+                              .forward = false,
+                              .query_only = (forward->flags & FORWARD_QUERY_ONLY) != 0};
+    uint64_t token = request_add(replica, forward->id, link->peer, &request, (forward->flags & FORWARD_BATCH) != 0);
+    if (token != 0)
+        request_route(replica, token);
+}
+
+static void take_forwarded(struct replica *replica, struct link *link, const struct message_forwarded *answer)
+{
+    struct pending *request = request_of(replica, answer->id);
+    if (request == NULL || request->state != REQUEST_FORWARDED || request->peer != link->peer)
+        return; /* timed out meanwhile */
+    request_end(replica, request, answer->ok, answer->definite, answer->index, answer->value);
+}
+
+static bool take_message(struct replica *replica, struct link *link, const struct message *message)
+{
+    if (message->type == MESSAGE_HELLO)
+        return take_hello(replica, link, &message->hello);
+    if (message->type == MESSAGE_GOODBYE) {
+        struct peer *peer = replica_peer(replica, link->peer);
+        char why[256];
+        snprintf(why, sizeof why, "%.*s", (int)(message->goodbye.size < 250 ? message->goodbye.size : 250),
+                 (const char *)message->goodbye.data);
+        if (peer != NULL && strcmp(peer->complaint, why) != 0) {
+            memcpy(peer->complaint, why, sizeof why);
+            LOG(LOG_WARN, "link", "node %llu refused this node: %s", (unsigned long long)link->peer, why);
+        }
+        return false;
+    }
+    if (!link->agreed || link->outgoing)
+        return false;
+    if (message->type == MESSAGE_RAFT)
+        return take_raft(replica, link, message);
+    if (message->type == MESSAGE_FORWARD)
+        take_forward(replica, link, &message->forward);
+    else
+        take_forwarded(replica, link, &message->forwarded);
+    return true;
+}
+
+size_t link_receive(struct replica *replica, struct link *link, struct slice bytes, struct replica_time now,
+                    size_t *need, bool *alive)
+{
+    replica->now = now;
+    size_t used = 0;
+    *need = 0;
+    *alive = !link->closing;
+    if (!link->outgoing && !link->marked && bytes.size > 0) {
+        *alive = bytes.data[0] == MESSAGE_MARK;
+        link->marked = true;
+        used = 1;
+    }
+    while (*alive && used < bytes.size) {
+        struct message message;
+        size_t size = 0;
+        enum status status = message_decode(slice_make(bytes.data + used, bytes.size - used), &message, &size);
+        if (status == STATUS_INCOMPLETE) {
+            *need = size;
+            break;
+        }
+        *alive = status == STATUS_OK && take_message(replica, link, &message);
+        used += status == STATUS_OK ? size : 0;
+        if (status != STATUS_OK)
+            LOG(LOG_WARN, "link", "a frame from node %llu is %s", (unsigned long long)link->peer, status_text(status));
+    }
+    return *alive ? used : bytes.size;
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------------------------------- */
+
+struct link *link_opened(struct replica *replica, node_id peer, void *context, struct replica_time now)
+{
+    replica->now = now;
+    struct link *link = mem_zalloc(1, sizeof *link);
+    link->replica = replica;
+    link->context = context;
+    link->peer = peer;
+    link->outgoing = peer != 0;
+    link->next = replica->links;
+    replica->links = link;
+    if (link->outgoing)
+        say_hello(replica, link);
+    return link;
+}
+
+void link_closed(struct replica *replica, struct link *link, struct replica_time now)
+{
+    replica->now = now;
+    struct link **at = &replica->links;
+    while (*at != link)
+        at = &(*at)->next;
+    *at = link->next;
+    struct peer *peer = link->peer != 0 ? replica_peer(replica, link->peer) : NULL;
+    if (peer != NULL && peer->out == link) {
+        peer->out = NULL;
+        struct raft_event event = {.type = RAFT_EVENT_PEER_DOWN, .peer = {.peer = link->peer}};
+        replica_step(replica, &event);
+        request_link_lost(replica, link->peer);
+    } else if (peer != NULL && !link->outgoing && link->agreed) {
+        request_link_lost(replica, link->peer); /* its answers came on this one */
+    }
+    mem_free(link);
+}

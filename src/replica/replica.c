@@ -1,0 +1,422 @@
+/* replica/replica.c - the turn, and the one place where the core's effects are carried out. See replica/replica.h. */
+#include "replica/replica.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "replica/state.h"
+#include "wire/pack.h"
+
+enum { WINDOW_MESSAGES = 64, WINDOW_BYTES = 16 * 1024 * 1024, MESSAGE_BYTES = 1024 * 1024 };
+
+struct peer *replica_peer(struct replica *replica, node_id id)
+{
+    for (size_t i = 0; i < replica->identity.members_count; i++)
+        if (replica->peers[i].member.id == id)
+            return &replica->peers[i];
+    return NULL;
+}
+
+bool replica_leads(const struct replica *replica)
+{
+    return replica->raft != NULL && replica->effects.role == RAFT_LEADER;
+}
+
+const struct raft *replica_raft(const struct replica *replica)
+{
+    return replica->raft;
+}
+
+size_t replica_peers(const struct replica *replica, struct identity_member peers[RAFT_MEMBERS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < replica->identity.members_count; i++)
+        if (replica->peers[i].member.id != replica->identity.id)
+            peers[count++] = replica->peers[i].member;
+    return count;
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------------------- */
+
+static void count_bundles(struct replica *replica)
+{
+    struct pack_reader reader = pack_reader_make(buffer_slice(&replica->bundles));
+    if (replica->bundles.size > 0)
+        CHECK(pack_read_array(&reader, &replica->bundles_count) == STATUS_OK);
+}
+
+static void restore(struct replica *replica, const struct storage *storage)
+{
+    raft_term term = 0;
+    node_id voted_for = 0;
+    const struct raft_run *runs = NULL;
+    size_t count = storage_runs(storage, &runs);
+    replica->last_index = storage_last_index(storage);
+    replica->persisted_index = replica->last_index;
+    replica->last_chain = storage_last_chain(storage);
+    if (replica->last_index == 0)
+        return;
+    replica->raft = raft_new(&replica->raft_options);
+    storage_vote(storage, &term, &voted_for);
+    raft_restore_vote(replica->raft, term, voted_for);
+    for (size_t i = 0; i < count; i++)
+        raft_restore_entries(replica->raft, runs[i].first,
+                             i + 1 < count ? runs[i + 1].first - 1 : replica->last_index, runs[i].term);
+}
+
+struct replica *replica_new(const struct replica_options *options, const struct replica_env *env,
+                            const struct storage *storage)
+{
+    struct replica *replica = mem_zalloc(1, sizeof *replica);
+    replica->env = *env;
+    replica->identity = options->identity;
+    replica->fingerprint = options->fingerprint;
+    replica->requests_free = UINT32_MAX;
+    replica->by_index = mem_zalloc(UNCOMMITTED_MAX, sizeof *replica->by_index);
+    replica->cache.bytes_max = REPLICA_CACHE_BYTES;
+    replica->catalog = catalog_new(slice_make(NULL, 0));
+    replica->apply_next = 1;
+    buffer_append(&replica->bundles, options->bundles.data, options->bundles.size);
+    count_bundles(replica);
+    prng_seed(&replica->prng, options->seed);
+    for (size_t i = 0; i < replica->identity.members_count; i++)
+        replica->peers[i].member = replica->identity.members[i];
+    replica->raft_options = (struct raft_options){.id = options->identity.id,
+                                                  .seed = options->seed,
+                                                  .election_timeout_ms = options->election_timeout_ms,
+                                                  .heartbeat_ms = options->heartbeat_ms,
+                                                  .window_messages = WINDOW_MESSAGES,
+                                                  .window_bytes = WINDOW_BYTES,
+                                                  .message_bytes_max = MESSAGE_BYTES,
+                                                  .uncommitted_entries_max = UNCOMMITTED_MAX - 1,
+                                                  .trace = options->trace};
+    restore(replica, storage);
+    return replica;
+}
+
+static void free_queue(struct replica *replica)
+{
+    while (replica->queue_first != NULL) {
+        struct log_job *next = replica->queue_first->next;
+        log_job_free(replica->queue_first);
+        replica->queue_first = next;
+    }
+}
+
+void replica_free(struct replica *replica)
+{
+    CHECK(replica->links == NULL);
+    CHECK_EQ(replica->log_jobs + replica->machine_jobs, 0);
+    free_queue(replica);
+    for (uint32_t i = 0; i < replica->requests_capacity; i++)
+        buffer_close(&replica->requests[i].bytes);
+    cache_close(&replica->cache);
+    catalog_free(replica->catalog);
+    if (replica->raft != NULL)
+        raft_free(replica->raft);
+    buffer_close(&replica->set);
+    buffer_close(&replica->bundles);
+    buffer_close(&replica->frame);
+    buffer_close(&replica->info);
+    buffer_close(&replica->batch_bytes);
+    mem_free(replica->outbox);
+    mem_free(replica->held);
+    mem_free(replica->requests);
+    mem_free(replica->by_index);
+    mem_free(replica->waiting);
+    mem_free(replica->batch);
+    mem_free(replica->reads);
+    mem_free(replica);
+}
+
+/* Raft starts: entry 1 is durable, here and now or since long. */
+void replica_begin_raft(struct replica *replica)
+{
+    struct raft_configuration configuration = {.id = 1, .voters_count = replica->identity.members_count};
+    for (size_t i = 0; i < replica->identity.members_count; i++)
+        configuration.voters[i] = replica->identity.members[i].id;
+    if (replica->raft == NULL) {
+        replica->raft = raft_new(&replica->raft_options);
+        raft_restore_vote(replica->raft, 1, 0);
+        raft_restore_entries(replica->raft, 1, 1, 1);
+        replica->persisted_index = 1;
+    }
+    raft_restore_configuration(replica->raft, &configuration);
+    raft_start(replica->raft, replica->now.boot_ms, 1, &replica->effects);
+    log_take_effects(replica, &replica->effects.write, NULL);
+    /* Links that agreed while the cluster formed count from now on. */
+    for (struct link *link = replica->links; link != NULL; link = link->next) {
+        struct peer *peer = link->peer != 0 ? replica_peer(replica, link->peer) : NULL;
+        if (peer != NULL && link->outgoing && link->agreed && peer->formation >= FORMATION_PINNED)
+            peer->out = link;
+    }
+}
+
+void replica_start(struct replica *replica, struct replica_time now)
+{
+    replica->now = now;
+    if (replica->identity.cluster_id != 0) {
+        formation_pack_set(replica->identity.members, replica->identity.members_count, &replica->set);
+        if (formation_cluster_id(buffer_slice(&replica->set)) != replica->identity.cluster_id) {
+            replica->env.fatal(replica->env.context, 78,
+                               "file identity does not agree with itself: set the data directory aside and let the "
+                               "node join anew");
+            return;
+        }
+    }
+    if (replica->raft != NULL) {
+        if (replica->identity.formation != FORMATION_FORMED) {
+            replica->identity.formation = FORMATION_FORMED;
+            log_submit_identity(replica, false);
+        }
+        replica->told_pinned = true;
+        replica->told_formed = true;
+        replica_begin_raft(replica);
+    } else if (replica->identity.formation == FORMATION_FORMED) {
+        replica->env.fatal(replica->env.context, 78,
+                           "this data directory was part of a cluster, and its log is gone: set the directory aside "
+                           "and let the node join anew");
+    } else {
+        formation_progress(replica);
+    }
+}
+
+/* --- the core's effects ------------------------------------------------------------------------------------------------------------ */
+
+static void post(struct raft_message **list, size_t *count, size_t *capacity, const struct raft_message *message)
+{
+    if (*count == *capacity) {
+        *capacity = *capacity * 2 + 32;
+        *list = mem_realloc(*list, *capacity * sizeof **list);
+    }
+    (*list)[(*count)++] = *message;
+}
+
+static void leadership_changed(struct replica *replica)
+{
+    const struct raft_effects *effects = &replica->effects;
+    replica->route_again = true;
+    if (effects->role == RAFT_LEADER)
+        LOG(LOG_INFO, "raft", "leads in term %llu", (unsigned long long)effects->term);
+    else if (effects->leader != 0)
+        LOG(LOG_INFO, "raft", "follows node %llu in term %llu", (unsigned long long)effects->leader,
+            (unsigned long long)effects->term);
+}
+
+void replica_step(struct replica *replica, struct raft_event *event)
+{
+    if (replica->raft == NULL || replica->effects.wake_at == 0)
+        return;
+    event->now = replica->now.boot_ms;
+    struct raft_effects *effects = &replica->effects;
+#ifdef DEBUG_INVARIANTS
+    struct raft_digest before;
+    raft_get_digest(replica->raft, &before);
+#endif
+    raft_step(replica->raft, event, effects);
+#ifdef DEBUG_INVARIANTS
+    const char *broken = raft_invariants(replica->raft, &before);
+    if (broken != NULL)
+        check_failed(__FILE__, __LINE__, broken);
+#endif
+    log_take_effects(replica, &effects->write, replica->incoming);
+    for (size_t i = 0; i < effects->messages_count; i++)
+        post(&replica->outbox, &replica->outbox_count, &replica->outbox_capacity, &effects->messages[i]);
+    if (effects->leadership_changed)
+        leadership_changed(replica);
+    if (effects->reads_ready_id != 0 || effects->reads_failed_id != 0)
+        apply_read_effects(replica);
+}
+
+static void send_message(struct replica *replica, struct raft_message *raft)
+{
+    if (raft->type == RAFT_APPEND_ENTRIES) {
+        log_send_append(replica, raft);
+        return;
+    }
+    struct message message = {.type = MESSAGE_RAFT, .raft = *raft};
+    (void)link_send_message(replica, raft->to, &message, NULL, 0);
+}
+
+/* Sends what may go. Sending entries steps the core, which may want more sent: the outbox grows while it is drained. */
+void replica_drain(struct replica *replica)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < replica->held_count; i++) {
+        if (replica->held[i].after_write <= replica->persisted)
+            post(&replica->outbox, &replica->outbox_count, &replica->outbox_capacity, &replica->held[i]);
+        else
+            replica->held[kept++] = replica->held[i];
+    }
+    replica->held_count = kept;
+    for (size_t i = 0; i < replica->outbox_count; i++) {
+        struct raft_message message = replica->outbox[i];
+        if (message.after_write > replica->persisted)
+            post(&replica->held, &replica->held_count, &replica->held_capacity, &message);
+        else
+            send_message(replica, &message);
+    }
+    replica->outbox_count = 0;
+}
+
+/* A leader whose service has no code yet proposes what it was formed with. */
+static void propose_bundles(struct replica *replica)
+{
+    if (!replica_leads(replica) || replica->bundles_count == 0 || apply_code_ready(replica) ||
+        replica->bundles_proposed == replica->effects.term || replica->batch_count > 0)
+        return;
+    raft_index last = replica->last_index;
+    if (raft_term_at(replica->raft, replica->applied) != replica->effects.term || replica->applied < last)
+        return; /* first everything that is in the log already */
+    replica->bundles_proposed = replica->effects.term;
+    struct pack_reader reader = pack_reader_make(buffer_slice(&replica->bundles));
+    uint32_t count = 0;
+    CHECK(pack_read_array(&reader, &count) == STATUS_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice bundle;
+        CHECK(pack_read_text(&reader, &bundle) == STATUS_OK);
+        if (replica->batch_count == replica->batch_capacity) {
+            replica->batch_capacity = replica->batch_capacity * 2 + 64;
+            replica->batch = mem_realloc(replica->batch, replica->batch_capacity * sizeof *replica->batch);
+        }
+        replica->batch[replica->batch_count++] = (struct proposal){
+            .kind = ENTRY_BUNDLE, .offset = replica->batch_bytes.size, .size = bundle.size, .token = UINT64_MAX};
+        buffer_append(&replica->batch_bytes, bundle.data, bundle.size);
+    }
+}
+
+void replica_turn(struct replica *replica, struct replica_time now)
+{
+    replica->now = now;
+    if (replica->raft != NULL) {
+        if (now.boot_ms >= replica->effects.wake_at) {
+            struct raft_event event = {.type = RAFT_EVENT_TIMEOUT};
+            replica_step(replica, &event);
+        }
+        propose_bundles(replica);
+        requests_turn(replica);
+        apply_queries(replica);
+        log_maintain(replica);
+        replica_drain(replica);
+        apply_committed(replica);
+    } else {
+        requests_turn(replica);
+        log_maintain(replica);
+    }
+    requests_scan(replica);
+}
+
+uint64_t replica_wake_at(const struct replica *replica)
+{
+    uint64_t at = UINT64_MAX;
+    if (replica->raft != NULL)
+        at = replica->effects.wake_at;
+    if (replica->requests_count > 0 && replica->next_scan < at)
+        at = replica->next_scan;
+    if (replica->written_at != 0 && !replica->marking && replica->written_at + MARK_MS < at)
+        at = replica->written_at + MARK_MS;
+    uint64_t hang = replica->write_since + replica->raft_options.election_timeout_ms + 1;
+    if (replica->write_out != NULL && !replica->hang_reported && hang < at)
+        at = hang;
+    return at;
+}
+
+/* --- ending ------------------------------------------------------------------------------------------------------------------------------ */
+
+void replica_stop(struct replica *replica, struct replica_time now)
+{
+    replica->now = now;
+    replica->stopping = true;
+    replica->route_again = true;
+    for (uint32_t i = 0; i < replica->requests_capacity; i++)
+        if (replica->requests[i].state == REQUEST_WAITING)
+            request_fail(replica, &replica->requests[i], ERROR_NO_LEADER, "this node is ending; ask another");
+}
+
+/* What is in the log already ends with a real answer first; then leadership is given up. */
+bool replica_stopped(const struct replica *replica)
+{
+    return replica->requests_count == 0 && replica->write_out == NULL && replica->queue_first == NULL &&
+           replica->machine_jobs == 0;
+}
+
+/* --- status -------------------------------------------------------------------------------------------------------------------------------- */
+
+static void pack_field(struct buffer *out, const char *name)
+{
+    pack_text(out, slice_text(name));
+}
+
+static void pack_members(const struct replica *replica, struct buffer *out, const struct raft_status *raft)
+{
+    pack_array(out, (uint32_t)replica->identity.members_count);
+    for (size_t i = 0; i < replica->identity.members_count; i++) {
+        const struct peer *peer = &replica->peers[i];
+        pack_map(out, 4);
+        pack_field(out, "address");
+        pack_text(out, slice_text(peer->member.address));
+        pack_field(out, "id");
+        pack_u64(out, peer->member.id);
+        pack_field(out, "linked");
+        pack_boolean(out, peer->out != NULL || peer->member.id == replica->identity.id);
+        raft_index match = peer->member.id == replica->identity.id ? raft->durable_index : 0;
+        for (size_t p = 0; p < raft->peers_count; p++)
+            if (raft->peers[p].id == peer->member.id)
+                match = raft->peers[p].match_index;
+        pack_field(out, "match");
+        pack_u64(out, match);
+    }
+}
+
+void replica_pack_status(const struct replica *replica, struct buffer *out)
+{
+    static const char *const roles[] = {"follower", "candidate", "candidate", "leader"};
+    static const char *const formations[] = {"forming", "forming", "formed"};
+    struct raft_status raft = {0};
+    char text[64];
+    if (replica->raft != NULL)
+        raft_get_status(replica->raft, &raft);
+    pack_map(out, 17);
+    pack_field(out, "applied");
+    pack_u64(out, replica->applied);
+    pack_field(out, "bytes");
+    pack_u64(out, replica->machine.bytes);
+    pack_field(out, "cluster");
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)replica->identity.cluster_id);
+    pack_text(out, slice_text(text));
+    pack_field(out, "commit");
+    pack_u64(out, raft.commit_index);
+    pack_field(out, "digest");
+    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)replica->machine.digest.hi,
+             (unsigned long long)replica->machine.digest.lo);
+    pack_text(out, slice_text(text));
+    pack_field(out, "id");
+    pack_u64(out, replica->identity.id);
+    pack_field(out, "last");
+    pack_u64(out, raft.last_log_index);
+    pack_field(out, "leader");
+    pack_u64(out, raft.leader);
+    pack_field(out, "members");
+    pack_members(replica, out, &raft);
+    pack_field(out, "now");
+    pack_u64(out, replica->machine.now_ms);
+    pack_field(out, "parked_at");
+    pack_u64(out, replica->machine.parked_at);
+    pack_field(out, "parked_why");
+    pack_text(out, slice_text(replica->machine.parked_why));
+    pack_field(out, "role");
+    pack_text(out, slice_text(replica->raft == NULL ? formations[replica->identity.formation] : roles[raft.role]));
+    pack_field(out, "rows");
+    pack_u64(out, replica->machine.rows);
+    pack_field(out, "service");
+    if (replica->info.size > 0)
+        buffer_append(out, replica->info.data, replica->info.size);
+    else
+        pack_map(out, 0);
+    pack_field(out, "term");
+    pack_u64(out, raft.current_term);
+    pack_field(out, "version");
+    pack_text(out, slice_text(TIDELOCK_VERSION));
+}

@@ -1,0 +1,439 @@
+/* replica/requests.c - clients' requests from their beginning to their one end: proposals, forwarding, time-outs.
+ *
+ * A request is found by a token: its slot, and a generation that tells a stale token. Exactly one of request_end ends it.
+ * The reads among them are in apply.c.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "replica/state.h"
+#include "wire/pack.h"
+
+enum { ARGS_BYTES_MAX = 1024 * 1024 + 4096 };
+
+static uint64_t token_of(const struct replica *replica, const struct pending *request)
+{
+    return (uint64_t)request->generation << 32 | (uint64_t)(request - replica->requests);
+}
+
+struct pending *request_of(struct replica *replica, uint64_t token)
+{
+    uint32_t slot = (uint32_t)token;
+    if (slot >= replica->requests_capacity)
+        return NULL;
+    struct pending *request = &replica->requests[slot];
+    return request->state != REQUEST_FREE && request->generation == token >> 32 ? request : NULL;
+}
+
+/* --- ends ------------------------------------------------------------------------------------------------------------------- */
+
+static void release(struct replica *replica, struct pending *request)
+{
+    if (request->index > 0) {
+        uint32_t *place = &replica->by_index[request->index % UNCOMMITTED_MAX];
+        if (*place == (uint32_t)(request - replica->requests) + 1)
+            *place = 0;
+        replica->proposed_count--;
+    }
+    replica->requests_bytes -= request->bytes.size;
+    buffer_close(&request->bytes);
+    request->state = REQUEST_FREE;
+    request->next_free = replica->requests_free;
+    replica->requests_free = (uint32_t)(request - replica->requests);
+    replica->requests_count--;
+}
+
+static void answer_origin(struct replica *replica, const struct pending *request, bool ok, bool definite, uint64_t index,
+                          struct slice value)
+{
+    struct message message = {.type = MESSAGE_FORWARDED};
+    message.forwarded = (struct message_forwarded){
+        .id = request->client, .ok = ok, .definite = definite, .index = index, .value = value};
+    (void)link_send_message(replica, request->origin, &message, NULL, 0); /* no link: the sender ends it as lost */
+}
+
+void request_end(struct replica *replica, struct pending *request, bool ok, bool definite, uint64_t index,
+                 struct slice value)
+{
+    CHECK(request->state != REQUEST_FREE);
+    if (request->origin != 0) {
+        answer_origin(replica, request, ok, definite, index, value);
+    } else {
+        const struct replica_reply reply = {.ok = ok, .definite = definite, .index = index, .value = value};
+        replica->env.reply(replica->env.context, request->client, &reply);
+    }
+    release(replica, request);
+}
+
+void request_fail(struct replica *replica, struct pending *request, enum error_code code, const char *message)
+{
+    struct buffer error = {0};
+    error_pack(&error, code, message);
+    bool definite = error_row(code)->definite || request->is_query;
+    request_end(replica, request, false, definite, 0, buffer_slice(&error));
+    buffer_close(&error);
+}
+
+/* --- beginnings -------------------------------------------------------------------------------------------------------------- */
+
+static struct pending *new_request(struct replica *replica)
+{
+    if (replica->requests_free == UINT32_MAX) {
+        uint32_t old = replica->requests_capacity;
+        uint32_t grown = old == 0 ? 256 : old * 2;
+        replica->requests = mem_realloc(replica->requests, (size_t)grown * sizeof *replica->requests);
+        memset(replica->requests + old, 0, (size_t)(grown - old) * sizeof *replica->requests);
+        for (uint32_t i = grown; i > old; i--) {
+            replica->requests[i - 1].next_free = replica->requests_free;
+            replica->requests_free = i - 1;
+        }
+        replica->requests_capacity = grown;
+    }
+    struct pending *request = &replica->requests[replica->requests_free];
+    uint32_t generation = request->generation + 1;
+    replica->requests_free = request->next_free;
+    *request = (struct pending){.state = REQUEST_WAITING, .generation = generation};
+    replica->requests_count++;
+    return request;
+}
+
+void request_wait(struct replica *replica, struct pending *request)
+{
+    request->state = REQUEST_WAITING;
+    if (replica->waiting_count == replica->waiting_capacity) {
+        replica->waiting_capacity = replica->waiting_capacity * 2 + 64;
+        replica->waiting = mem_realloc(replica->waiting, replica->waiting_capacity * sizeof *replica->waiting);
+    }
+    replica->waiting[replica->waiting_count++] = token_of(replica, request);
+}
+
+uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *from, bool batch)
+{
+    struct pending *request = new_request(replica);
+    request->client = client;
+    request->origin = origin;
+    request->deadline = replica->now.boot_ms + from->timeout_ms;
+    request->batch = batch;
+    request->query_only = from->query_only;
+    request->stale = from->read == READ_STALE;
+    request->forward = from->forward;
+    request->name_size = (uint32_t)from->name.size;
+    buffer_append(&request->bytes, from->name.data, from->name.size);
+    buffer_append(&request->bytes, from->args.data, from->args.size);
+    replica->requests_bytes += request->bytes.size;
+    if (from->args.size > ARGS_BYTES_MAX) {
+        request_fail(replica, request, ERROR_TOO_LARGE, "the arguments are larger than 1 MiB");
+        return 0;
+    }
+    if (replica->requests_count > REPLICA_REQUESTS_MAX || replica->requests_bytes > REPLICA_PENDING_BYTES_MAX) {
+        request_fail(replica, request, ERROR_BUSY, "too many requests in progress; try again");
+        return 0;
+    }
+    if (replica->stopping) {
+        request_fail(replica, request, ERROR_NO_LEADER, "this node is ending; ask another");
+        return 0;
+    }
+    return token_of(replica, request);
+}
+
+void replica_request(struct replica *replica, uint64_t client, const struct request *from, struct replica_time now)
+{
+    replica->now = now;
+    struct request request = *from;
+    bool batch = slice_equal(from->name, slice_text("tidelock.batch"));
+    if (batch) {
+        /* [0, id, "tidelock.batch", [[name, args], ...]]: the list itself is the argument */
+        request.name = slice_make(NULL, 0);
+    }
+    uint64_t token = request_add(replica, client, 0, &request, batch);
+    if (token != 0)
+        request_route(replica, token);
+}
+
+/* --- ways ---------------------------------------------------------------------------------------------------------------------- */
+
+static struct slice name_of(const struct pending *request)
+{
+    return slice_make(request->bytes.data, request->name_size);
+}
+
+static struct slice args_of(const struct pending *request)
+{
+    return slice_make(request->bytes.data + request->name_size, request->bytes.size - request->name_size);
+}
+
+static void propose(struct replica *replica, struct pending *request)
+{
+    if (replica->batch_count == replica->batch_capacity) {
+        replica->batch_capacity = replica->batch_capacity * 2 + 64;
+        replica->batch = mem_realloc(replica->batch, replica->batch_capacity * sizeof *replica->batch);
+    }
+    struct proposal *proposal = &replica->batch[replica->batch_count++];
+    *proposal = (struct proposal){.token = token_of(replica, request),
+                                  .kind = request->batch ? ENTRY_BATCH : ENTRY_COMMAND,
+                                  .offset = replica->batch_bytes.size};
+    if (!request->batch)
+        pack_text(&replica->batch_bytes, name_of(request));
+    buffer_append(&replica->batch_bytes, args_of(request).data, args_of(request).size);
+    proposal->size = replica->batch_bytes.size - proposal->offset;
+    request->state = REQUEST_PROPOSED;
+    request->term = 0;
+}
+
+static void read(struct replica *replica, struct pending *request)
+{
+    if (replica->reads_count == replica->reads_capacity) {
+        replica->reads_capacity = replica->reads_capacity * 2 + 64;
+        replica->reads = mem_realloc(replica->reads, replica->reads_capacity * sizeof *replica->reads);
+    }
+    request->state = REQUEST_READING;
+    struct read_wait *wait_for = &replica->reads[replica->reads_count++];
+    *wait_for = (struct read_wait){.token = token_of(replica, request), .read_id = replica->read_id + 1};
+    if (request->stale) {
+        wait_for->read_id = 0;
+        wait_for->index = 1; /* whatever is applied */
+    } else {
+        replica->reads_new = true;
+    }
+}
+
+static void fail_unknown(struct replica *replica, struct pending *request, const char *what)
+{
+    char text[400];
+    struct slice name = name_of(request);
+    snprintf(text, sizeof text, "there is no %s %.*s", what, (int)name.size, (const char *)name.data);
+    request_fail(replica, request, ERROR_UNKNOWN_COMMAND, text);
+}
+
+/* This node leads, or the request is content with what it has. */
+static void serve(struct replica *replica, struct pending *request)
+{
+    if (replica->machine.parked_at != 0) {
+        request->is_query = true; /* it did not enter the log: definite */
+        request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+        return;
+    }
+    if (request->batch) {
+        if (request->query_only)
+            request_fail(replica, request, ERROR_BAD_REQUEST, "a batch is made of commands: call it");
+        else
+            propose(replica, request);
+        return;
+    }
+    switch (catalog_find(replica->catalog, name_of(request))) {
+    case CATALOG_QUERY:
+        request->is_query = true;
+        read(replica, request);
+        return;
+    case CATALOG_COMMAND:
+        if (request->query_only || request->stale)
+            request_fail(replica, request, ERROR_BAD_REQUEST, "this is a command, not a query: use call");
+        else
+            propose(replica, request);
+        return;
+    case CATALOG_RAW:
+        request->is_query = request->query_only || request->stale;
+        if (request->is_query)
+            read(replica, request);
+        else
+            propose(replica, request);
+        return;
+    default:
+        fail_unknown(replica, request, request->query_only ? "query" : "command or query");
+    }
+}
+
+static void refuse_not_leader(struct replica *replica, struct pending *request, node_id leader)
+{
+    const struct peer *peer = replica_peer(replica, leader);
+    struct buffer error = {0};
+    pack_map(&error, 3);
+    pack_text(&error, slice_text("code"));
+    pack_text(&error, slice_text("NOT_LEADER"));
+    pack_text(&error, slice_text("data"));
+    pack_map(&error, 2);
+    pack_text(&error, slice_text("address"));
+    pack_text(&error, slice_text(peer != NULL ? peer->member.address : ""));
+    pack_text(&error, slice_text("leader"));
+    pack_u64(&error, leader);
+    pack_text(&error, slice_text("message"));
+    pack_text(&error, slice_text("this node does not lead"));
+    request_end(replica, request, false, true, 0, buffer_slice(&error));
+    buffer_close(&error);
+}
+
+static void forward(struct replica *replica, struct pending *request, node_id leader)
+{
+    struct message message = {.type = MESSAGE_FORWARD};
+    uint64_t left = request->deadline > replica->now.boot_ms ? request->deadline - replica->now.boot_ms : 1;
+    message.forward = (struct message_forward){
+        .id = token_of(replica, request),
+        .timeout_ms = (uint32_t)left,
+        .flags = (request->query_only ? FORWARD_QUERY_ONLY : 0u) | (request->batch ? FORWARD_BATCH : 0u),
+        .name = name_of(request),
+        .args = args_of(request)};
+    if (!link_send_message(replica, leader, &message, NULL, 0)) {
+        request_wait(replica, request);
+        return;
+    }
+    request->state = REQUEST_FORWARDED;
+    request->peer = leader;
+    request->is_query = request->query_only || catalog_find(replica->catalog, name_of(request)) == CATALOG_QUERY;
+}
+
+void request_route(struct replica *replica, uint64_t token)
+{
+    struct pending *request = request_of(replica, token);
+    CHECK(request != NULL);
+    node_id leader = replica->raft != NULL ? replica->effects.leader : 0;
+    if (request->stale && replica->raft != NULL && catalog_mounts(replica->catalog) > 0)
+        serve(replica, request);
+    else if (replica_leads(replica) && (apply_code_ready(replica) || replica->machine.parked_at != 0))
+        serve(replica, request);
+    else if (leader != 0 && leader != replica->identity.id && request->origin == 0 && request->forward)
+        forward(replica, request, leader);
+    else if (leader != 0 && leader != replica->identity.id)
+        refuse_not_leader(replica, request, leader); /* also what was forwarded to us too late */
+    else if (leader == 0 && !request->forward)
+        request_fail(replica, request, ERROR_NO_LEADER, "no leader is known here");
+    else
+        request_wait(replica, request);
+}
+
+/* A link to a leader broke: what was sent there may have happened. Queries are asked anew. */
+void request_link_lost(struct replica *replica, node_id peer)
+{
+    for (uint32_t i = 0; i < replica->requests_capacity && replica->requests_count > 0; i++) {
+        struct pending *request = &replica->requests[i];
+        if (request->state != REQUEST_FORWARDED || request->peer != peer)
+            continue;
+        if (request->is_query)
+            request_wait(replica, request);
+        else
+            request_fail(replica, request, ERROR_LOST, "the link to the leader broke; the outcome is unknown");
+    }
+    replica->route_again = true;
+}
+
+/* --- the turn -------------------------------------------------------------------------------------------------------------------- */
+
+void requests_turn(struct replica *replica)
+{
+    if (replica->route_again && replica->waiting_count > 0) {
+        size_t count = replica->waiting_count;
+        uint64_t *tokens = replica->waiting;
+        replica->waiting = NULL;
+        replica->waiting_count = replica->waiting_capacity = 0;
+        replica->route_again = false;
+        for (size_t i = 0; i < count; i++) {
+            const struct pending *request = request_of(replica, tokens[i]);
+            if (request != NULL && request->state == REQUEST_WAITING)
+                request_route(replica, tokens[i]);
+        }
+        mem_free(tokens);
+    }
+    replica->route_again = false;
+    if (replica->batch_count == 0)
+        return;
+    struct raft_event event = {.type = RAFT_EVENT_PROPOSE, .propose = {.count = replica->batch_count}};
+    replica_step(replica, &event);
+    if (replica->effects.proposal_refused)
+        requests_refuse_batch(replica);
+    replica->batch_count = 0;
+    buffer_clear(&replica->batch_bytes);
+}
+
+void requests_refuse_batch(struct replica *replica)
+{
+    bool leads = replica_leads(replica);
+    for (size_t i = 0; i < replica->batch_count; i++) {
+        struct pending *request = request_of(replica, replica->batch[i].token);
+        if (request == NULL)
+            continue;
+        if (leads)
+            request_fail(replica, request, ERROR_BUSY, "too much waits to be replicated; try again");
+        else
+            request_wait(replica, request);
+    }
+    replica->route_again = true;
+}
+
+/* The batch has its place in the log: its records are made here, once and for all. */
+void requests_encode_batch(struct replica *replica, const struct raft_write *write)
+{
+    CHECK_EQ(write->last - write->first + 1, replica->batch_count);
+    struct buffer records = {0};
+    uint64_t stamp = clock_stamp(replica);
+    for (size_t i = 0; i < replica->batch_count; i++) {
+        const struct proposal *proposal = &replica->batch[i];
+        struct entry entry = {.index = write->first + i,
+                              .term = write->append_term,
+                              .stamp_ms = stamp,
+                              .kind = proposal->kind,
+                              .payload = slice_make(replica->batch_bytes.data + proposal->offset, proposal->size)};
+        entry_encode(&records, &entry, replica->last_chain);
+        replica->last_chain = entry.chain;
+        struct pending *request = request_of(replica, proposal->token);
+        if (request == NULL)
+            continue;
+        request->index = entry.index;
+        request->term = entry.term;
+        replica->requests_bytes -= request->bytes.size;
+        buffer_close(&request->bytes);
+        uint32_t *place = &replica->by_index[entry.index % UNCOMMITTED_MAX];
+        *place = (uint32_t)(request - replica->requests) + 1;
+        replica->proposed_count++;
+    }
+    (void)cache_append(&replica->cache, &records, write->first, write->last);
+}
+
+struct pending *request_by_index(struct replica *replica, raft_index index)
+{
+    uint32_t place = replica->by_index[index % UNCOMMITTED_MAX];
+    if (place == 0 || replica->requests[place - 1].index != index)
+        return NULL;
+    return &replica->requests[place - 1];
+}
+
+/* Entries first..last were applied, or the machine parked before them. */
+void requests_applied(struct replica *replica, raft_index first, raft_index last, const struct machine_job *job)
+{
+    size_t at = 0;
+    for (raft_index index = first; index <= last && replica->proposed_count > 0; index++) {
+        struct pending *request = request_by_index(replica, index);
+        while (at < job->results.count && job->results.list[at].index < index)
+            at++;
+        if (request == NULL)
+            continue;
+        if (raft_term_at(replica->raft, index) != request->term) {
+            request->is_query = true; /* another entry stands there: ours certainly did nothing */
+            request_fail(replica, request, ERROR_NO_LEADER, "leadership was lost before it was replicated");
+        } else if (index > job->applied || at >= job->results.count || job->results.list[at].index != index) {
+            request_fail(replica, request, ERROR_LOST,
+                         "this node parked before it could answer; the outcome is unknown");
+        } else {
+            const struct machine_result *result = &job->results.list[at];
+            request_end(replica, request, result->ok, true, index,
+                        slice_make(job->results.bytes.data + result->offset, result->size));
+        }
+    }
+}
+
+void requests_scan(struct replica *replica)
+{
+    if (replica->now.boot_ms < replica->next_scan || replica->requests_count == 0)
+        return;
+    replica->next_scan = replica->now.boot_ms + SCAN_MS;
+    for (uint32_t i = 0; i < replica->requests_capacity; i++) {
+        struct pending *request = &replica->requests[i];
+        if (request->state == REQUEST_FREE || request->deadline > replica->now.boot_ms)
+            continue;
+        bool sent = request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
+        if (sent || request->is_query)
+            request_fail(replica, request, ERROR_TIMEOUT, "no answer in time");
+        else
+            request_fail(replica, request, ERROR_NO_LEADER, "no leader was found in time");
+    }
+}
