@@ -284,7 +284,7 @@ void replica_log_done(struct replica *replica, struct log_job *job, struct repli
     replica->now = now;
     replica->log_jobs--;
     if (job->status != STATUS_OK) {
-        char sentence[700];
+        char sentence[900];
         snprintf(sentence, sizeof sentence, "the log failed: %s (%s); nothing that was acknowledged is lost: mend the "
                  "disk and start this node again", job->why, status_text(job->status));
         replica->env.fatal(replica->env.context, 1, sentence);
