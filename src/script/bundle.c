@@ -155,7 +155,7 @@ static void note_required(void *context, struct slice module)
 /* Reads the file of a module name and follows what it requires. */
 static void read_file(struct build *build, size_t at)
 {
-    char path[PATH_BYTES + NAME_BYTES];
+    char path[PATH_BYTES + NAME_BYTES + 8];
     char shown[NAME_BYTES + 8];
     size_t directory = strlen(build->directory);
     snprintf(path, sizeof path, "%s%s.lua", build->directory, build->files[at].name);
