@@ -7,6 +7,7 @@
 #include "net/connection.h"
 #include "net/listener.h"
 #include "net/rpc.h"
+#include "net/sniff.h"
 #include "node/node.h"
 #include "node/worker.h"
 #include "replica/replica.h"

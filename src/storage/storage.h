@@ -71,6 +71,13 @@ enum status storage_mark(struct storage *storage) MUST_USE;
  * segment prewritten. True while there is more to do. */
 bool storage_prepare(struct storage *storage);
 
+/* Looks at the vote's slots without changing anything. OK; CORRUPT, NOT_FOUND, IO with a sentence. */
+struct storage_vote_report {
+    raft_term term;
+    node_id voted_for;
+};
+enum status storage_check_vote(struct disk *disk, struct storage_vote_report *report, struct buffer *why) MUST_USE;
+
 /* --- whole small files (identity, bundles that wait for their entries) -------------------------------------------- */
 
 /* Replaces a file's content: written beside, synced, renamed, directory synced; with a crc inside. */

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/memory.h"
+#include "storage/storage.h"
 
 enum { VOTE_MAGIC = 0x31565454, VOTE_BYTES = 40, SLOTS = 2 };
 
@@ -120,4 +121,26 @@ void vote_file_close(struct disk *disk, struct vote_file *vote)
     disk->close(disk, vote->file);
     mem_free(vote->block);
     memset(vote, 0, sizeof *vote);
+}
+
+enum status storage_check_vote(struct disk *disk, struct storage_vote_report *report, struct buffer *why)
+{
+    struct vote_file vote = {0};
+    enum status status = disk->open(disk, file_name, DISK_DIRECT, &vote.file);
+    if (status != STATUS_OK)
+        return status;
+    vote.block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
+    for (uint64_t slot = 0; slot < SLOTS && status == STATUS_OK; slot++) {
+        size_t got = 0;
+        status = disk->read_at(disk, vote.file, slot * DISK_BLOCK_BYTES, vote.block, DISK_BLOCK_BYTES, &got);
+        if (status == STATUS_OK && (got != DISK_BLOCK_BYTES || !take(vote.block, &vote))) {
+            const char *text = slot == 0 ? "file vote, offset 0: the first slot is damaged"
+                                         : "file vote, offset 4096: the second slot is damaged";
+            buffer_append(why, text, strlen(text));
+            status = STATUS_CORRUPT;
+        }
+    }
+    *report = (struct storage_vote_report){.term = vote.term, .voted_for = vote.voted_for};
+    vote_file_close(disk, &vote);
+    return status;
 }

@@ -1,0 +1,192 @@
+/* cli/bind_node.c - tidelock.node: running a node, building bundles, looking into a data directory. See cli/bind.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "cli/bind.h"
+#include "node/node.h"
+#include "script/bundle.h"
+#include "storage/log.h"
+#include "storage/storage.h"
+
+enum { READ_BYTES = 65536, MOUNTS_MAX = 64 };
+
+static enum status read_file(void *context, const char *path, struct buffer *content)
+{
+    (void)context;
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        return STATUS_NOT_FOUND;
+    size_t got = 1;
+    while (got > 0 && content->size <= BUNDLE_SOURCE_MAX) {
+        got = fread(buffer_reserve(content, READ_BYTES), 1, READ_BYTES, file);
+        content->size += got;
+    }
+    bool bad = ferror(file) != 0;
+    fclose(file);
+    return bad ? STATUS_IO : STATUS_OK;
+}
+
+/* bundle(mount or "", path) -> bytes; or nil, lines */
+static int node_bundle(lua_State *L)
+{
+    struct buffer bundle = {0};
+    struct buffer why = {0};
+    const char *mount = luaL_checkstring(L, 1);
+    if (bundle_build(mount, luaL_checkstring(L, 2), read_file, NULL, &bundle, &why) == STATUS_OK) {
+        lua_pushlstring(L, (const char *)bundle.data, bundle.size);
+        buffer_close(&bundle);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushlstring(L, (const char *)why.data, why.size);
+    buffer_close(&bundle);
+    buffer_close(&why);
+    return 2;
+}
+
+static const char *text_field(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    return lua_tostring(L, -1); /* stays on the stack, and so alive */
+}
+
+static double number_field(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    double value = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+/* run{ id, data, listen, cluster, bundles = { bytes... }, ... } -> exit code, sentence */
+static int node_start(lua_State *L)
+{
+    struct slice bundles[MOUNTS_MAX];
+    struct node_options options = {0};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    options.id = (node_id)number_field(L, "id");
+    options.data = text_field(L, "data");
+    options.listen = text_field(L, "listen");
+    options.cluster = text_field(L, "cluster");
+    options.heartbeat_ms = (uint32_t)number_field(L, "heartbeat");
+    options.election_ms = (uint32_t)number_field(L, "election");
+    options.lua_bytes_max = (size_t)number_field(L, "lua_bytes_max");
+    options.log_level = LOG_INFO;
+    const char *level = text_field(L, "log_level");
+    if (level != NULL && !log_level_parse(level, &options.log_level))
+        return luaL_error(L, "log level");
+    const char *format = text_field(L, "log_format");
+    options.log_format = format != NULL && strcmp(format, "json") == 0 ? LOG_JSON : LOG_TEXT;
+    lua_getfield(L, 1, "insecure");
+    options.insecure = lua_toboolean(L, -1) != 0;
+    lua_getfield(L, 1, "bundles");
+    int list = lua_gettop(L);
+    for (; lua_istable(L, list) && options.bundles_count < MOUNTS_MAX; options.bundles_count++) {
+        struct slice *bundle = &bundles[options.bundles_count];
+        lua_rawgeti(L, list, (int)options.bundles_count + 1);
+        if (lua_isnil(L, -1))
+            break;
+        bundle->data = (const uint8_t *)lua_tolstring(L, -1, &bundle->size);
+    }
+    options.bundles = bundles;
+    struct buffer why = {0};
+    int exit_code = node_run(&options, &why);
+    lua_pushinteger(L, exit_code);
+    lua_pushlstring(L, (const char *)why.data, why.size);
+    buffer_close(&why);
+    return 2;
+}
+
+/* --- a stopped node's log ------------------------------------------------------------------------------------------------------------ */
+
+struct walk {
+    lua_State *L;
+};
+
+static bool call_lua(lua_State *L, int arguments)
+{
+    lua_call(L, arguments, 1);
+    bool go_on = lua_toboolean(L, -1) != 0;
+    lua_pop(L, 1);
+    return go_on;
+}
+
+static bool walk_frame(void *context, const char *file, uint64_t offset, const struct frame *frame)
+{
+    lua_State *L = ((struct walk *)context)->L;
+    static const char *const types[] = {"?", "entries", "cut", "mark"};
+    lua_pushvalue(L, 3);
+    lua_pushstring(L, file);
+    lua_pushnumber(L, (double)offset);
+    lua_pushstring(L, types[frame->type]);
+    lua_pushnumber(L, (double)frame->first);
+    lua_pushnumber(L, (double)frame->last);
+    return call_lua(L, 5);
+}
+
+static bool walk_record(void *context, const char *file, uint64_t offset, const struct entry *entry, struct slice bytes)
+{
+    (void)bytes;
+    lua_State *L = ((struct walk *)context)->L;
+    lua_pushvalue(L, 2);
+    lua_pushstring(L, file);
+    lua_pushnumber(L, (double)offset);
+    lua_pushnumber(L, (double)entry->index);
+    lua_pushnumber(L, (double)entry->term);
+    lua_pushnumber(L, (double)entry->stamp_ms);
+    lua_pushstring(L, entry_kind_name(entry->kind));
+    lua_pushlstring(L, (const char *)entry->payload.data, entry->payload.size);
+    return call_lua(L, 7);
+}
+
+/* walk_log(dir, record function, frame function) -> true, torn; or nil, why. Functions return true to go on. */
+static int node_walk_log(lua_State *L)
+{
+    struct disk *disk = NULL;
+    struct buffer why = {0};
+    struct log_end end = {0};
+    struct walk walk = {.L = L};
+    const struct log_visitor visitor = {.context = &walk, .record = walk_record, .frame = walk_frame};
+    struct identity identity;
+    struct storage_vote_report vote = {0};
+    lua_settop(L, 3);
+    enum status status = disk_posix_open(luaL_checkstring(L, 1), false, false, &disk, &why);
+    if (status == STATUS_OK) {
+        status = identity_load(disk, &identity, &why);
+        if (status == STATUS_NOT_FOUND) {
+            buffer_append(&why, "no node's data is here (no file identity)", 41);
+        } else if (status == STATUS_OK) {
+            status = log_scan(disk, &visitor, &end, &why);
+            if (status == STATUS_OK)
+                status = storage_check_vote(disk, &vote, &why);
+        }
+        disk->free(disk);
+    }
+    if (status != STATUS_OK) {
+        lua_pushnil(L);
+        lua_pushlstring(L, (const char *)why.data, why.size);
+        buffer_close(&why);
+        return 2;
+    }
+    lua_pushboolean(L, 1);
+    lua_pushboolean(L, end.torn);
+    lua_pushnumber(L, (double)vote.term);
+    lua_pushnumber(L, (double)vote.voted_for);
+    return 4;
+}
+
+int bind_node(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"bundle", node_bundle}, {"run", node_start}, {"walk_log", node_walk_log}, {NULL, NULL}};
+    lua_newtable(L);
+    luaL_register(L, NULL, functions);
+    lua_pushstring(L, TIDELOCK_VERSION);
+    lua_setfield(L, -2, "version");
+    return 1;
+}

@@ -1,0 +1,314 @@
+/* cli/bind_sys.c - tidelock.sys: processes, clocks, sockets. Functions return nil, why on failure. See cli/bind.h. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "cli/bind.h"
+
+extern char **environ;
+
+static int fail(lua_State *L, const char *what)
+{
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", what, strerror(errno));
+    return 2;
+}
+
+/* now() -> seconds of a clock that never jumps */
+static int sys_now(lua_State *L)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    lua_pushnumber(L, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
+    return 1;
+}
+
+/* sleep(seconds) */
+static int sys_sleep(lua_State *L)
+{
+    double seconds = luaL_checknumber(L, 1);
+    struct timespec wait = {.tv_sec = (time_t)seconds};
+    wait.tv_nsec = (long)((seconds - (double)wait.tv_sec) * 1e9);
+    (void)nanosleep(&wait, NULL);
+    return 0;
+}
+
+/* spawn({ program, args... }, log file or nil) -> pid */
+static int sys_spawn(lua_State *L)
+{
+    char *words[128];
+    luaL_checktype(L, 1, LUA_TTABLE);
+    size_t count = lua_objlen(L, 1);
+    luaL_argcheck(L, count >= 1 && count < 127, 1, "1 to 126 words");
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, 1, (int)i + 1);
+        words[i] = (char *)(uintptr_t)luaL_checkstring(L, -1);
+    }
+    words[count] = NULL;
+    const char *log = luaL_optstring(L, 2, NULL);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    if (log != NULL) {
+        posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0640);
+        posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    }
+    /* A group of its own: Ctrl-C at the terminal is for us, who end our nodes in order. */
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+    pid_t pid = 0;
+    int error = posix_spawnp(&pid, words[0], &actions, &attributes, words, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    if (error != 0) {
+        errno = error;
+        return fail(L, words[0]);
+    }
+    lua_pushinteger(L, pid);
+    return 1;
+}
+
+/* kill(pid, "TERM" | "KILL" | "STOP" | "CONT" | "INT") */
+static int sys_kill(lua_State *L)
+{
+    static const char *const names[] = {"TERM", "KILL", "STOP", "CONT", "INT", NULL};
+    static const int numbers[] = {SIGTERM, SIGKILL, SIGSTOP, SIGCONT, SIGINT};
+    pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    luaL_argcheck(L, pid > 1, 1, "a process id");
+    if (kill(pid, numbers[luaL_checkoption(L, 2, "TERM", names)]) != 0)
+        return fail(L, "kill");
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* wait(pid, block) -> exit status, or 128 + signal; nil while it runs */
+static int sys_wait(lua_State *L)
+{
+    int status = 0;
+    pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    pid_t done = waitpid(pid, &status, lua_toboolean(L, 2) ? 0 : WNOHANG);
+    if (done != pid)
+        return 0;
+    lua_pushinteger(L, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    return 1;
+}
+
+/* tmpdir() -> a new directory */
+static int sys_tmpdir(lua_State *L)
+{
+    const char *base = getenv("TMPDIR");
+    lua_pushfstring(L, "%s/tidelock.XXXXXX", base != NULL ? base : P_tmpdir);
+    char path[1024];
+    snprintf(path, sizeof path, "%s", lua_tostring(L, -1));
+    if (mkdtemp(path) == NULL)
+        return fail(L, path);
+    lua_pushstring(L, path);
+    return 1;
+}
+
+static int sys_mkdir(lua_State *L)
+{
+    if (mkdir(luaL_checkstring(L, 1), 0750) != 0 && errno != EEXIST)
+        return fail(L, lua_tostring(L, 1));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* exe() -> the path of this program */
+static int sys_exe(lua_State *L)
+{
+    char path[4096];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path);
+    if (size <= 0)
+        return fail(L, "/proc/self/exe");
+    lua_pushlstring(L, path, (size_t)size);
+    return 1;
+}
+
+static int sys_isatty(lua_State *L)
+{
+    lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
+/* free_port() -> a port of the loopback that nobody listens on now */
+static int sys_free_port(lua_State *L)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        if (fd >= 0)
+            close(fd);
+        return fail(L, "port");
+    }
+    close(fd);
+    lua_pushinteger(L, ntohs(address.sin_port));
+    return 1;
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    interrupted = number;
+}
+
+/* on_interrupt(): from now on INT and TERM only set what interrupted() tells */
+static int sys_on_interrupt(lua_State *L)
+{
+    (void)L;
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    return 0;
+}
+
+static int sys_interrupted(lua_State *L)
+{
+    lua_pushboolean(L, interrupted != 0);
+    return 1;
+}
+
+/* --- sockets: an fd in a userdata ------------------------------------------------------------------------------------------------ */
+
+static const char socket_type[] = "tidelock.socket";
+
+static int *check_socket(lua_State *L)
+{
+    int *fd = luaL_checkudata(L, 1, socket_type);
+    luaL_argcheck(L, *fd >= 0, 1, "the socket is closed");
+    return fd;
+}
+
+static int wait_for(int fd, short what, double seconds)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = what};
+    int ms = seconds < 0 ? 0 : seconds > 3600 ? 3600000 : (int)(seconds * 1000) + 1;
+    return poll(&poll_fd, 1, ms);
+}
+
+/* connect(host, port, seconds) -> socket */
+static int sys_connect(lua_State *L)
+{
+    const char *host = luaL_checkstring(L, 1);
+    char service[16];
+    snprintf(service, sizeof service, "%d", (int)luaL_checkinteger(L, 2));
+    double seconds = luaL_checknumber(L, 3);
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *list = NULL;
+    int error = getaddrinfo(host, service, &hints, &list);
+    if (error != 0) {
+        lua_pushnil(L);
+        lua_pushfstring(L, "%s: %s", host, gai_strerror(error));
+        return 2;
+    }
+    int *fd = lua_newuserdata(L, sizeof *fd);
+    *fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    luaL_getmetatable(L, socket_type);
+    lua_setmetatable(L, -2);
+    int result = connect(*fd, list->ai_addr, list->ai_addrlen);
+    freeaddrinfo(list);
+    int problem = result != 0 ? errno : 0;
+    socklen_t size = sizeof problem;
+    if (problem == EINPROGRESS) {
+        problem = ETIMEDOUT;
+        if (wait_for(*fd, POLLOUT, seconds) > 0)
+            getsockopt(*fd, SOL_SOCKET, SO_ERROR, &problem, &size);
+    }
+    if (problem != 0) {
+        errno = problem;
+        return fail(L, "connect");
+    }
+    int one = 1;
+    (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return 1;
+}
+
+/* socket:send(bytes, seconds) -> true */
+static int socket_send(lua_State *L)
+{
+    int *fd = check_socket(L);
+    size_t size = 0;
+    const char *bytes = luaL_checklstring(L, 2, &size);
+    double seconds = luaL_optnumber(L, 3, 30);
+    while (size > 0) {
+        ssize_t put = send(*fd, bytes, size, MSG_NOSIGNAL);
+        if (put < 0 && errno == EAGAIN && wait_for(*fd, POLLOUT, seconds) > 0)
+            continue;
+        if (put < 0)
+            return fail(L, "send");
+        bytes += put;
+        size -= (size_t)put;
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* socket:receive(seconds) -> bytes; "" when closed by the other side; nil, "timeout" */
+static int socket_receive(lua_State *L)
+{
+    static __thread char bytes[65536];
+    int *fd = check_socket(L);
+    double seconds = luaL_checknumber(L, 2);
+    for (;;) {
+        ssize_t got = recv(*fd, bytes, sizeof bytes, 0);
+        if (got >= 0) {
+            lua_pushlstring(L, bytes, (size_t)got);
+            return 1;
+        }
+        if (errno != EAGAIN && errno != EINTR)
+            return fail(L, "receive");
+        if (errno == EAGAIN && wait_for(*fd, POLLIN, seconds) <= 0) {
+            lua_pushnil(L);
+            lua_pushliteral(L, "timeout");
+            return 2;
+        }
+    }
+}
+
+static int socket_close(lua_State *L)
+{
+    int *fd = luaL_checkudata(L, 1, socket_type);
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return 0;
+}
+
+int bind_sys(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"now", sys_now},       {"sleep", sys_sleep},   {"spawn", sys_spawn},         {"kill", sys_kill},
+        {"wait", sys_wait},     {"tmpdir", sys_tmpdir}, {"mkdir", sys_mkdir},         {"exe", sys_exe},
+        {"isatty", sys_isatty}, {"free_port", sys_free_port}, {"connect", sys_connect},
+        {"on_interrupt", sys_on_interrupt}, {"interrupted", sys_interrupted}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"send", socket_send}, {"receive", socket_receive}, {"close", socket_close}, {"__gc", socket_close}, {NULL, NULL}};
+    luaL_newmetatable(L, socket_type);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    luaL_register(L, NULL, methods);
+    lua_pop(L, 1);
+    lua_newtable(L);
+    luaL_register(L, NULL, functions);
+    return 1;
+}

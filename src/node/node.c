@@ -1,0 +1,413 @@
+/* node/node.c - wiring: opens what a node is made of, turns the loop, takes it down again. See node/node.h. */
+#include "node/node.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "node/state.h"
+#include "replica/formation.h"
+#include "wire/pack.h"
+
+static uint64_t clock_ms(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+struct replica_time node_time(void)
+{
+    return (struct replica_time){.boot_ms = clock_ms(CLOCK_BOOTTIME), .wall_ms = clock_ms(CLOCK_REALTIME)};
+}
+
+static int refuse(struct node *node, int exit_code, const char *sentence)
+{
+    buffer_append(node->why, sentence, strlen(sentence));
+    return exit_code;
+}
+
+/* --- the replica's environment ---------------------------------------------------------------------------------------------------- */
+
+static bool env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count)
+{
+    (void)context;
+    return connection_send(link_context(link), parts, parts_count);
+}
+
+static void env_close(void *context, struct link *link)
+{
+    (void)context;
+    connection_close(link_context(link), "closed by this node");
+}
+
+static void env_log(void *context, struct log_job *job)
+{
+    worker_submit(((struct node *)context)->log_thread, job);
+}
+
+static void env_apply(void *context, struct machine_job *job)
+{
+    worker_submit(((struct node *)context)->machine_thread, job);
+}
+
+static void env_reply(void *context, uint64_t client, const struct replica_reply *reply)
+{
+    rpc_reply(((struct node *)context)->rpc, client, reply->ok, reply->definite, reply->index, reply->value);
+}
+
+/* The log failed, or worse: nothing may be said or written after this line. */
+static void env_fatal(void *context, int exit_code, const char *sentence)
+{
+    (void)context;
+    LOG(LOG_ERROR, "node", "%s", sentence);
+    _exit(exit_code);
+}
+
+/* --- threads' jobs --------------------------------------------------------------------------------------------------------------------- */
+
+static void run_log_job(void *context, void *job)
+{
+    struct node *node = context;
+    log_job_run(job, node->storage, node->disk);
+}
+
+static bool idle_log(void *context)
+{
+    return storage_prepare(((struct node *)context)->storage);
+}
+
+static void log_job_done(void *owner, void *job)
+{
+    replica_log_done(((struct node *)owner)->replica, job, node_time());
+}
+
+static void run_machine_job(void *context, void *job)
+{
+    machine_job_run(job, ((struct node *)context)->machine);
+}
+
+static void machine_job_done(void *owner, void *job)
+{
+    replica_machine_done(((struct node *)owner)->replica, job, node_time());
+}
+
+static const struct worker_ops log_ops = {
+    .name = "tidelock-log", .run = run_log_job, .idle = idle_log, .done = log_job_done};
+static const struct worker_ops machine_ops = {
+    .name = "tidelock-lua", .run = run_machine_job, .done = machine_job_done};
+
+/* --- clients ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_request(void *context, uint64_t call, const struct request *request)
+{
+    struct node *node = context;
+    static const char host[] = "tidelock.";
+    bool ours = request->name.size > sizeof host - 1 && memcmp(request->name.data, host, sizeof host - 1) == 0;
+    if (!ours || slice_equal(request->name, slice_text("tidelock.batch"))) {
+        replica_request(node->replica, call, request, node_time());
+        return;
+    }
+    struct buffer value = {0};
+    bool known = slice_equal(request->name, slice_text("tidelock.status"));
+    if (known)
+        replica_pack_status(node->replica, &value);
+    else
+        error_pack(&value, ERROR_UNKNOWN_COMMAND, "there are tidelock.status and tidelock.batch");
+    rpc_reply(node->rpc, call, known, true, 0, buffer_slice(&value));
+    buffer_close(&value);
+}
+
+static bool adopt(void *context, struct connection *connection, enum sniff_protocol protocol)
+{
+    struct node *node = context;
+    if (node->ending)
+        return false;
+    if (protocol == SNIFF_PEER)
+        peers_adopt(node, connection);
+    else
+        rpc_adopt(node->rpc, connection);
+    return true;
+}
+
+static void on_accepted(void *context, int fd)
+{
+    struct node *node = context;
+    sniff_accept(node->net, fd, adopt, node);
+}
+
+/* --- the turn ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void end_if_drained(struct node *node)
+{
+    if (!node->draining || node->ending)
+        return;
+    if (!replica_stopped(node->replica))
+        return;
+    node->ending = true;
+    rpc_close_all(node->rpc);
+    ev_break(node->loop, EVBREAK_ALL);
+}
+
+static void on_wake(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events; /* the turn does it */
+}
+
+static void arm_wake(struct node *node)
+{
+    uint64_t at = replica_wake_at(node->replica);
+    uint64_t now = clock_ms(CLOCK_BOOTTIME);
+    ev_timer_stop(node->loop, &node->wake);
+    if (at == UINT64_MAX)
+        return;
+    double wait = at > now ? (double)(at - now) / 1000.0 : 0.0;
+    ev_now_update(node->loop);
+    ev_timer_set(&node->wake, wait, 0.);
+    ev_timer_start(node->loop, &node->wake);
+}
+
+/* Before the loop sleeps: all that has gathered is done, then all sockets are written. */
+static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct node *node = watcher->data;
+    worker_collect(node->log_thread);
+    worker_collect(node->machine_thread);
+    rpc_resume(node->rpc);
+    replica_turn(node->replica, node_time());
+    net_flush(node->net);
+    end_if_drained(node);
+    arm_wake(node);
+}
+
+static void on_drain_over(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    (void)events;
+    struct node *node = watcher->data;
+    LOG(LOG_WARN, "node", "requests in progress did not end in time; ending without them");
+    node->ending = true;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)events;
+    struct node *node = watcher->data;
+    if (++node->signals > 1) {
+        LOG(LOG_WARN, "node", "a second signal: ending at once");
+        _exit(NODE_EXIT_INTERRUPTED);
+    }
+    LOG(LOG_INFO, "node", "signal %d: draining", watcher->signum);
+    node->draining = true;
+    replica_stop(node->replica, node_time());
+    ev_timer_start(loop, &node->drain);
+}
+
+/* --- starting ------------------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t true_random(void)
+{
+    uint64_t value = 0;
+    CHECK(getrandom(&value, sizeof value, 0) == (ssize_t)sizeof value);
+    return value;
+}
+
+static uint64_t hash_bundles(const struct node_options *options, struct buffer *packed)
+{
+    pack_array(packed, (uint32_t)options->bundles_count);
+    for (size_t i = 0; i < options->bundles_count; i++)
+        pack_text(packed, options->bundles[i]);
+    uint64_t hash = hash64(packed->data, packed->size);
+    return hash != 0 ? hash : 1;
+}
+
+static int check_address(struct node *node, const struct node_options *options)
+{
+    char host[NET_HOST_MAX];
+    unsigned port = 0;
+    if (address_split(options->listen, host, &port) != STATUS_OK)
+        return refuse(node, NODE_EXIT_USAGE, "--listen: write HOST:PORT, or [IPV6]:PORT");
+    if (!options->insecure && !address_is_loopback(host))
+        return refuse(node, NODE_EXIT_CONFIG,
+                      "--listen beyond this machine's loopback lets anyone who can reach the port in: give --insecure if "
+                      "the network is yours alone, or listen on 127.0.0.1");
+    return NODE_EXIT_OK;
+}
+
+/* First start: the identity is made and durable, with the bundles, before this node says a word. */
+static int make_identity(struct node *node, const struct node_options *options, struct identity *identity,
+                         const struct buffer *packed, uint64_t code_hash)
+{
+    if (options->cluster == NULL || options->bundles_count == 0)
+        return refuse(node, NODE_EXIT_CONFIG,
+                      "this data directory is empty: the first start needs --cluster 1=HOST:PORT,... and --machine FILE");
+    if (formation_identity(options->id, options->cluster, code_hash, true_random(), identity, node->why) != STATUS_OK)
+        return NODE_EXIT_CONFIG;
+    if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(packed)) != STATUS_OK ||
+        identity_save(node->disk, identity) != STATUS_OK)
+        return refuse(node, NODE_EXIT_FAILED, node->disk->error(node->disk));
+    return NODE_EXIT_OK;
+}
+
+static int open_identity(struct node *node, const struct node_options *options, struct identity *identity,
+                         struct buffer *bundles)
+{
+    struct buffer packed = {0};
+    uint64_t code_hash = options->bundles_count > 0 ? hash_bundles(options, &packed) : 0;
+    enum status status = identity_load(node->disk, identity, node->why);
+    int exit_code = NODE_EXIT_OK;
+    if (status == STATUS_NOT_FOUND)
+        exit_code = make_identity(node, options, identity, &packed, code_hash);
+    else if (status != STATUS_OK ||
+             formation_check(identity, options->id, options->cluster, code_hash, node->why) != STATUS_OK)
+        exit_code = NODE_EXIT_CONFIG;
+    buffer_close(&packed);
+    if (exit_code != NODE_EXIT_OK)
+        return exit_code;
+    status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        return refuse(node, NODE_EXIT_CONFIG, "file bundles is damaged: start with an empty data directory");
+    return NODE_EXIT_OK;
+}
+
+static int open_storage(struct node *node, const struct node_options *options)
+{
+    const struct storage_options how = {.segment_bytes = options->segment_bytes, .seed = true_random()};
+    enum status status = storage_open(node->disk, &how, &node->storage, node->why);
+    if (status != STATUS_OK)
+        return status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED ? NODE_EXIT_CONFIG : NODE_EXIT_FAILED;
+    if (storage_was_torn(node->storage))
+        LOG(LOG_INFO, "log", "the last write was cut short by a crash; it was never acknowledged, and is gone");
+    return NODE_EXIT_OK;
+}
+
+static const char *own_address(const struct identity *identity)
+{
+    for (size_t i = 0; i < identity->members_count; i++)
+        if (identity->members[i].id == identity->id)
+            return identity->members[i].address;
+    return "";
+}
+
+static void make_replica(struct node *node, const struct node_options *options, const struct identity *identity,
+                         struct slice bundles)
+{
+    static const struct replica_env callbacks = {.send = env_send, .close = env_close, .log = env_log,
+                                                 .apply = env_apply, .reply = env_reply, .fatal = env_fatal};
+    struct replica_env env = callbacks;
+    env.context = node;
+    struct replica_options how = {.seed = true_random(),
+                                  .election_timeout_ms = options->election_ms > 0 ? options->election_ms : NODE_ELECTION_MS,
+                                  .heartbeat_ms = options->heartbeat_ms > 0 ? options->heartbeat_ms : NODE_HEARTBEAT_MS,
+                                  .address = own_address(identity),
+                                  .identity = *identity,
+                                  .bundles = bundles,
+                                  .fingerprint = machine_fingerprint()};
+    node->replica = replica_new(&how, &env, node->storage);
+}
+
+static void start_loop(struct node *node)
+{
+    node->log_thread = worker_start(node->loop, &log_ops, node, node);
+    node->machine_thread = worker_start(node->loop, &machine_ops, node, node);
+    ev_prepare_init(&node->turn, on_turn);
+    node->turn.data = node;
+    ev_prepare_start(node->loop, &node->turn);
+    ev_init(&node->wake, on_wake);
+    ev_timer_init(&node->drain, on_drain_over, NODE_DRAIN_MS / 1000.0, 0.);
+    node->drain.data = node;
+    ev_signal_init(&node->terminate, on_signal, SIGTERM);
+    ev_signal_init(&node->interrupt, on_signal, SIGINT);
+    node->terminate.data = node;
+    node->interrupt.data = node;
+    ev_signal_start(node->loop, &node->terminate);
+    ev_signal_start(node->loop, &node->interrupt);
+    (void)signal(SIGPIPE, SIG_IGN);
+    replica_start(node->replica, node_time());
+    peers_start(node);
+}
+
+static void stop_loop(struct node *node)
+{
+    node->ending = true;
+    ev_prepare_stop(node->loop, &node->turn);
+    ev_timer_stop(node->loop, &node->wake);
+    ev_timer_stop(node->loop, &node->drain);
+    ev_signal_stop(node->loop, &node->terminate);
+    ev_signal_stop(node->loop, &node->interrupt);
+    peers_stop(node);
+    listener_close(node->listener);
+    net_flush(node->net);
+    /* Jobs that come back may make new ones: go on until none is out. */
+    while (worker_out(node->log_thread) + worker_out(node->machine_thread) > 0) {
+        worker_collect(node->log_thread);
+        worker_collect(node->machine_thread);
+    }
+    net_close_all(node->net, "this node ends");
+    worker_stop(node->log_thread);
+    worker_stop(node->machine_thread);
+    replica_free(node->replica);
+    rpc_free(node->rpc);
+    net_free(node->net);
+}
+
+static int run_opened(struct node *node, const struct node_options *options)
+{
+    struct identity identity;
+    struct buffer bundles = {0};
+    int exit_code = open_identity(node, options, &identity, &bundles);
+    if (exit_code == NODE_EXIT_OK)
+        exit_code = open_storage(node, options);
+    if (exit_code != NODE_EXIT_OK) {
+        buffer_close(&bundles);
+        return exit_code;
+    }
+    node->loop = ev_loop_new(EVFLAG_NOENV | EVFLAG_AUTO);
+    CHECK(node->loop != NULL);
+    node->net = net_new(node->loop);
+    node->rpc = rpc_new(node->net, on_request, node);
+    if (listener_open(node->net, options->listen, on_accepted, node, &node->listener, node->why) != STATUS_OK) {
+        exit_code = NODE_EXIT_CONFIG;
+        rpc_free(node->rpc);
+        net_free(node->net);
+    } else {
+        const struct machine_options how = {.lua_bytes_max = options->lua_bytes_max};
+        node->machine = machine_new(&how);
+        make_replica(node, options, &identity, buffer_slice(&bundles));
+        LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
+        start_loop(node);
+        ev_run(node->loop, 0);
+        stop_loop(node);
+        machine_free(node->machine);
+        LOG(LOG_INFO, "node", "ended");
+    }
+    ev_loop_destroy(node->loop);
+    buffer_close(&bundles);
+    storage_close(node->storage);
+    return exit_code;
+}
+
+int node_run(const struct node_options *options, struct buffer *why)
+{
+    struct node node = {.why = why};
+    log_setup(options->log_level, options->log_format);
+    log_set_node(options->id);
+    int exit_code = check_address(&node, options);
+    if (exit_code != NODE_EXIT_OK)
+        return exit_code;
+    enum status status = disk_posix_open(options->data, options->cluster != NULL, true, &node.disk, why);
+    if (status != STATUS_OK)
+        return status == STATUS_LOCKED || status == STATUS_NOT_FOUND ? NODE_EXIT_CONFIG : NODE_EXIT_FAILED;
+    exit_code = run_opened(&node, options);
+    node.disk->free(node.disk);
+    return exit_code;
+}
