@@ -54,6 +54,8 @@ static int sys_spawn(lua_State *L)
 {
     char *words[128];
     luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 2);
+    const char *log = luaL_optstring(L, 2, NULL);
     size_t count = lua_objlen(L, 1);
     luaL_argcheck(L, count >= 1 && count < 127, 1, "1 to 126 words");
     for (size_t i = 0; i < count; i++) {
@@ -61,7 +63,6 @@ static int sys_spawn(lua_State *L)
         words[i] = (char *)(uintptr_t)luaL_checkstring(L, -1);
     }
     words[count] = NULL;
-    const char *log = luaL_optstring(L, 2, NULL);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);

@@ -1,0 +1,158 @@
+-- cli/call.lua: one command or query from the shell. query.lua is the same with another word.
+local wire, client = require 'tidelock.wire', require 'tidelock.client'
+
+local call = {
+  summary = 'run a command (or a query) of the service',
+  usage = [==[
+tidelock call MOUNT.NAME ARG...
+
+  tidelock call kv.set colour teal
+  tidelock call kv.set colour teal --nx              options of the command by name
+  tidelock call --batch commands.json                one entry, all or nothing: [["kv.set", ["a", 1]], ...]
+
+  --to H:P,...       nodes to ask (or TIDELOCK_TO; default 127.0.0.1:7301..7303)
+  --timeout MS       give up after this long (5000)
+  --read LEVEL       of a query: linearizable (default) or stale
+  --batch FILE       a file of commands; - is standard input
+  --json             print {"ok":value,"index":n} or {"error":{...}}
+  --text             all words are text
+
+A word is JSON if it begins with { [ or ", is true, false or null, or is a plain decimal number; else it is text.]==],
+}
+
+local own = { to = 'value', timeout = 'value', read = 'value', batch = 'value', json = 'flag', text = 'flag' }
+call.raw = true
+
+function call.addresses(options)
+  return options.to or os.getenv('TIDELOCK_TO') or '127.0.0.1:7301,127.0.0.1:7302,127.0.0.1:7303'
+end
+
+-- A word of the shell as packed bytes.
+local function pack_word(word, as_text, cli)
+  local first = word:sub(1, 1)
+  local number = word:match('^-?%d+%.?%d*$') and tonumber(word)
+  local plain = number and ('%.17g'):format(number) == word or number and tostring(number) == word
+  local json = first == '{' or first == '[' or first == '"' or word == 'true' or word == 'false' or word == 'null' or plain
+  if as_text or not json then return wire.pack(word) end
+  local bytes, why = wire.json_pack(word)
+  if not bytes then cli.stop(2, 'the word ', word, ' is not JSON: ', why, '; --text takes words as they are') end
+  return bytes
+end
+
+-- The list of arguments as packed bytes: words, then options by name.
+local function pack_args(words, named, as_text, cli)
+  local parts, count = {}, #words
+  for i, word in ipairs(words) do parts[i] = pack_word(word, as_text, cli) end
+  if #named > 0 then
+    table.sort(named, function(a, b) return a[1] < b[1] end)
+    local map = { string.char(0x80 + #named) }
+    for _, pair in ipairs(named) do
+      map[#map + 1] = wire.pack(pair[1])
+      map[#map + 1] = pair[2] == true and wire.pack(true) or pack_word(pair[2], as_text, cli)
+    end
+    count = count + 1
+    parts[count] = table.concat(map)
+  end
+  local head = count < 16 and string.char(0x90 + count)
+    or string.char(0xDC, math.floor(count / 256), count % 256)
+  return head .. table.concat(parts)
+end
+
+-- Splits our own options from those of the service's command.
+local function split(words, cli)
+  local options, rest, named, at, plain = {}, {}, {}, 1, false
+  while words[at] do
+    local word = words[at]
+    local name, value = word:match('^%-%-([%w_-]+)=?(.*)$')
+    if plain or not name then
+      if word == '--' and not plain then plain = true
+      elseif word == '-h' and not plain then options.help = true
+      else rest[#rest + 1] = word end
+    elseif name == 'help' then options.help = true
+    elseif own[name] == 'flag' then options[name] = true
+    else
+      local given = word:find('=', 1, true) ~= nil
+      local following = words[at + 1]
+      if not given and following and not following:match('^%-%-') and (own[name] or #rest > 0 and not call.flags[name]) then
+        value, at, given = following, at + 1, true
+      end
+      if own[name] and not given then cli.stop(2, '--', name, ' wants a value') end
+      if own[name] then options[name] = value else named[#named + 1] = { name, given and value or true } end
+    end
+    at = at + 1
+  end
+  return options, rest, named
+end
+
+-- Names that are flags wherever they are declared in what ships; others take the word after them, or are given as --x=y.
+call.flags = { nx = true }
+
+local function exit_code(err, is_query)
+  local definite, code = wire.error_row(err.code)
+  if definite == nil then return 1 end
+  if is_query and not definite then return 3 end
+  if err.definite == false and not is_query then return 4 end
+  return code
+end
+
+local function print_answer(options, value, index)
+  local json = wire.pack_json(value)
+  if options.json then
+    io.stdout:write(('{"ok":%s,"index":%.0f}\n'):format(json, index or 0))
+    return
+  end
+  local _, lua = wire.unpack(value)
+  if type(lua) == 'string' then io.stdout:write(lua, '\n') else io.stdout:write(json, '\n') end
+end
+
+local function print_error(options, err, cli)
+  if options.json then
+    io.stdout:write('{"error":', wire.pack_json(wire.pack(err)), '}\n')
+  else
+    cli.say(err.code, ': ', err.message or '', err.definite == false and ' (the outcome is unknown)' or '')
+  end
+end
+
+local function read_batch(path, cli)
+  local file, why = path == '-' and io.stdin or io.open(path, 'rb')
+  if not file then cli.stop(2, '--batch: ', why) end
+  local bytes, problem = wire.json_pack(file:read('*a'))
+  if not bytes then cli.stop(2, '--batch ', path, ': not JSON: ', problem) end
+  return bytes
+end
+
+function call.go(words, cli, is_query)
+  local options, rest, named = split(words, cli)
+  if options.help then
+    io.stdout:write(require('cli.help').of(is_query and require('cli.query') or call))
+    return 0
+  end
+  if options.read and options.read ~= 'linearizable' and options.read ~= 'stale' then
+    cli.stop(2, '--read ', options.read, ': there are linearizable and stale')
+  end
+  local name, args = table.remove(rest, 1), nil
+  if options.batch then
+    if name or is_query then cli.stop(2, '--batch stands alone, and is of commands') end
+    name, args = 'tidelock.batch', read_batch(options.batch, cli)
+  elseif not name then cli.stop(2, 'what to call? like: tidelock call kv.set a 1')
+  elseif not name:find('.', 1, true) then cli.stop(2, name, ': write it with its mount, like kv.', name)
+  else args = pack_args(rest, named, options.text, cli) end
+  local timeout = cli.number(options, 'timeout', 1, 600000)
+  local c, why = client.new(call.addresses(options), { timeout = timeout })
+  if not c then cli.stop(2, '--to: ', why) end
+  local flags = {}
+  if is_query then flags.query = true end
+  if options.read then flags.read = options.read end
+  local value, err, index = c:raw(name, args, flags, is_query)
+  c:close()
+  if not value then
+    print_error(options, err, cli)
+    return exit_code(err, is_query)
+  end
+  print_answer(options, value, index)
+  return 0
+end
+
+function call.run(words, cli) return call.go(words, cli, false) end
+
+return call

@@ -1,0 +1,27 @@
+-- cli/run.lua: plain LuaJIT with tidelock.* at hand.
+return {
+  summary = 'run a Lua script with tidelock.* at hand',
+  usage = 'tidelock run FILE ARG...\ntidelock run -e CODE\n\n  tidelock run examples/demos/failover.lua',
+  raw = true,
+  run = function(words, cli)
+    local chunk, why
+    if words[1] == '-e' then
+      if not words[2] then cli.stop(2, '-e wants code') end
+      chunk, why = loadstring(words[2], '=-e')
+      table.remove(words, 1)
+    elseif words[1] == '--help' or words[1] == '-h' then
+      io.stdout:write(require('cli.help').of(require('cli.run')))
+      return 0
+    elseif not words[1] or words[1]:sub(1, 1) == '-' then cli.stop(2, 'run which file?')
+    else chunk, why = loadfile(words[1]) end
+    if not chunk then cli.stop(1, why) end
+    local file = table.remove(words, 1)
+    words[0] = file
+    arg = words
+    local ok, result = xpcall(function() return chunk(unpack(words)) end, function(e)
+      return type(e) == 'table' and e or debug.traceback(tostring(e), 2)
+    end)
+    if not ok then cli.stop(1, type(result) == 'table' and (result.message or result.code or 'failed') or result) end
+    return type(result) == 'number' and result or 0
+  end,
+}

@@ -1,0 +1,95 @@
+-- cli/start.lua: runs one node.
+local node, sys = require 'tidelock.node', require 'tidelock.sys'
+
+local start = {
+  summary = 'run one node',
+  usage = [[
+tidelock start --id N --data DIR --listen H:P [--cluster 1=H:P,2=H:P,... --machine [NAME=]FILE]
+
+The first start of every node needs the same --cluster and --machine: the nodes find each other and form the cluster. Later
+starts need neither: the code is in the log.
+
+  --id N                 this node, a whole number from 1
+  --data DIR             where it keeps its log; made if it is not there (its parent must be)
+  --listen H:P           where it listens, for members and clients
+  --cluster LINE         all members: 1=127.0.0.1:7301,2=127.0.0.1:7302,...
+  --machine [NAME=]FILE  a service; may be given more than once
+  --config FILE          a Lua file that returns a table with the same keys; flags win
+  --heartbeat MS (100)   --election MS (1000, drawn up to double)
+  --log-level error|warn|info|debug|trace   --log-format text|json
+  --insecure             allow listening beyond loopback without any authentication]],
+  options = { id = 'value', data = 'value', listen = 'value', cluster = 'value', machine = 'many', config = 'value',
+    heartbeat = 'value', election = 'value', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
+}
+
+-- A plain table: the file sees nothing, and may not run for ever.
+local function read_config(path, options, cli)
+  local chunk, why = loadfile(path, 't', {})
+  if not chunk then cli.stop(78, '--config ', why) end
+  setfenv(chunk, {})
+  jit.off(chunk, true)
+  debug.sethook(function() error('runs too long', 0) end, '', 1000000)
+  local ok, config = pcall(chunk)
+  debug.sethook()
+  if not ok or type(config) ~= 'table' then
+    cli.stop(78, '--config ', path, ': ', ok and 'must return a table' or tostring(config))
+  end
+  for key, value in pairs(config) do
+    local name = tostring(key):gsub('_', '-')
+    local kind = start.options[name]
+    if not kind or name == 'config' then cli.stop(78, '--config ', path, ': unknown key ', tostring(key)) end
+    if options[name] == nil then
+      if kind == 'many' and type(value) == 'table' then
+        local list = {}
+        for i, v in ipairs(value) do list[i] = tostring(v) end
+        for k, v in pairs(value) do if type(k) == 'string' then list[#list + 1] = k .. '=' .. tostring(v) end end
+        table.sort(list)
+        options[name] = list
+      elseif kind == 'many' then options[name] = { tostring(value) }
+      elseif kind == 'flag' then options[name] = value and true or nil
+      else options[name] = tostring(value) end
+    end
+  end
+end
+
+-- Checks each module in a process of its own, which the parser may crash, then bundles it here.
+function start.bundle(words, cli, exit)
+  local bundles = {}
+  for i, word in ipairs(words) do
+    local name, path = word:match('^([%w_]+)=(.*)$')
+    local pid = sys.spawn({ sys.exe(), 'check', word })
+    local code = pid and sys.wait(pid, true)
+    if code ~= 0 and code ~= 1 then cli.stop(exit, word, ': LuaJIT itself cannot load this file') end
+    local bytes, why = node.bundle(name or '', path or word)
+    if not bytes then cli.stop(exit, why) end
+    bundles[i] = bytes
+  end
+  return bundles
+end
+
+function start.run(options, rest, cli)
+  if rest[1] then cli.stop(2, 'start takes no words, only options') end
+  if options.config then read_config(options.config, options, cli) end
+  local id = cli.number(options, 'id', 1, 2^53)
+  if not id then cli.stop(2, 'start needs --id N') end
+  if not options.data then cli.stop(2, 'start needs --data DIR') end
+  if not options.listen then cli.stop(2, 'start needs --listen HOST:PORT') end
+  local heartbeat = cli.number(options, 'heartbeat', 1, 60000) or 100
+  local election = cli.number(options, 'election', 2, 600000) or 1000
+  if heartbeat * 2 > election then cli.stop(2, '--election must be at least twice --heartbeat') end
+  local level, format = options['log-level'] or 'info', options['log-format'] or 'text'
+  if not ({ error = 1, warn = 1, info = 1, debug = 1, trace = 1 })[level] then
+    cli.stop(2, '--log-level ', level, ': there are error warn info debug trace')
+  end
+  if format ~= 'text' and format ~= 'json' then cli.stop(2, '--log-format ', format, ': there are text and json') end
+  local code, why = node.run {
+    id = id, data = options.data, listen = options.listen, cluster = options.cluster, heartbeat = heartbeat,
+    election = election, log_level = level, log_format = format, insecure = options.insecure,
+    lua_bytes_max = tonumber(os.getenv('TIDELOCK_LUA_BYTES_MAX')),
+    bundles = start.bundle(options.machine or {}, cli, 78),
+  }
+  if code ~= 0 and why ~= '' then cli.say('tidelock: ', why) end
+  return code
+end
+
+return start

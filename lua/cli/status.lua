@@ -1,0 +1,100 @@
+-- cli/status.lua: every member's own word on itself.
+local wire, client, sys = require 'tidelock.wire', require 'tidelock.client', require 'tidelock.sys'
+local call = require 'cli.call'
+
+local status = {
+  summary = 'members, roles, term, commit, applied, lag, digests',
+  usage = [[
+tidelock status [--wait]
+
+  --to H:P,...    any node (or TIDELOCK_TO)
+  --wait          until there is a leader and every member is up and has applied all; exit 3 if that takes too long
+  --timeout MS    for --wait (5000)
+  --json          all of it]],
+  options = { to = 'value', wait = 'flag', timeout = 'value', json = 'flag' },
+}
+
+local function ask(address, timeout)
+  local c = client.new(address, { timeout = timeout })
+  local answer = c and c:status()
+  if c then c:close() end
+  return answer
+end
+
+-- Asks one node, then each member it names. -> list by id, or nil
+function status.gather(addresses, timeout)
+  local first
+  for address in addresses:gmatch('[^,]+') do
+    first = ask(address, timeout)
+    if first then break end
+  end
+  if not first then return nil end
+  local list = {}
+  for i, member in ipairs(first.members) do
+    local answer = member.id == first.id and first or ask(member.address, timeout)
+    list[i] = answer or { id = member.id, down = true }
+    list[i].address = member.address
+  end
+  return list
+end
+
+-- All up, one leader, everyone has applied what is committed, digests equal.
+function status.settled(list)
+  local leader, digest, applied
+  for _, node in ipairs(list) do
+    if node.down or node.leader == 0 then return false end
+    if node.role == 'leader' then leader = node end
+    if (applied or node.applied) ~= node.applied or (digest or node.digest) ~= node.digest then return false end
+    applied, digest = node.applied, node.digest
+  end
+  return leader ~= nil and next(leader.service) ~= nil and leader.applied == leader.last
+end
+
+local function print_plain(list)
+  local commit = 0
+  for _, node in ipairs(list) do commit = math.max(commit, node.commit or 0) end
+  for _, node in ipairs(list) do
+    if node.down then
+      io.stdout:write(('%d  %-21s down\n'):format(node.id, node.address))
+    else
+      io.stdout:write(('%d  %-21s %-9s term %d  commit %d  applied %d  lag %d  digest %s at %d%s\n'):format(
+        node.id, node.address, node.role, node.term, node.commit, node.applied, commit - node.applied, node.digest,
+        node.applied, node.parked_at > 0 and ('  PARKED at entry %d: %s'):format(node.parked_at, node.parked_why) or ''))
+    end
+  end
+  for _, node in ipairs(list) do
+    if not node.down and node.service.mounts then
+      local names = {}
+      for name in pairs(node.service.mounts) do names[#names + 1] = name end
+      table.sort(names)
+      for _, name in ipairs(names) do
+        local mount = node.service.mounts[name]
+        io.stdout:write(('mount %s: %s version %d, code %s\n'):format(name, mount.module, mount.version, mount.hash))
+      end
+      return
+    end
+  end
+end
+
+function status.run(options, rest, cli)
+  if rest[1] then cli.stop(2, 'status takes no words') end
+  local timeout = cli.number(options, 'timeout', 1, 600000) or 5000
+  local deadline = sys.now() + timeout / 1000
+  local list
+  repeat
+    list = status.gather(call.addresses(options), math.max(50, math.min(1000, (deadline - sys.now()) * 1000)))
+    if not options.wait or list and status.settled(list) then break end
+    sys.sleep(0.05)
+    if sys.now() >= deadline then
+      cli.say('tidelock: not settled in time')
+      return 3
+    end
+  until false
+  if not list then cli.stop(3, 'no node answers at ', call.addresses(options)) end
+  if options.json then
+    io.stdout:write(wire.pack_json(wire.pack({ nodes = list })), '\n')
+  else print_plain(list) end
+  return 0
+end
+
+return status

@@ -1,0 +1,141 @@
+-- tidelock/client.lua: a client of a cluster, over MessagePack-RPC.
+--
+--   local client = require 'tidelock.client'.new('127.0.0.1:7301,127.0.0.1:7302', { timeout = 5000 })
+--   local value, err = client:call('kv.set', 'a', 1)     err: { code, message, data, definite }
+--
+-- It tries its addresses in turn. A refusal is definite for its attempt: whoever retries answers "unknown" if an earlier
+-- attempt was unknown, so here a command is sent anew only while no attempt could have been taken.
+local sys, wire = require 'tidelock.sys', require 'tidelock.wire'
+
+local client = {}
+client.__index = client
+
+local function split(text)
+  local list = {}
+  for address in text:gmatch('[^,]+') do
+    local host, port = address:match('^%[(.-)%]:(%d+)$')
+    if not host then host, port = address:match('^([^:]+):(%d+)$') end
+    if not host then host, port = address:match('^([^:]+)$'), 7301 end
+    if not host then return nil, 'an address is HOST:PORT, not ' .. address end
+    list[#list + 1] = { host = host, port = tonumber(port), name = address }
+  end
+  if #list == 0 then return nil, 'no address' end
+  return list
+end
+
+function client.new(addresses, options)
+  local list, why = split(addresses)
+  if not list then return nil, why end
+  return setmetatable({ list = list, at = 1, id = 0, timeout = (options or {}).timeout or 5000 }, client)
+end
+
+function client:close()
+  if self.socket then self.socket:close() end
+  self.socket = nil
+end
+
+local function failure(code, message, definite)
+  return { code = code, message = message, definite = definite }
+end
+
+function client:connect(seconds)
+  if self.socket then return true end
+  local address = self.list[self.at]
+  local socket, why = sys.connect(address.host, address.port, seconds)
+  if not socket then
+    self.at = self.at % #self.list + 1
+    return nil, address.name .. ': ' .. why
+  end
+  self.socket, self.input = socket, ''
+  return true
+end
+
+-- Waits for the answer to request `id`.
+function client:receive(id, deadline)
+  while true do
+    local used, got, err, value, index = wire.response(self.input)
+    if used == nil and got then return nil, got end
+    if used then
+      self.input = self.input:sub(used + 1)
+      if got == id then return true, err, value, index end
+    else
+      local left = deadline - sys.now()
+      if left <= 0 then return nil, 'timeout' end
+      local bytes, why = self.socket:receive(left)
+      if not bytes then return nil, why end
+      if bytes == '' then return nil, 'the connection was closed' end
+      self.input = self.input .. bytes
+    end
+  end
+end
+
+-- One request, with arguments and options packed already. -> packed value, nil, index | nil, error
+function client:raw(name, args, options, is_query)
+  local deadline = sys.now() + self.timeout / 1000
+  local last = failure('NO_LEADER', 'no server answered', true)
+  local unknown
+  while sys.now() < deadline do
+    local ok, why = self:connect(math.min(1, deadline - sys.now()))
+    if not ok then
+      last = failure('NO_LEADER', why, true)
+      sys.sleep(0.02)
+    else
+      self.id = self.id % 4294967295 + 1
+      local left = math.max(1, math.floor((deadline - sys.now()) * 1000))
+      options.timeout_ms = left
+      local sent = self.socket:send(wire.request(self.id, name, args, wire.pack(options)))
+      local got, err, value, index = self:receive(self.id, deadline + 0.25)
+      if got then
+        if not err then return value, nil, index end
+        local _, map = wire.unpack(err)
+        if not (map.definite and (map.code == 'NO_LEADER' or map.code == 'BUSY')) then
+          if unknown and map.definite and map.code ~= 'NOT_FOUND' then map.definite = unknown.definite end
+          return nil, map
+        end
+        last = map
+        self:close()
+        self.at = self.at % #self.list + 1
+        sys.sleep(0.02)
+      else
+        self:close()
+        self.at = self.at % #self.list + 1
+        local timeout = err == 'timeout'
+        last = failure(timeout and 'TIMEOUT' or 'LOST', 'no answer: ' .. tostring(err), is_query)
+        if not is_query and sent ~= nil then return nil, last end
+      end
+    end
+  end
+  return nil, last
+end
+
+local function pack_args(...)
+  local count = select('#', ...)
+  local list = {}
+  for i = 1, count do list[i] = select(i, ...) end
+  return wire.pack(list)
+end
+
+local function finish(value, err, index)
+  if not value then return nil, err end
+  local _, lua = wire.unpack(value)
+  return lua, nil, index
+end
+
+function client:call(name, ...)
+  local args, why = pack_args(...)
+  if not args then return nil, failure('BAD_ARGS', why, true) end
+  return finish(self:raw(name, args, {}))
+end
+
+function client:query(name, ...)
+  local args, why = pack_args(...)
+  if not args then return nil, failure('BAD_ARGS', why, true) end
+  return finish(self:raw(name, args, { query = true, read = self.read or 'linearizable' }, true))
+end
+
+-- What one node says of itself: of the address that the client is at.
+function client:status()
+  return finish(self:raw('tidelock.status', wire.pack({}), {}, true))
+end
+
+return client
