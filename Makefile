@@ -158,7 +158,7 @@ sim: test-deps core ## many seeds of the core's world: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
 
 soak: test-deps all ## kill -9 of all nodes under load, LOOPS=50 times
-	@LOOPS=$(or $(LOOPS),50) $(RUN_SPEC) spec/live/kill_spec.lua
+	@$(BUILD)/tidelock run spec/live/kill_loop.lua $(or $(LOOPS),50)
 
 TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,$\
   -bugprone-narrowing-conversions,-bugprone-branch-clone,-bugprone-assignment-in-if-condition

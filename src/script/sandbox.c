@@ -120,23 +120,6 @@ static int sandbox_pairs(lua_State *L)
     return 1;
 }
 
-static int ipairs_next(lua_State *L)
-{
-    int at = (int)lua_tointeger(L, 2) + 1;
-    lua_pushinteger(L, at);
-    lua_rawgeti(L, 1, at);
-    return lua_isnil(L, -1) ? 1 : 2;
-}
-
-static int sandbox_ipairs(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_pushcfunction(L, ipairs_next);
-    lua_pushvalue(L, 1);
-    lua_pushinteger(L, 0);
-    return 3;
-}
-
 static int sandbox_next(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -537,14 +520,13 @@ static void add_libraries(lua_State *L, int env)
 static void add_base(lua_State *L, int env)
 {
     static const luaL_Reg own[] = {{"pairs", sandbox_pairs},
-                                   {"ipairs", sandbox_ipairs},
                                    {"next", sandbox_next},
                                    {"tostring", sandbox_tostring},
                                    {"setmetatable", sandbox_setmetatable},
                                    {"getmetatable", sandbox_getmetatable},
                                    {"unpack", sandbox_unpack},
                                    {NULL, NULL}};
-    static const char *const plain[] = {"assert", "error", "select", "type", "rawequal", NULL};
+    static const char *const plain[] = {"assert", "error", "ipairs", "select", "type", "rawequal", NULL};
     lua_pushvalue(L, env);
     luaL_register(L, NULL, own);
     take(L, "_G", plain);

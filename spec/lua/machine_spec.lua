@@ -1,0 +1,189 @@
+-- What a service's author can rely on (the Lua contract), through the machine alone.
+local machine = require 'spec.support.machine'
+
+local function module(body)
+  return "local m = { name = 'm', version = 1, state = { rows = 'map', other = 'map' }, commands = {}, queries = {} }\n"
+    .. 'local C, Q = m.commands, m.queries\n' .. body .. '\nreturn m'
+end
+
+local function file(path)
+  local f = assert(io.open(path))
+  local text = f:read('*a')
+  f:close()
+  return text
+end
+
+describe('a service', function()
+  local m = machine.new { t = module [[
+    function C.put(ctx, k, v) ctx.db.rows:put(k, v) end
+    function C.fail_after(ctx) ctx.db.rows:put('torn', 1) return nil, { code = 'NOT_FOUND', message = 'no' } end
+    function C.throw(ctx) ctx.db.rows:put('torn', 1) local x = nil; return x.y end
+    function C.text(ctx) return nil, 'just text' end
+    function C.raise(ctx) error { code = 'OUT_OF_STOCK', message = 'none left', data = { left = 0 } } end
+    function C.loop(ctx) while true do end end
+    function C.loop_in_pcall(ctx) while true do pcall(function() while true do end end) end end
+    function C.recurse(ctx) local function f() return 1 + f() end return f() end
+    function C.save(ctx)
+      ctx.db.rows:put('kept', 1)
+      local ok, err = pcall(function() ctx.db.rows:put('undone', 1) ctx.fail('CONFLICT', 'inner') end)
+      return { ok, err.code, ctx.db.rows:has('kept'), ctx.db.rows:has('undone') }
+    end
+    function C.id(ctx) return ctx.id() end
+    function C.random(ctx) return { ctx.random(1000000), math.random(1000000) } end
+    function C.keep(ctx) m_kept = ctx end
+    function C.visit(ctx)
+      for i = 1, 5 do ctx.db.other:put(i, i) end
+      local seen = {}
+      for k in ctx.db.other:pairs() do seen[#seen + 1] = k ctx.db.other:del(k) ctx.db.other:put(k + 100, 1) end
+      return seen
+    end
+    C.typed = { args = 'a n:int=7 [f:flag] [t:ms] rest...', run = function(ctx, a, n, f, t, ...) return { a, n, f or false, t or 0, ... } end }
+    function Q.get(ctx, k) return ctx.db.rows:get(k) end
+    function Q.write(ctx) ctx.db.rows:put('x', 1) end
+    function Q.order(ctx) local o = {} for k in pairs { b = 1, a = 1, c = 1, [2] = 1, [1] = 1 } do o[#o + 1] = tostring(k) end return o end
+    function C.bad(ctx) ctx.db.rows:put('h', { 1, nil, 3 }) end
+    function C.nan(ctx) ctx.db.rows:put('h', { a = 0 / 0 }) end
+  ]], kv = file('examples/kv.lua'), bank = file('examples/bank.lua'), counter = file('examples/counter.lua') }
+
+  it('stores what is put, and lists keys in order', function()
+    for i = 10, 1, -1 do m:call('kv.set', 'k' .. i, i) end
+    assert.same({ { 'k1', 1 }, { 'k10', 10 }, { 'k2', 2 } }, m:query('kv.list', 'k', 3))
+    assert.same({ { 'k2', 2 } }, m:query('kv.list', 'k', 1, 'k10'))
+  end)
+
+  it('leaves nothing behind when a command fails, however it fails', function()
+    for name, code in pairs { fail_after = 'NOT_FOUND', throw = 'SCRIPT_ERROR' } do
+      local value, err = m:call('t.' .. name)
+      assert.is_nil(value)
+      assert.equal(code, err.code)
+      assert.is_nil((m:query('t.get', 'torn')))
+    end
+  end)
+
+  it('gives refusals of any form as code, message and data', function()
+    assert.same({ code = 'FAILED', message = 'just text' }, select(2, m:call('t.text')))
+    assert.same({ code = 'OUT_OF_STOCK', message = 'none left', data = { left = 0 } }, select(2, m:call('t.raise')))
+  end)
+
+  it('says file and line of a run-time error, and no address', function()
+    local _, err = m:call('t.throw')
+    assert.truthy(err.message:find('module.lua:5: ', 1, true), err.message)
+    assert.falsy(err.message:find('0x'))
+  end)
+
+  it('ends a loop with BUDGET, also inside pcall, and goes on after', function()
+    assert.equal('BUDGET', select(2, m:call('t.loop')).code)
+    assert.equal('BUDGET', select(2, m:call('t.loop_in_pcall')).code)
+    assert.is_nil(select(2, m:call('t.put', 'after', 1)))
+    assert.equal(1, m:query('t.get', 'after'))
+  end)
+
+  it('ends recursion with DEPTH', function()
+    assert.equal('DEPTH', select(2, m:call('t.recurse')).code)
+  end)
+
+  it('makes pcall a savepoint', function()
+    assert.same({ false, 'CONFLICT', true, false }, m:call('t.save'))
+  end)
+
+  it('loops over a map as it was when the loop began', function()
+    assert.same({ 1, 2, 3, 4, 5 }, m:call('t.visit'))
+  end)
+
+  it('visits tables in sorted order', function()
+    assert.same({ '1', '2', 'a', 'b', 'c' }, m:query('t.order'))
+  end)
+
+  it('gives ids that grow', function()
+    local a, b = m:call('t.id'), m:call('t.id')
+    assert.is_true(b > a)
+  end)
+
+  it('refuses writing in a query, globals, holes and NaN, each with a sentence', function()
+    assert.truthy(select(2, m:query('t.write')).message:find('a query does not write'))
+    assert.truthy(select(2, m:call('t.keep')).message:find("'m_kept' cannot be set"))
+    assert.truthy(select(2, m:call('t.bad')).message:find('a list with holes'))
+    assert.truthy(select(2, m:call('t.nan')).message:find('value.a: NaN', 1, true))
+  end)
+
+  it('converts declared arguments the same way from words and from values', function()
+    assert.same({ 'x', 7, false, 0 }, m:call('t.typed', 'x'))
+    assert.same({ 'x', 5, true, 2000, 'r', 1 }, m:call('t.typed', 'x', '5', 'true', '2s', 'r', 1))
+    assert.same({ 'x', 5, true, 2000, 'r', 1 }, m:call('t.typed', 'x', 5, true, 2000, 'r', 1))
+    assert.equal("argument 'n': must be a whole number up to 2^53", select(2, m:call('t.typed', 'x', 'five')).message)
+    assert.equal("argument 'a': is missing", select(2, m:call('t.typed')).message)
+    assert.equal('EXISTS', select(2, m:call('kv.set', 'k1', 2, { nx = true })).code)
+  end)
+
+  it('does a batch whole or not at all', function()
+    assert.same({ 5, 9 }, m:batch { { 'counter.add', { 'a', 5 } }, { 'counter.add', { 'b', 9 } } })
+    assert.equal('NO_FUNDS', select(2, m:batch { { 'bank.open', { 'zoe', 1 } }, { 'bank.open', { 'yan' } },
+      { 'bank.transfer', { 'zoe', 'yan', 2 } } }).code)
+    assert.equal('NOT_FOUND', select(2, m:query('bank.balance', 'zoe')).code)
+  end)
+
+  it('keeps the total of the bank, whatever is transferred', function()
+    math.randomseed(3)
+    local names = { 'ada', 'bea', 'cyd', 'dot' }
+    for _, name in ipairs(names) do m:call('bank.open', name, 100) end
+    for _ = 1, 500 do
+      m:call('bank.transfer', names[math.random(4)], names[math.random(4)] .. (math.random(5) == 1 and '?' or ''),
+        math.random(-5, 80))
+    end
+    assert.equal(400, m:query('bank.total'))
+  end)
+
+  it('parks when memory runs out, keeps the state, and answers nothing after', function()
+    local p = machine.new { lua_bytes_max = 32 * 1024 * 1024, t = module [[
+      function C.grow(ctx) ctx.db.rows:put('a', 2) local s = 'x' while true do s = s .. s end end
+      function C.put(ctx) ctx.db.rows:put('a', 1) end
+      function Q.get(ctx) return ctx.db.rows:get('a') end ]] }
+    p:call('t.put')
+    local digest = p:digest()
+    assert.equal('PARKED', select(2, p:call('t.grow')).code)
+    assert.equal(p.index, tonumber(p:status().parked_at))
+    assert.equal(digest, p:digest())
+    assert.equal('PARKED', select(2, p:query('t.get')).code)
+  end)
+
+  it('has the same digest after the same entries', function()
+    local digests = {}
+    for i = 1, 2 do
+      local one = machine.new { kv = file('examples/kv.lua'), lua_bytes_max = 64 * 1024 * 1024 }
+      for n = 1, 200 do one:call('kv.set', 'k' .. n % 37, { n = n, list = { n, n + 1 }, map = true }) end
+      one:call('kv.set', 'oops')
+      digests[i] = one:digest()
+    end
+    assert.equal(digests[1], digests[2])
+  end)
+end)
+
+describe('loading a module', function()
+  local refused = {
+    ["os.execute 'ls'"] = 'os.execute is not there',
+    ['local x = 2 ^ 3'] = '^ differs from machine to machine',
+    ['local x = 1LL'] = '64-bit and complex literals',
+    ["local f = io.open 'x'"] = 'io is not there',
+    ['local x = math.sin(1)'] = 'math.sin is not there',
+    ['x = 1'] = "'x' cannot be set",
+    ['local x ='] = 'unexpected symbol',
+    ['coroutine.wrap(print)'] = 'coroutine is not there',
+  }
+  for text, why in pairs(refused) do
+    it('refuses ' .. text .. ', with file and line', function()
+      local bundle, got = machine.bundle('t', '\n' .. module(text))
+      assert.is_nil(bundle)
+      assert.truthy(got:find(why, 1, true), got)
+      assert.truthy(got:find('module.lua:%d'), got)
+    end)
+  end
+
+  it('refuses unknown fields, a name that is command and query, and bad args', function()
+    for text, why in pairs { ['m.timers = {}'] = "no field 'timers'", ['C.a = function() end Q.a = C.a'] = 'both a command and a query',
+      ["C.a = { args = 'x:what', run = function() end }"] = 'the types are any text' } do
+      local bundle, got = machine.bundle('t', module(text))
+      assert.is_nil(bundle)
+      assert.truthy(got:find(why, 1, true), got)
+    end
+  end)
+end)
