@@ -168,7 +168,7 @@ static enum status posix_list(struct disk *disk, void (*each)(void *context, con
             continue;
         names = mem_realloc(names, (count + 1) * sizeof *names);
         names[count] = mem_alloc(DISK_NAME_MAX);
-        snprintf(names[count++], DISK_NAME_MAX, "%s", entry->d_name);
+        memcpy(names[count++], entry->d_name, strlen(entry->d_name) + 1);
     }
     closedir(directory);
     if (count > 0)
