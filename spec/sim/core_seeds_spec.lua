@@ -1,0 +1,134 @@
+-- Cores under faults, by seed: safety while anything may happen, then heal, then liveness within a bound.
+-- SEEDS=A..B runs others (make sim). A seed that fails is named; it is the whole bug report.
+local core = require 'spec.support.core'
+local ffi = core.ffi
+local C = core.load('raft/types.h', 'raft/raft.h', 'sim/core_world.h')
+
+local FIRST, LAST = (os.getenv('SEEDS') or '1..25'):match('(%d+)%.%.(%d+)')
+
+local function open(options)
+  local o = ffi.new('struct core_world_options[1]')
+  for k, v in pairs { seed = 1, nodes = 3, delay_ms_max = 5, write_ms_max = 3, election_ms = 100, heartbeat_ms = 20 } do o[0][k] = v end
+  for k, v in pairs(options) do o[0][k] = v end
+  return ffi.gc(C.core_world_new(o), C.core_world_free)
+end
+
+local NONE = 4294967295
+local status = ffi.new('struct raft_status[1]')
+
+local function run(world, ms)
+  local broken = C.core_world_run(world, ms)
+  if broken ~= nil then error(ffi.string(broken), 0) end
+end
+
+-- Every node has applied the same, one leads, and a fresh entry commits.
+local function live_again(world, nodes, seed)
+  C.core_world_heal(world)
+  for _ = 1, 100 do
+    run(world, 100)
+    local leader = C.core_world_leader(world)
+    if leader ~= NONE then
+      C.core_world_propose(world, leader, 1)
+      run(world, 300)
+      C.core_world_status(world, leader, status)
+      local last, same = status[0].last_log_index, status[0].commit_index == status[0].last_log_index
+      for i = 0, nodes - 1 do
+        C.core_world_status(world, i, status)
+        same = same and status[0].commit_index == last
+      end
+      if same then return end
+    end
+  end
+  error(('seed %d: not live within 40 s of healing'):format(seed), 0)
+end
+
+local function swarm(seed, planted)
+  local random = core.random(seed)
+  local nodes = ({ 1, 2, 3, 3, 5, 5, 7 })[random(7)]
+  local options = { seed = seed, nodes = nodes, delay_ms_max = random(3) == 1 and random(150) or random(20),
+    write_ms_max = random(4) == 1 and random(120) or random(10) }
+  if random(2) == 1 then options.loss = random(200000) end
+  if random(3) == 1 then options.duplication = random(100000) end
+  local crashes, cuts = random(2) == 1, random(2) == 1
+  for k, v in pairs(planted or {}) do options[k] = v end
+  if planted then crashes, cuts = true, true end
+  local world = open(options)
+  for _ = 1, 300 do
+    run(world, random(60))
+    local at = random(nodes) - 1
+    local leader = C.core_world_leader(world)
+    if leader ~= NONE and random(3) > 1 then C.core_world_propose(world, leader, random(5)) end
+    if C.core_world_is_up(world, at) and random(4) == 1 then C.core_world_read(world, at) end
+    if crashes and random(planted and 2 or 12) == 1 then C.core_world_crash(world, at) end
+    if planted then C.core_world_start(world, at) end
+    if crashes and random(6) == 1 then C.core_world_start(world, random(nodes) - 1) end
+    if cuts and random(15) == 1 then C.core_world_cut(world, at, random(nodes) - 1, true) end
+    if cuts and random(10) == 1 then C.core_world_cut(world, random(nodes) - 1, random(nodes) - 1, false) end
+  end
+  live_again(world, nodes, seed)
+  return world
+end
+
+describe('cores under faults', function()
+  it(('stay safe and come back, seeds %s to %s'):format(FIRST, LAST), function()
+    for seed = tonumber(FIRST), tonumber(LAST) do swarm(seed) end
+  end)
+
+  it('do the same for the same seed', function()
+    assert.equal(tostring(C.core_world_hash(swarm(77))), tostring(C.core_world_hash(swarm(77))))
+  end)
+
+  for planted, name in pairs { forget_vote = 'a restart that forgets its vote', ack_before_durable = 'answers before the disk' } do
+    it('are caught with a planted bug: ' .. name, function()
+      local caught
+      for seed = 1, 400 do
+        local ok, why = pcall(swarm, seed, { [planted] = true })
+        if not ok then caught = why break end
+      end
+      assert.is_string(caught, 'no seed of 400 found it')
+    end)
+  end
+end)
+
+describe('three quiet cores', function()
+  it('elect one leader, and commit what it is given', function()
+    local world = open { seed = 5 }
+    run(world, 1000)
+    local leader = C.core_world_leader(world)
+    assert.is_true(C.core_world_propose(world, leader, 10))
+    run(world, 200)
+    for i = 0, 2 do
+      C.core_world_status(world, i, status)
+      assert.equal(12, tonumber(status[0].commit_index))
+    end
+  end)
+
+  it('give up leadership without a majority (thesis §6.2), and do not raise the term alone (§9.6)', function()
+    local world = open { seed = 6 }
+    run(world, 1000)
+    local leader = C.core_world_leader(world)
+    C.core_world_status(world, leader, status)
+    local term = status[0].current_term
+    for i = 0, 2 do
+      C.core_world_cut(world, leader, i, true)
+      C.core_world_cut(world, i, leader, true)
+    end
+    run(world, 3000)
+    C.core_world_status(world, leader, status)
+    assert.not_equal(3, tonumber(status[0].role))
+    assert.equal(term, status[0].current_term)
+  end)
+
+  it('answer reads only while they lead (thesis §6.4)', function()
+    local world = open { seed = 8 }
+    run(world, 1000)
+    local leader = C.core_world_leader(world)
+    C.core_world_read(world, leader)
+    run(world, 100)
+    assert.equal(1, tonumber(C.core_world_reads_answered(world)))
+    for i = 0, 2 do C.core_world_cut(world, i, leader, true) end
+    C.core_world_read(world, leader)
+    run(world, 1000)
+    assert.equal(1, tonumber(C.core_world_reads_answered(world)))
+  end)
+end)

@@ -1,0 +1,64 @@
+/* sim/core_world.h - several cores on virtual time: the first deterministic harness.
+ *
+ * Real cores (raft/raft.h) over a model of a disk (entries are terms; a write takes time, and is lost in a crash before it
+ * is durable) and a model of a network (delay, loss, duplication, reorder, cuts). One heap of events, one seed. After every
+ * event the checks of Figure 3 run. It grows into the simulator: replicas, storage and Lua take the place of the models.
+ * Depends on raft, base.
+ */
+#ifndef SIM_CORE_WORLD_H
+#define SIM_CORE_WORLD_H
+
+#include "raft/raft.h"
+
+struct core_world;
+
+struct core_world_options {
+    uint64_t seed;
+    uint32_t nodes;          /* 1..7 */
+    uint32_t loss;           /* parts in a million, of messages */
+    uint32_t duplication;
+    uint32_t delay_ms_max;   /* of a message, from 1: more than one gives reorder */
+    uint32_t write_ms_max;   /* of a write, from 1 */
+    uint32_t election_ms;
+    uint32_t heartbeat_ms;
+    bool forget_vote;        /* planted bug: a restart forgets its vote */
+    bool ack_before_durable; /* planted bug: messages do not wait for their write */
+    bool trace;              /* keep the narrative: core_world_trace */
+};
+
+struct core_world *core_world_new(const struct core_world_options *options);
+void core_world_free(struct core_world *world);
+
+/* Runs for `ms` of virtual time. NULL, or what was found broken (static until the world is freed). */
+const char *core_world_run(struct core_world *world, uint64_t ms);
+
+/* Proposes `count` entries at a node; false if it did not take them. */
+bool core_world_propose(struct core_world *world, uint32_t node, uint64_t count);
+
+/* Asks for a linearizable read at a node; answered reads are checked against what was committed when they began. */
+void core_world_read(struct core_world *world, uint32_t node);
+
+void core_world_crash(struct core_world *world, uint32_t node);
+void core_world_start(struct core_world *world, uint32_t node);
+bool core_world_is_up(const struct core_world *world, uint32_t node);
+
+/* Cuts or mends the way from one node to another. */
+void core_world_cut(struct core_world *world, uint32_t from, uint32_t to, bool cut);
+
+/* Faults off, all ways mended, all nodes started. */
+void core_world_heal(struct core_world *world);
+
+/* The node that leads in the highest term, or UINT32_MAX. */
+uint32_t core_world_leader(const struct core_world *world);
+
+void core_world_status(const struct core_world *world, uint32_t node, struct raft_status *status);
+uint64_t core_world_now(const struct core_world *world);
+uint64_t core_world_reads_answered(const struct core_world *world);
+
+/* A hash over all that happened: the same seed gives the same. */
+uint64_t core_world_hash(const struct core_world *world);
+
+/* The narrative so far, zero-terminated; empties it. */
+const char *core_world_trace(struct core_world *world);
+
+#endif
