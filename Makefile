@@ -167,13 +167,17 @@ tidy: tidy-lua tidy-c ## floors, purity, sizes, lint
 	@$(RUN_SPEC) spec/tidy_spec.lua
 
 tidy-lua: test-deps
-	@luacheck -q --no-color --std luajit --max-line-length 116 $(wildcard lua examples)
-	@luacheck -q --no-color --std luajit+busted --max-line-length 116 spec
+	@luacheck -q --no-color --std luajit --max-line-length 144 $(wildcard lua examples)
+	@luacheck -q --no-color --std luajit+busted --max-line-length 144 spec
 
 tidy-c: test-deps
 	@printf '%s\n' $(SRC) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet --checks=$(TIDY_CHECKS) \
 	  --warnings-as-errors=* "$$@" -- $(filter-out -Werror -DTIDELOCK_VERSION=%,$(CFLAGS_ALL)) \
 	  -DTIDELOCK_VERSION=\"\" 2>/dev/null' sh
+
+bench: all ## kv.set on three nodes, at 1 to 4096 outstanding
+	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/load spec/bench/load.c $(CORE_OBJ) $(LIBS)
+	@$(BUILD)/tidelock run spec/bench/run.lua $(BUILD)/load $(or $(SECONDS_EACH),3)
 
 micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 thousand and 1 million rows
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)

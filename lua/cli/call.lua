@@ -114,8 +114,8 @@ local function print_error(options, err, cli)
 end
 
 local function read_batch(path, cli)
-  local file, why = path == '-' and io.stdin or io.open(path, 'rb')
-  if not file then cli.stop(2, '--batch: ', why) end
+  local file = path == '-' and io.stdin or io.open(path, 'rb')
+  if not file then cli.stop(2, '--batch ', path, ': cannot be read') end
   local bytes, problem = wire.json_pack(file:read('*a'))
   if not bytes then cli.stop(2, '--batch ', path, ': not JSON: ', problem) end
   return bytes

@@ -3,11 +3,10 @@ local node, wire = require 'tidelock.node', require 'tidelock.wire'
 
 local function describe(kind, payload)
   if kind == 'command' then
-    local ok, name = wire.unpack(payload:sub(1, 1 + payload:byte(1) % 32))
     local head = payload:byte(1)
     local skip = head >= 0xA0 and head < 0xC0 and 1 + head - 0xA0 or head == 0xD9 and 2 + payload:byte(2) or nil
     if skip then
-      ok, name = wire.unpack(payload:sub(1, skip))
+      local ok, name = wire.unpack(payload:sub(1, skip))
       return (ok and name or '?') .. ' ' .. (wire.pack_json(payload:sub(skip + 1)) or '?')
     end
   elseif kind == 'batch' or kind == 'configuration' then return wire.pack_json(payload) or '?'

@@ -17,7 +17,7 @@ return {
     if not chunk then cli.stop(1, why) end
     local file = table.remove(words, 1)
     words[0] = file
-    arg = words
+    rawset(_G, 'arg', words)
     local ok, result = xpcall(function() return chunk(unpack(words)) end, function(e)
       return type(e) == 'table' and e or debug.traceback(tostring(e), 2)
     end)

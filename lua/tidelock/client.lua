@@ -73,7 +73,6 @@ end
 function client:raw(name, args, options, is_query)
   local deadline = sys.now() + self.timeout / 1000
   local last = failure('NO_LEADER', 'no server answered', true)
-  local unknown
   while sys.now() < deadline do
     local ok, why = self:connect(math.min(1, deadline - sys.now()))
     if not ok then
@@ -89,7 +88,6 @@ function client:raw(name, args, options, is_query)
         if not err then return value, nil, index end
         local _, map = wire.unpack(err)
         if not (map.definite and (map.code == 'NO_LEADER' or map.code == 'BUSY')) then
-          if unknown and map.definite and map.code ~= 'NOT_FOUND' then map.definite = unknown.definite end
           return nil, map
         end
         last = map

@@ -97,7 +97,7 @@ function cluster:nodes() return self.list end
 function cluster:node(id) return type(id) == 'table' and id or self.list[id] end
 function cluster:call(...) return self.client:call(...) end
 function cluster:query(...) return self.client:query(...) end
-function cluster:sleep(ms) sys.sleep(ms / 1000) end
+function cluster.sleep(_, ms) sys.sleep(ms / 1000) end
 
 function cluster:note(format, ...)
   io.stdout:write(('%6.2f s  %s\n'):format(sys.now() - self.started, format:format(...)))
@@ -110,7 +110,7 @@ function cluster:step(name, f)
 end
 
 -- Until f() gives something; within ms, else an error that names what was waited for.
-function cluster:wait(what, within, f)
+function cluster.wait(_, what, within, f)
   local deadline = sys.now() + (within or 20000) / 1000
   repeat
     local value = f()
