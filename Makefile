@@ -161,7 +161,8 @@ soak: test-deps all ## kill -9 of all nodes under load, LOOPS=50 times
 	@$(BUILD)/tidelock run spec/live/kill_loop.lua $(or $(LOOPS),50)
 
 TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,$\
-  -bugprone-narrowing-conversions,-bugprone-branch-clone,-bugprone-assignment-in-if-condition
+  -bugprone-narrowing-conversions,-bugprone-branch-clone,-bugprone-assignment-in-if-condition,-bugprone-not-null-terminated-result,$\
+  -bugprone-implicit-widening-of-multiplication-result,-bugprone-sizeof-expression,-bugprone-misplaced-widening-cast
 
 tidy: tidy-lua tidy-c ## floors, purity, sizes, lint
 	@$(RUN_SPEC) spec/tidy_spec.lua

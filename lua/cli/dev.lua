@@ -24,9 +24,12 @@ return {
     end
     io.stdout:write(nodes, ' nodes run in ', c.dir, ' with ', #bundles, ' service', #bundles > 1 and 's' or '',
       '. Ctrl-C ends them. In another terminal:\n\n  export TIDELOCK_TO=', c.to, '\n')
-    for _, name in ipairs { 'status', 'call kv.set colour teal', 'query kv.get colour' } do
-      local mount = name:match('kv%.') and not table.concat(files, ' '):find('kv')
-      if not mount then io.stdout:write('  ', sys.exe(), ' ', name, '\n') end
+    io.stdout:write('  ', sys.exe(), ' status\n')
+    c:wait_equal()
+    local mounts = c:leader():status().service.mounts
+    for name in pairs(mounts) do
+      local example = name == 'kv' and 'kv.set colour teal' or name .. '.COMMAND ARG...'
+      io.stdout:write('  ', sys.exe(), ' call ', example, '\n')
     end
     io.stdout:flush()
     while not sys.interrupted() do

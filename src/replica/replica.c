@@ -287,6 +287,16 @@ static void propose_bundles(struct replica *replica)
     }
 }
 
+/* An ending leader keeps its office until what it has taken is answered, then gives it up. */
+static void step_down_when_drained(struct replica *replica)
+{
+    if (!replica->stopping || !replica_leads(replica) || replica->requests_count > 0)
+        return;
+    struct raft_event event = {.type = RAFT_EVENT_STEP_DOWN, .step_down = {.why = "the node ends"}};
+    replica_step(replica, &event);
+    replica_drain(replica);
+}
+
 void replica_turn(struct replica *replica, struct replica_time now)
 {
     replica->now = now;
@@ -306,6 +316,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         log_maintain(replica);
     }
     requests_scan(replica);
+    step_down_when_drained(replica);
 }
 
 uint64_t replica_wake_at(const struct replica *replica)
@@ -335,10 +346,9 @@ void replica_stop(struct replica *replica, struct replica_time now)
             request_fail(replica, &replica->requests[i], ERROR_NO_LEADER, "this node is ending; ask another");
 }
 
-/* What is in the log already ends with a real answer first; then leadership is given up. */
 bool replica_stopped(const struct replica *replica)
 {
-    return replica->requests_count == 0 && replica->write_out == NULL && replica->queue_first == NULL &&
+    return replica->requests_count == 0 && !replica_leads(replica) && replica->write_out == NULL && replica->queue_first == NULL &&
            replica->machine_jobs == 0;
 }
 
