@@ -1,0 +1,349 @@
+/* sim/sim_disk.c - see sim/sim_disk.h. */
+#include "sim/sim_disk.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/prng.h"
+
+enum { FILES_MAX = 64, SECTOR = 512 };
+
+struct inode {
+    struct buffer durable;
+    struct buffer now;
+    uint32_t references; /* names, open files */
+};
+
+struct name {
+    char text[DISK_NAME_MAX];
+    struct inode *inode;
+};
+
+struct directory {
+    struct name names[FILES_MAX];
+    size_t count;
+};
+
+struct disk_file {
+    struct inode *inode;
+    bool direct;
+};
+
+struct sim_disk {
+    struct disk disk;
+    struct directory now;
+    struct directory durable;
+    struct prng prng;
+    uint64_t operations;
+    uint64_t crash_at;
+    uint64_t fail_at;
+    enum status fail_status;
+    bool crashed;
+    char error[160];
+};
+
+static struct sim_disk *sim(const struct disk *disk)
+{
+    return (struct sim_disk *)(uintptr_t)disk;
+}
+
+/* --- inodes and names ------------------------------------------------------------------------------------------------------- */
+
+static void release(struct inode *inode)
+{
+    if (--inode->references > 0)
+        return;
+    buffer_close(&inode->durable);
+    buffer_close(&inode->now);
+    mem_free(inode);
+}
+
+static struct name *find(struct directory *directory, const char *text)
+{
+    for (size_t i = 0; i < directory->count; i++)
+        if (strcmp(directory->names[i].text, text) == 0)
+            return &directory->names[i];
+    return NULL;
+}
+
+static void set_name(struct directory *directory, const char *text, struct inode *inode)
+{
+    struct name *name = find(directory, text);
+    inode->references++;
+    if (name != NULL) {
+        release(name->inode);
+    } else {
+        CHECK(directory->count < FILES_MAX);
+        name = &directory->names[directory->count++];
+        snprintf(name->text, sizeof name->text, "%s", text);
+    }
+    name->inode = inode;
+}
+
+static void drop_name(struct directory *directory, struct name *name)
+{
+    release(name->inode);
+    *name = directory->names[--directory->count];
+}
+
+static void copy_directory(struct directory *to, const struct directory *from)
+{
+    for (size_t i = 0; i < from->count; i++)
+        from->names[i].inode->references++;
+    for (size_t i = 0; i < to->count; i++)
+        release(to->names[i].inode);
+    *to = *from;
+}
+
+static void set_bytes(struct buffer *to, uint64_t offset, const uint8_t *data, size_t size)
+{
+    if (offset + size > to->size) {
+        size_t more = (size_t)(offset + size - to->size);
+        memset(buffer_reserve(to, more), 0, more);
+        to->size += more;
+    }
+    if (size > 0)
+        memcpy(to->data + offset, data, size);
+}
+
+/* --- faults ------------------------------------------------------------------------------------------------------------------- */
+
+/* Counts an operation. OK: go on. *torn: it is the one that the crash cuts short. */
+static enum status begin(struct disk *disk, const char *name, bool *torn)
+{
+    struct sim_disk *sim_disk = sim(disk);
+    *torn = false;
+    snprintf(sim_disk->error, sizeof sim_disk->error, "%s: simulated failure", name);
+    if (sim_disk->crashed)
+        return STATUS_IO;
+    sim_disk->operations++;
+    if (sim_disk->operations == sim_disk->fail_at)
+        return sim_disk->fail_status;
+    if (sim_disk->operations == sim_disk->crash_at) {
+        sim_disk->crashed = true;
+        *torn = true;
+    }
+    return STATUS_OK;
+}
+
+/* --- the table ------------------------------------------------------------------------------------------------------------------ */
+
+static enum status sim_open(struct disk *disk, const char *text, unsigned flags, struct disk_file **file)
+{
+    struct sim_disk *sim_disk = sim(disk);
+    struct name *name = find(&sim_disk->now, text);
+    if (sim_disk->crashed)
+        return STATUS_IO;
+    if (name != NULL && (flags & DISK_EXCLUSIVE) != 0)
+        return STATUS_EXISTS;
+    if (name == NULL) {
+        bool torn = false;
+        if ((flags & DISK_CREATE) == 0)
+            return STATUS_NOT_FOUND;
+        enum status status = begin(disk, text, &torn);
+        if (status != STATUS_OK)
+            return status;
+        struct inode *inode = mem_zalloc(1, sizeof *inode);
+        set_name(&sim_disk->now, text, inode);
+        if (torn)
+            return STATUS_IO;
+        name = find(&sim_disk->now, text);
+    }
+    struct disk_file *made = mem_zalloc(1, sizeof *made);
+    made->inode = name->inode;
+    made->inode->references++;
+    made->direct = (flags & DISK_DIRECT) != 0;
+    *file = made;
+    return STATUS_OK;
+}
+
+static void sim_close(struct disk *disk, struct disk_file *file)
+{
+    (void)disk;
+    release(file->inode);
+    mem_free(file);
+}
+
+static enum status sim_read_at(struct disk *disk, struct disk_file *file, uint64_t offset, void *data, size_t size,
+                               size_t *got)
+{
+    const struct buffer *now = &file->inode->now;
+    if (sim(disk)->crashed)
+        return STATUS_IO;
+    *got = offset >= now->size ? 0 : now->size - offset < size ? (size_t)(now->size - offset) : size;
+    if (*got > 0)
+        memcpy(data, now->data + offset, *got);
+    return STATUS_OK;
+}
+
+static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data, size_t size)
+{
+    bool torn = false;
+    enum status status = begin(disk, "file", &torn);
+    if (status != STATUS_OK)
+        return status;
+    CHECK(!file->direct || (offset % DISK_BLOCK_BYTES == 0 && size % DISK_BLOCK_BYTES == 0));
+    for (size_t at = 0; at < size; at += SECTOR) {
+        size_t part = size - at < SECTOR ? size - at : SECTOR;
+        if (torn && prng_below(&sim(disk)->prng, 2) == 0)
+            continue;
+        set_bytes(&file->inode->now, offset + at, (const uint8_t *)data + at, part);
+        if (file->direct)
+            set_bytes(&file->inode->durable, offset + at, (const uint8_t *)data + at, part);
+    }
+    return torn ? STATUS_IO : STATUS_OK;
+}
+
+static enum status sim_sync(struct disk *disk, struct disk_file *file)
+{
+    bool torn = false;
+    enum status status = begin(disk, "sync", &torn);
+    if (status != STATUS_OK || torn)
+        return status != STATUS_OK ? status : STATUS_IO;
+    buffer_clear(&file->inode->durable);
+    buffer_append(&file->inode->durable, file->inode->now.data, file->inode->now.size);
+    return STATUS_OK;
+}
+
+static enum status sim_size(struct disk *disk, struct disk_file *file, uint64_t *bytes)
+{
+    *bytes = file->inode->now.size;
+    return sim(disk)->crashed ? STATUS_IO : STATUS_OK;
+}
+
+static enum status sim_resize(struct disk *disk, struct disk_file *file, uint64_t bytes)
+{
+    bool torn = false;
+    enum status status = begin(disk, "resize", &torn);
+    if (status != STATUS_OK || torn)
+        return status != STATUS_OK ? status : STATUS_IO;
+    set_bytes(&file->inode->now, bytes, NULL, 0);
+    file->inode->now.size = (size_t)bytes;
+    return STATUS_OK;
+}
+
+static enum status sim_rename(struct disk *disk, const char *from, const char *to)
+{
+    struct sim_disk *sim_disk = sim(disk);
+    struct name *name = find(&sim_disk->now, from);
+    bool torn = false;
+    enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, from, &torn);
+    if (status != STATUS_OK)
+        return status;
+    set_name(&sim_disk->now, to, name->inode);
+    drop_name(&sim_disk->now, find(&sim_disk->now, from));
+    return torn ? STATUS_IO : STATUS_OK;
+}
+
+static enum status sim_remove(struct disk *disk, const char *text)
+{
+    struct name *name = find(&sim(disk)->now, text);
+    bool torn = false;
+    enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, text, &torn);
+    if (status == STATUS_OK)
+        drop_name(&sim(disk)->now, name);
+    return status == STATUS_OK && torn ? STATUS_IO : status;
+}
+
+static enum status sim_list(struct disk *disk, void (*each)(void *context, const char *name), void *context)
+{
+    const struct directory *now = &sim(disk)->now;
+    const char *last = "";
+    for (size_t round = 0; round < now->count; round++) {
+        const char *next = NULL;
+        for (size_t i = 0; i < now->count; i++)
+            if (strcmp(now->names[i].text, last) > 0 && (next == NULL || strcmp(now->names[i].text, next) < 0))
+                next = now->names[i].text;
+        each(context, next);
+        last = next;
+    }
+    return sim(disk)->crashed ? STATUS_IO : STATUS_OK;
+}
+
+static enum status sim_sync_directory(struct disk *disk)
+{
+    bool torn = false;
+    enum status status = begin(disk, "directory", &torn);
+    if (status != STATUS_OK || torn)
+        return status != STATUS_OK ? status : STATUS_IO;
+    copy_directory(&sim(disk)->durable, &sim(disk)->now);
+    return STATUS_OK;
+}
+
+static const char *sim_error(struct disk *disk)
+{
+    return sim(disk)->error;
+}
+
+static void sim_free(struct disk *disk)
+{
+    const struct directory none = {0};
+    copy_directory(&sim(disk)->now, &none);
+    copy_directory(&sim(disk)->durable, &none);
+    mem_free(disk);
+}
+
+struct disk *sim_disk_new(uint64_t seed)
+{
+    struct sim_disk *made = mem_zalloc(1, sizeof *made);
+    made->disk = (struct disk){.open = sim_open, .close = sim_close, .read_at = sim_read_at, .write_at = sim_write_at,
+                               .sync = sim_sync, .size = sim_size, .resize = sim_resize, .rename = sim_rename,
+                               .remove = sim_remove, .list = sim_list, .sync_directory = sim_sync_directory,
+                               .error = sim_error, .free = sim_free};
+    prng_seed(&made->prng, seed);
+    return &made->disk;
+}
+
+uint64_t sim_disk_operations(const struct disk *disk)
+{
+    return sim(disk)->operations;
+}
+
+void sim_disk_crash_at(struct disk *disk, uint64_t operation)
+{
+    sim(disk)->crash_at = operation;
+}
+
+void sim_disk_fail_at(struct disk *disk, uint64_t operation, enum status status)
+{
+    sim(disk)->fail_at = operation;
+    sim(disk)->fail_status = status;
+}
+
+bool sim_disk_crashed(const struct disk *disk)
+{
+    return sim(disk)->crashed;
+}
+
+/* What was not synced survives sector by sector. */
+static void settle(struct sim_disk *disk, struct inode *inode)
+{
+    struct buffer *durable = &inode->durable;
+    struct buffer *now = &inode->now;
+    size_t size = prng_below(&disk->prng, 2) == 0 || now->size < durable->size ? durable->size : now->size;
+    for (size_t at = 0; at < size && at < now->size; at += SECTOR) {
+        size_t part = now->size - at < SECTOR ? now->size - at : SECTOR;
+        if (prng_below(&disk->prng, 2) == 0)
+            set_bytes(durable, at, now->data + at, part);
+    }
+    set_bytes(durable, size, NULL, 0);
+    buffer_clear(now);
+    buffer_append(now, durable->data, durable->size);
+}
+
+void sim_disk_restart(struct disk *disk, uint64_t seed)
+{
+    struct sim_disk *sim_disk = sim(disk);
+    prng_seed(&sim_disk->prng, seed);
+    if (prng_below(&sim_disk->prng, 2) == 0)
+        copy_directory(&sim_disk->now, &sim_disk->durable);
+    else
+        copy_directory(&sim_disk->durable, &sim_disk->now);
+    for (size_t i = 0; i < sim_disk->now.count; i++)
+        settle(sim_disk, sim_disk->now.names[i].inode);
+    sim_disk->crashed = false;
+    sim_disk->crash_at = 0;
+    sim_disk->fail_at = 0;
+}

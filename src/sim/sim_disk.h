@@ -1,0 +1,29 @@
+/* sim/sim_disk.h - a disk in memory that breaks where it is told to (storage/disk.h).
+ *
+ * It knows what is durable and what is not. Operations that change something are numbered from 1; at one of them the machine
+ * can crash (part of that write may be done), or the operation can fail. After a crash every unsynced sector of 512 bytes
+ * survives or not, by the seed, and so do names that were not made durable. Depends on storage/disk.h, base.
+ */
+#ifndef SIM_SIM_DISK_H
+#define SIM_SIM_DISK_H
+
+#include "storage/disk.h"
+
+/* Makes an empty disk. Freed by disk->free, after its files were closed. */
+struct disk *sim_disk_new(uint64_t seed);
+
+/* Operations so far. */
+uint64_t sim_disk_operations(const struct disk *disk);
+
+/* The operation with this number is cut short by a crash: it and all later ones fail. 0: none. */
+void sim_disk_crash_at(struct disk *disk, uint64_t operation);
+
+/* The operation with this number, once, fails with `status` and does nothing. 0: none. */
+void sim_disk_fail_at(struct disk *disk, uint64_t operation, enum status status);
+
+bool sim_disk_crashed(const struct disk *disk);
+
+/* Power comes back: what was not durable survives in part, by the seed; open files are gone (close them first). */
+void sim_disk_restart(struct disk *disk, uint64_t seed);
+
+#endif
