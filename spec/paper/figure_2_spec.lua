@@ -1,0 +1,299 @@
+-- One spec per rule of the Raft paper's Figure 2, directly against raft_step: one core, messages made by hand.
+local core = require 'spec.support.core'
+local ffi = core.ffi
+local C = core.load('raft/types.h', 'raft/raft.h')
+
+local FOLLOWER, PRE_CANDIDATE, CANDIDATE, LEADER = 0, 1, 2, 3
+local REQUEST_VOTE, VOTE_RESPONSE, APPEND, APPEND_RESPONSE = 0, 1, 2, 3
+local TIMEOUT, MESSAGE, PROPOSE, PERSISTED, SENT, READ = 0, 1, 2, 3, 4, 5
+
+local server = {}
+server.__index = server
+
+-- A server of a cluster with `log` = the terms of its entries; entry 1 has term 1.
+local function new(options)
+  options = options or {}
+  local o = ffi.new('struct raft_options[1]', { { id = options.id or 1, seed = 3, election_timeout_ms = 100, heartbeat_ms = 20,
+    window_messages = 8, window_bytes = 100000, message_bytes_max = 10000, uncommitted_entries_max = 100 } })
+  local self = setmetatable({ now = 1000, e = ffi.new('struct raft_effects[1]'), written = 0 }, server)
+  self.raft = ffi.gc(C.raft_new(o), C.raft_free)
+  C.raft_restore_vote(self.raft, options.term or 1, options.vote or 0)
+  for i, term in ipairs(options.log or { 1 }) do C.raft_restore_entries(self.raft, i, i, term) end
+  local configuration = ffi.new('struct raft_configuration[1]')
+  configuration[0].voters_count = options.nodes or 3
+  for i = 1, options.nodes or 3 do configuration[0].voters[i - 1] = i end
+  C.raft_restore_configuration(self.raft, configuration)
+  C.raft_start(self.raft, self.now, options.commit or 1, self.e)
+  return self
+end
+
+function server:step(kind, fill)
+  local event = ffi.new('struct raft_event[1]')
+  event[0].type, event[0].now = kind, self.now
+  local keep = fill and fill(event[0])
+  C.raft_step(self.raft, event, self.e)
+  assert(C.raft_invariants(self.raft, nil) == nil)
+  if self.e[0].write.number ~= 0 then self.written = self.e[0].write.number end
+  return self.e[0], keep
+end
+
+function server:pass(ms)
+  self.now = self.now + ms
+  return self:step(TIMEOUT)
+end
+
+function server:persist()
+  return self:step(PERSISTED, function(e) e.persisted.write_number = self.written end)
+end
+
+function server:receive(from, kind, term, fields, terms)
+  local m, runs = ffi.new('struct raft_message[1]'), ffi.new('struct raft_run[8]')
+  m[0].type, m[0].from, m[0].to, m[0].term = kind, from, 1, term
+  local body = ({ [0] = 'request_vote', 'vote_response', 'append_entries', 'append_response' })[kind]
+  for k, v in pairs(fields) do m[0][body][k] = v end
+  if terms then
+    for i, t in ipairs(terms) do runs[i - 1].first, runs[i - 1].term = fields.prev_log_index + i, t end
+    m[0].append_entries.last_index = fields.prev_log_index + #terms
+  elseif kind == APPEND then m[0].append_entries.last_index = fields.prev_log_index end
+  return (self:step(MESSAGE, function(e)
+    e.message.message, e.message.runs, e.message.runs_count = m, runs, terms and #terms or 0
+    return { m, runs }
+  end))
+end
+
+function server:status()
+  local s = ffi.new('struct raft_status[1]')
+  C.raft_get_status(self.raft, s)
+  return s[0]
+end
+
+local function only(effects)
+  assert.equal(1, tonumber(effects.messages_count))
+  return effects.messages[0]
+end
+
+-- A leader of three, term 2, whose own no-op (entry 2) is durable.
+local function leader(options)
+  local s = new(options)
+  s:pass(200)
+  s:receive(2, VOTE_RESPONSE, (options and options.term or 1) + 1, { granted = true, pre_vote = true })
+  s:persist()
+  s:receive(2, VOTE_RESPONSE, s:status().current_term, { granted = true })
+  assert.equal(LEADER, tonumber(s:status().role))
+  for peer = 2, 3 do
+    s:step(SENT, function(e) e.sent.peer, e.sent.epoch, e.sent.last, e.sent.bytes = peer, 1, s:status().last_log_index, 100 end)
+  end
+  s:persist()
+  return s
+end
+
+describe('RequestVote (§5.2, §5.4.1)', function()
+  it('is refused when its term is below currentTerm', function()
+    local m = only(new { term = 5 }:receive(2, REQUEST_VOTE, 4, { last_log_index = 9, last_log_term = 4 }))
+    assert.is_false(m.vote_response.granted)
+    assert.equal(5, tonumber(m.term))
+  end)
+
+  it('is granted once a term, and the answer waits for the vote to be durable', function()
+    local s = new { term = 1 }
+    local e = s:receive(2, REQUEST_VOTE, 2, { last_log_index = 1, last_log_term = 1 })
+    assert.is_true(e.write.vote)
+    assert.equal(2, tonumber(e.write.voted_for))
+    local m = only(e)
+    assert.is_true(m.vote_response.granted)
+    assert.equal(tonumber(e.write.number), tonumber(m.after_write))
+    assert.is_false(only(s:receive(3, REQUEST_VOTE, 2, { last_log_index = 1, last_log_term = 1 })).vote_response.granted)
+    assert.is_true(only(s:receive(2, REQUEST_VOTE, 2, { last_log_index = 1, last_log_term = 1 })).vote_response.granted)
+  end)
+
+  it('goes only to a candidate whose log is at least as up to date: last term first, then length', function()
+    for _, case in ipairs { { 9, 1, false }, { 1, 3, true }, { 2, 2, false }, { 3, 2, true }, { 4, 2, true } } do
+      local s = new { term = 2, log = { 1, 2, 2 } }
+      local m = only(s:receive(2, REQUEST_VOTE, 4, { last_log_index = case[1], last_log_term = case[2] }))
+      assert.equal(case[3], m.vote_response.granted)
+    end
+  end)
+
+  it('is ignored while a leader is heard from (§6)', function()
+    local s = new {}
+    s:receive(3, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 })
+    assert.equal(0, tonumber(s:receive(2, REQUEST_VOTE, 9, { last_log_index = 9, last_log_term = 9 }).messages_count))
+    assert.equal(1, tonumber(s:status().current_term))
+  end)
+end)
+
+describe('AppendEntries (§5.3)', function()
+  it('is refused when its term is below currentTerm', function()
+    local m = only(new { term = 3 }:receive(2, APPEND, 2, { prev_log_index = 1, prev_log_term = 1 }))
+    assert.is_false(m.append_response.success)
+    assert.equal(3, tonumber(m.term))
+  end)
+
+  it('is refused when the entry before is missing or of another term, also without entries', function()
+    assert.is_false(only(new {}:receive(2, APPEND, 1, { prev_log_index = 4, prev_log_term = 1 })).append_response.success)
+    assert.is_false(only(new { term = 2, log = { 1, 1 } }:receive(2, APPEND, 2, { prev_log_index = 2, prev_log_term = 2 })).append_response.success)
+  end)
+
+  it('removes a conflicting entry and all that follow it, and appends what is new', function()
+    local s = new { term = 2, log = { 1, 1, 1, 1 } }
+    local e = s:receive(2, APPEND, 2, { prev_log_index = 2, prev_log_term = 1 }, { 2 })
+    assert.equal(3, tonumber(e.write.cut_from))
+    assert.equal(3, tonumber(e.write.last))
+    assert.equal(3, tonumber(s:status().last_log_index))
+  end)
+
+  it('removes nothing when it is late, and what it brings is here already', function()
+    local s = new { term = 1, log = { 1, 1, 1, 1 } }
+    local e = s:receive(2, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 }, { 1 })
+    assert.equal(0, tonumber(e.write.number))
+    assert.equal(4, tonumber(s:status().last_log_index))
+    assert.equal(2, tonumber(only(e).append_response.match_index))
+  end)
+
+  it('answers for new entries only when they are durable', function()
+    local s = new {}
+    local e = s:receive(2, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 }, { 1 })
+    assert.equal(tonumber(e.write.number), tonumber(only(e).after_write))
+    assert.equal(1, tonumber(s:status().durable_index))
+    s:persist()
+    assert.equal(2, tonumber(s:status().durable_index))
+  end)
+
+  it('moves commitIndex to the lower of leaderCommit and the last entry that is known to match', function()
+    local s = new { log = { 1, 1, 1 } }
+    s:receive(2, APPEND, 1, { prev_log_index = 2, prev_log_term = 1, leader_commit = 9 })
+    assert.equal(2, tonumber(s:status().commit_index))
+  end)
+
+  it('hints so that one round trip passes over a whole term', function()
+    local s = new { term = 5, log = { 1, 2, 2, 2, 2, 2 } }
+    local m = only(s:receive(2, APPEND, 5, { prev_log_index = 6, prev_log_term = 1 }))
+    assert.equal(1, tonumber(m.append_response.hint_index))
+    assert.equal(1, tonumber(m.append_response.hint_term))
+  end)
+end)
+
+describe('all servers (§5.1)', function()
+  it('become followers in a higher term, and make it durable', function()
+    local s = leader()
+    local e = s:receive(2, APPEND_RESPONSE, 7, { success = false })
+    assert.equal(FOLLOWER, tonumber(e.role))
+    assert.equal(7, tonumber(e.write.term))
+    assert.equal(0, tonumber(e.write.voted_for))
+  end)
+end)
+
+describe('followers and candidates (§5.2, thesis §9.6)', function()
+  it('ask for pre-votes when the time-out passes, without touching the term', function()
+    local s = new {}
+    local e = s:pass(200)
+    assert.equal(PRE_CANDIDATE, tonumber(e.role))
+    assert.equal(2, tonumber(e.messages_count))
+    assert.is_true(e.messages[0].request_vote.pre_vote)
+    assert.equal(1, tonumber(s:status().current_term))
+    assert.equal(0, tonumber(e.write.number))
+  end)
+
+  it('campaign with a majority of pre-votes: a higher term, the own vote, durable before anyone is asked', function()
+    local s = new {}
+    s:pass(200)
+    local e = s:receive(3, VOTE_RESPONSE, 2, { granted = true, pre_vote = true })
+    assert.equal(CANDIDATE, tonumber(e.role))
+    assert.equal(2, tonumber(e.write.term))
+    assert.equal(1, tonumber(e.write.voted_for))
+    assert.equal(tonumber(e.write.number), tonumber(e.messages[0].after_write))
+  end)
+
+  it('wait again when there is no majority, with a new time-out', function()
+    local s = new { nodes = 5 }
+    s:pass(200)
+    s:receive(2, VOTE_RESPONSE, 2, { granted = true, pre_vote = true })
+    assert.equal(PRE_CANDIDATE, tonumber(s:status().role))
+    assert.is_true(tonumber(s.e[0].wake_at) > s.now)
+  end)
+
+  it('follow a leader of their own term', function()
+    local s = new {}
+    s:pass(200)
+    s:receive(2, VOTE_RESPONSE, 2, { granted = true, pre_vote = true })
+    s:receive(3, APPEND, 2, { prev_log_index = 1, prev_log_term = 1 })
+    assert.equal(FOLLOWER, tonumber(s:status().role))
+    assert.equal(3, tonumber(s:status().leader))
+  end)
+
+  it('do not count a vote twice', function()
+    local s = new { nodes = 5 }
+    s:pass(200)
+    for _ = 1, 3 do s:receive(2, VOTE_RESPONSE, 2, { granted = true, pre_vote = true }) end
+    assert.equal(PRE_CANDIDATE, tonumber(s:status().role))
+  end)
+end)
+
+describe('leaders (§5.3, §5.4.2, §8)', function()
+  it('begin with a no-op of their term', function()
+    assert.equal(2, tonumber(leader():status().last_log_term))
+  end)
+
+  it('send heartbeats before a time-out passes', function()
+    local e = leader():pass(20)
+    assert.equal(2, tonumber(e.messages_count))
+    assert.equal(APPEND, tonumber(e.messages[0].type))
+  end)
+
+  it('commit what is on a majority of disks, their own not counted before it is durable', function()
+    local s = leader()
+    s:step(PROPOSE, function(e) e.propose.count = 1 end)
+    s:receive(2, APPEND_RESPONSE, 2, { success = true, match_index = 3, epoch = 1 })
+    assert.equal(2, tonumber(s:status().commit_index))
+    s:persist()
+    assert.equal(3, tonumber(s:status().commit_index))
+  end)
+
+  it('commit without their own disk when a majority has it', function()
+    local s = leader()
+    s:step(PROPOSE, function(e) e.propose.count = 1 end)
+    for peer = 2, 3 do s:receive(peer, APPEND_RESPONSE, 2, { success = true, match_index = 3, epoch = 1 }) end
+    assert.equal(3, tonumber(s:status().commit_index))
+  end)
+
+  it('commit entries of older terms only behind one of their own', function()
+    local s = leader { term = 3, log = { 1, 2, 3 } }
+    s:receive(2, APPEND_RESPONSE, 4, { success = true, match_index = 3, epoch = 1 })
+    assert.equal(1, tonumber(s:status().commit_index))
+    s:receive(2, APPEND_RESPONSE, 4, { success = true, match_index = 4, epoch = 1 })
+    assert.equal(4, tonumber(s:status().commit_index))
+  end)
+
+  it('back up nextIndex on a refusal, and send again', function()
+    local s = leader { term = 3, log = { 1, 2, 3 } }
+    local e = s:receive(2, APPEND_RESPONSE, 4, { success = false, reject_index = 3, hint_index = 1, hint_term = 1, epoch = 1 })
+    assert.equal(1, tonumber(only(e).append_entries.prev_log_index))
+  end)
+
+  it('do not believe an answer of an older epoch', function()
+    local s = leader()
+    s:receive(2, APPEND_RESPONSE, 2, { success = true, match_index = 2, epoch = 99 })
+    assert.equal(1, tonumber(s:status().commit_index))
+  end)
+
+  it('step down when no majority answers within an election time-out (thesis §6.2)', function()
+    local s = leader()
+    s:pass(101)
+    s:pass(101)
+    assert.equal(FOLLOWER, tonumber(s:status().role))
+  end)
+
+  it('refuse proposals when they do not lead', function()
+    assert.is_true(new {}:step(PROPOSE, function(e) e.propose.count = 1 end).proposal_refused)
+  end)
+
+  it('answer reads after their first own commit, and a round that a majority confirmed (thesis §6.4)', function()
+    local s = leader()
+    assert.equal(0, tonumber(s:step(READ, function(e) e.read.id = 1 end).reads_ready_id))
+    local e = s:receive(2, APPEND_RESPONSE, 2, { success = true, match_index = 2, epoch = 1 })
+    assert.equal(0, tonumber(e.reads_ready_id))
+    e = s:receive(3, APPEND_RESPONSE, 2, { success = true, match_index = 2, epoch = 1, round = 1 })
+    assert.equal(1, tonumber(e.reads_ready_id))
+    assert.equal(2, tonumber(e.read_index))
+  end)
+end)
