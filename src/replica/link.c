@@ -141,7 +141,8 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     if (replica->identity.formation == FORMATION_NEW)
         peer->member.incarnation = hello->incarnation;
     peer->heard = true;
-    peer->complaint[0] = 0;
+    if (link->outgoing)
+        peer->complaint[0] = 0; /* both agree: what is said next is news */
     if (hello->formation >= peer->formation) {
         peer->formation = hello->formation;
         peer->set_hash = hello->set_hash;
