@@ -180,6 +180,9 @@ bench: all ## kv.set on three nodes, at 1 to 4096 outstanding
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/load spec/bench/load.c $(CORE_OBJ) $(LIBS)
 	@$(BUILD)/tidelock run spec/bench/run.lua $(BUILD)/load $(or $(SECONDS_EACH),3)
 
+bench-peers: all ## tidelock beside etcd, the C raft library and Redis (spec/bench/peers/run.sh names their packages)
+	@bash spec/bench/peers/run.sh
+
 micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 thousand and 1 million rows
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)
 	@$(BUILD)/micro-machine examples/kv.lua 10000 100000 1000000
