@@ -92,9 +92,11 @@ void replication_sent(struct raft *raft, node_id id, uint32_t epoch, raft_index 
     struct progress *peer = find_peer(raft, id);
     if (raft->role != RAFT_LEADER || peer == NULL || peer->epoch != epoch || !peer->sending)
         return;
-    CHECK(last >= peer->next_index);
     CHECK(last <= raft->trail.last);
-    progress_sent(peer, last, bytes);
+    if (last < peer->next_index)
+        peer->sending = false; /* read from disk so slowly that an earlier copy was acknowledged meanwhile */
+    else
+        progress_sent(peer, last, bytes);
     if (peer->replicating)
         (void)send_entries(raft, peer);
 }
