@@ -48,6 +48,10 @@ void apply_committed(struct replica *replica)
             return;
         }
         raft_index last = chunk->last < commit ? chunk->last : commit;
+        if (last - replica->apply_next >= APPLY_ENTRIES_MAX)
+            last = replica->apply_next + APPLY_ENTRIES_MAX - 1;
+        while (last > replica->apply_next && chunk_records(chunk, replica->apply_next, last).size > APPLY_BYTES_MAX)
+            last = replica->apply_next + (last - replica->apply_next) / 2;
         struct machine_job *job = mem_zalloc(1, sizeof *job);
         chunk_hold(chunk);
         job->pinned = chunk;
@@ -90,7 +94,7 @@ void apply_queries(struct replica *replica)
         struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id}};
         replica_step(replica, &event);
     }
-    if (replica->reads_count == 0 || replica->machine_jobs >= MACHINE_JOBS_MAX)
+    if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX)
         return;
     struct machine_job *job = NULL;
     size_t kept = 0;
@@ -115,6 +119,7 @@ void apply_queries(struct replica *replica)
     replica->reads_count = kept;
     if (job == NULL)
         return;
+    replica->query_out = true;
     replica->machine_jobs++;
     replica->env.apply(replica->env.context, job);
 }
@@ -131,7 +136,8 @@ void apply_read_effects(struct replica *replica)
             wait->index = effects->read_index;
         } else if (effects->reads_failed_id != 0 && wait->read_id <= effects->reads_failed_id) {
             struct pending *request = request_of(replica, wait->token);
-            if (request != NULL)
+            wait->token = UINT64_MAX; /* nobody's */
+            if (request != NULL && request->state == REQUEST_READING)
                 request_wait(replica, request);
         }
     }
@@ -170,6 +176,12 @@ static void take_parking(struct replica *replica)
         if (request->state == REQUEST_PROPOSED && request->index > 0)
             request_fail(replica, request, ERROR_LOST, "this node parked before it could answer; the outcome is unknown");
     }
+    for (size_t i = 0; i < replica->reads_count; i++) {
+        struct pending *request = request_of(replica, replica->reads[i].token);
+        if (request != NULL && request->state == REQUEST_READING)
+            request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+    }
+    replica->reads_count = 0;
 }
 
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now)
@@ -182,8 +194,11 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
         replica->applied = job->applied;
         take_catalog(replica, job);
         requests_applied(replica, first, job->status.parked_at == 0 ? job->applied : replica->apply_next - 1, job);
+        if (replica->waiting_count > 0)
+            replica->route_again = true; /* a name may be there now */
     } else {
         CHECK_EQ(job->results.count, job->queries_count);
+        replica->query_out = false;
         for (size_t i = 0; i < job->queries_count; i++) {
             struct pending *request = request_of(replica, job->queries[i].request);
             const struct machine_result *result = &job->results.list[i];
@@ -193,14 +208,5 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
         }
     }
     take_parking(replica);
-    if (job->pinned != NULL)
-        chunk_release(job->pinned);
-    buffer_close(&job->owned);
-    buffer_close(&job->bytes);
-    buffer_close(&job->results.bytes);
-    buffer_close(&job->catalog);
-    buffer_close(&job->info);
-    mem_free(job->results.list);
-    mem_free(job->queries);
-    mem_free(job);
+    machine_job_free(job);
 }

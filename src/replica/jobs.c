@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "base/check.h"
+#include "base/memory.h"
+#include "replica/cache.h"
 #include "replica/replica.h"
 
 static void run_identity(struct log_job *job, struct disk *disk)
@@ -62,4 +64,27 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         machine_catalog(machine, &job->catalog);
         machine_pack_info(machine, &job->info);
     }
+}
+
+void log_job_free(struct log_job *job)
+{
+    for (size_t i = 0; i < LOG_JOB_PARTS_MAX && job->pinned[i] != NULL; i++)
+        chunk_release(job->pinned[i]);
+    buffer_close(&job->records);
+    buffer_close(&job->bundles);
+    mem_free(job);
+}
+
+void machine_job_free(struct machine_job *job)
+{
+    if (job->pinned != NULL)
+        chunk_release(job->pinned);
+    buffer_close(&job->owned);
+    buffer_close(&job->bytes);
+    buffer_close(&job->results.bytes);
+    buffer_close(&job->catalog);
+    buffer_close(&job->info);
+    mem_free(job->results.list);
+    mem_free(job->queries);
+    mem_free(job);
 }

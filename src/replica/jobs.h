@@ -81,4 +81,8 @@ void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk
 /* Runs a job on the thread that owns the machine. */
 void machine_job_run(struct machine_job *job, struct machine *machine);
 
+/* For whoever holds a job when its replica dies (replica_abandon): frees it, and lets go of what it pinned. */
+void log_job_free(struct log_job *job);
+void machine_job_free(struct machine_job *job);
+
 #endif

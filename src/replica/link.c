@@ -11,8 +11,6 @@
 #include "base/trace.h"
 #include "replica/state.h"
 
-enum { RUNS_MAX = 256 };
-
 void *link_context(const struct link *link)
 {
     return link->context;
@@ -110,7 +108,10 @@ static const char *object_to(const struct replica *replica, const struct message
         if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED)
             return "its modules are others: give every node the same files";
     }
-    if (peer->member.incarnation != 0 && hello->incarnation != peer->member.incarnation)
+    if (hello->incarnation == 0)
+        return "it has no incarnation";
+    /* Before the set is pinned, a node may still begin anew. */
+    if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation)
         return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put the old "
                "directory back, or set it aside and let the node join anew";
     return NULL;
@@ -128,12 +129,27 @@ static void link_agreed(struct replica *replica, struct link *link, struct peer 
     replica->route_again = true;
 }
 
+/* A second link from the same peer: the first is dead, whether we know it or not; answers on it are lost. */
+static void replace_older(struct replica *replica, const struct link *link)
+{
+    for (struct link *older = replica->links; older != NULL; older = older->next) {
+        if (older == link || older->outgoing || !older->agreed || older->peer != link->peer)
+            continue;
+        older->agreed = false;
+        older->closing = true;
+        replica->env.close(replica->env.context, older);
+        request_link_lost(replica, link->peer);
+    }
+}
+
 static bool take_hello(struct replica *replica, struct link *link, const struct message_hello *hello)
 {
     struct peer *peer = replica_peer(replica, hello->from);
     if (link->outgoing && hello->from != link->peer)
         return refuse(replica, link, "another node answers at this address: the --cluster lines do not agree");
     bool first = !link->agreed;
+    if (!first && hello->from != link->peer)
+        return false;
     link->peer = hello->from;
     const char *why = object_to(replica, hello, peer);
     if (why != NULL)
@@ -147,6 +163,8 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
         peer->formation = hello->formation;
         peer->set_hash = hello->set_hash;
     }
+    if (first && !link->outgoing)
+        replace_older(replica, link);
     link_agreed(replica, link, peer);
     if (first && !link->outgoing)
         say_hello(replica, link);
@@ -212,34 +230,56 @@ void formation_progress(struct replica *replica)
 
 /* --- frames ------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Checks the records of an AppendEntries one by one, and what they follow; collects their terms. */
-static bool check_records(struct replica *replica, const struct message *message, struct raft_run *runs, size_t *count)
+static void add_run(struct replica *replica, size_t *count, const struct entry *entry)
+{
+    if (*count > 0 && replica->runs[*count - 1].term == entry->term)
+        return;
+    if (*count == replica->runs_capacity) {
+        replica->runs_capacity = replica->runs_capacity * 2 + 16;
+        replica->runs = mem_realloc(replica->runs, replica->runs_capacity * sizeof *replica->runs);
+    }
+    replica->runs[(*count)++] = (struct raft_run){.first = entry->index, .term = entry->term};
+}
+
+/* The chain of our own entry at (index, term), if it is at hand. */
+static bool own_chain(const struct replica *replica, raft_index index, raft_term term, uint64_t *chain)
+{
+    struct entry entry;
+    if (index > replica->last_index || index == 0 || raft_term_at(replica->raft, index) != term)
+        return false;
+    if (index == replica->last_index) {
+        *chain = replica->last_chain;
+        return true;
+    }
+    const struct chunk *chunk = cache_find(&replica->cache, index);
+    if (chunk == NULL || entry_peek(chunk_records(chunk, index, index), &entry) != STATUS_OK)
+        return false;
+    *chain = entry.chain;
+    return true;
+}
+
+/* Checks the records of an AppendEntries one by one, and what they follow; collects their terms. Two logs that agree on
+ * index and term must agree on the chain: a difference is damage, never a conflict. */
+static bool check_records(struct replica *replica, const struct message *message, size_t *count)
 {
     const struct raft_append_entries *append = &message->raft.append_entries;
     struct slice rest = message->records;
     raft_index expected = append->prev_log_index + 1;
     uint64_t chain = 0;
-    bool chained = false;
-    const struct chunk *before = cache_find(&replica->cache, append->prev_log_index);
+    uint64_t own = 0;
+    bool chained = own_chain(replica, append->prev_log_index, append->prev_log_term, &chain);
     struct entry entry;
-    if (before != NULL && raft_term_at(replica->raft, append->prev_log_index) == append->prev_log_term &&
-        entry_peek(chunk_records(before, append->prev_log_index, append->prev_log_index), &entry) == STATUS_OK) {
-        chain = entry.chain;
-        chained = true;
-    }
-    *count = 0;
     for (; rest.size > 0; expected++) {
-        if (entry_decode(rest, &entry) != STATUS_OK || entry.index != expected || *count == RUNS_MAX)
+        if (entry_decode(rest, &entry) != STATUS_OK || entry.index != expected)
             return false;
-        struct slice record = slice_make(rest.data, entry.size);
-        if (chained && entry_chain(record, chain) != entry.chain) {
-            LOG(LOG_ERROR, "log", "entry %llu from node %llu does not follow entry %llu here: one of the two logs is "
-                "damaged; nothing was changed", (unsigned long long)entry.index,
-                (unsigned long long)message->raft.from, (unsigned long long)entry.index - 1);
+        if ((chained && entry_chain(slice_make(rest.data, entry.size), chain) != entry.chain) ||
+            (own_chain(replica, entry.index, entry.term, &own) && own != entry.chain)) {
+            LOG(LOG_ERROR, "log", "entry %llu from node %llu does not fit this node's log up to there: one of the two "
+                "logs is damaged; nothing was changed", (unsigned long long)entry.index,
+                (unsigned long long)message->raft.from);
             return false;
         }
-        if (*count == 0 || runs[*count - 1].term != entry.term)
-            runs[(*count)++] = (struct raft_run){.first = entry.index, .term = entry.term};
+        add_run(replica, count, &entry);
         chain = entry.chain;
         chained = true;
         rest.data += entry.size;
@@ -250,17 +290,16 @@ static bool check_records(struct replica *replica, const struct message *message
 
 static bool take_raft(struct replica *replica, struct link *link, const struct message *message)
 {
-    struct raft_run runs[RUNS_MAX];
     size_t count = 0;
     if (replica->raft == NULL)
         return true; /* it formed before us, and asks again */
     if (message->raft.from != link->peer)
         return false;
     clock_heard(replica, link->peer, message->wall_ms);
-    if (message->raft.type == RAFT_APPEND_ENTRIES && !check_records(replica, message, runs, &count))
+    if (message->raft.type == RAFT_APPEND_ENTRIES && !check_records(replica, message, &count))
         return false;
     struct raft_event event = {.type = RAFT_EVENT_MESSAGE,
-                               .message = {.message = &message->raft, .runs = runs, .runs_count = count}};
+                               .message = {.message = &message->raft, .runs = replica->runs, .runs_count = count}};
     replica->incoming = message;
     replica_step(replica, &event);
     replica->incoming = NULL;
@@ -375,4 +414,13 @@ void link_closed(struct replica *replica, struct link *link, struct replica_time
         request_link_lost(replica, link->peer); /* its answers came on this one */
     }
     mem_free(link);
+}
+
+void link_free_all(struct replica *replica)
+{
+    while (replica->links != NULL) {
+        struct link *next = replica->links->next;
+        mem_free(replica->links);
+        replica->links = next;
+    }
 }

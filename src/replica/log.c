@@ -13,15 +13,6 @@
 
 enum { ATTACH_PARTS_MAX = 48 };
 
-void log_job_free(struct log_job *job)
-{
-    for (size_t i = 0; i < LOG_JOB_PARTS_MAX && job->pinned[i] != NULL; i++)
-        chunk_release(job->pinned[i]);
-    buffer_close(&job->records);
-    buffer_close(&job->bundles);
-    mem_free(job);
-}
-
 static void submit(struct replica *replica, struct log_job *job)
 {
     replica->log_jobs++;
@@ -206,10 +197,20 @@ static raft_index attach(struct replica *replica, raft_index first, raft_index l
     return next > first ? next - 1 : 0;
 }
 
+/* The core asks for nothing more until it hears SENT: what cannot go now is tried again. The latest one counts. */
+static void want(struct peer *peer, const struct raft_message *raft)
+{
+    peer->wanting = true;
+    peer->wanted = *raft;
+}
+
 void log_send_append(struct replica *replica, struct raft_message *raft)
 {
     struct raft_append_entries *append = &raft->append_entries;
     struct message message = {.type = MESSAGE_RAFT, .raft = *raft};
+    struct peer *peer = replica_peer(replica, raft->to);
+    if (peer == NULL || peer->out == NULL)
+        return; /* PEER_UP makes the core ask anew */
     if (append->last_index == append->prev_log_index) {
         (void)link_send_message(replica, raft->to, &message, NULL, 0);
         return;
@@ -223,11 +224,14 @@ void log_send_append(struct replica *replica, struct raft_message *raft)
         message.raft.append_entries.last_index = last;
         if (link_send_message(replica, raft->to, &message, parts, count))
             say_sent(replica, raft->to, append->epoch, last, bytes);
-        return; /* no link: PEER_DOWN says so, or has */
-    }
-    struct peer *peer = replica_peer(replica, raft->to);
-    if (peer == NULL || peer->reading || first > replica->persisted_index)
+        else
+            want(peer, raft);
         return;
+    }
+    if (peer->reading || first > replica->persisted_index) {
+        want(peer, raft);
+        return;
+    }
     struct log_job *job = mem_zalloc(1, sizeof *job);
     job->type = LOG_JOB_READ;
     job->for_peer = raft->to;
@@ -247,13 +251,28 @@ static void send_read(struct replica *replica, struct log_job *job)
     if (peer == NULL)
         return;
     peer->reading = false;
-    if (!replica_leads(replica) || replica->effects.term != job->append.term)
+    if (!replica_leads(replica) || replica->effects.term != job->append.term || peer->wanting)
         return;
     struct message message = {.type = MESSAGE_RAFT, .raft = job->append};
     message.raft.append_entries.last_index = job->got;
     struct slice records = buffer_slice(&job->records);
     if (link_send_message(replica, job->for_peer, &message, &records, 1))
         say_sent(replica, job->for_peer, job->epoch, job->got, records.size);
+    else if (peer->out != NULL)
+        want(peer, &job->append);
+}
+
+static void send_wanted(struct replica *replica)
+{
+    for (size_t i = 0; i < replica->identity.members_count; i++) {
+        struct peer *peer = &replica->peers[i];
+        if (!peer->wanting || peer->reading)
+            continue;
+        struct raft_message wanted = peer->wanted;
+        peer->wanting = false;
+        if (replica_leads(replica) && replica->effects.term == wanted.term)
+            log_send_append(replica, &wanted);
+    }
 }
 
 /* --- what comes back ---------------------------------------------------------------------------------------------------------------- */
@@ -264,9 +283,9 @@ static void written(struct replica *replica, const struct log_job *job)
     replica->written_at = replica->now.boot_ms;
     if (job->write.records_count > 0)
         replica->persisted_index = job->write.last < replica->last_index ? job->write.last : replica->last_index;
-    if (replica->queue_first != NULL && replica->queue_first->write.cut_from != 0 &&
-        replica->persisted_index >= replica->queue_first->write.cut_from)
-        replica->persisted_index = replica->queue_first->write.cut_from - 1;
+    for (const struct log_job *next = replica->queue_first; next != NULL; next = next->next)
+        if (next->write.cut_from != 0 && replica->persisted_index >= next->write.cut_from)
+            replica->persisted_index = next->write.cut_from - 1; /* what is there now is not what will be */
     if (replica->entry_one_writing) {
         replica->entry_one_writing = false;
         replica->identity.formation = FORMATION_FORMED;
@@ -316,6 +335,7 @@ void replica_log_done(struct replica *replica, struct log_job *job, struct repli
 void log_maintain(struct replica *replica)
 {
     submit_write(replica);
+    send_wanted(replica);
     if (replica->write_out == NULL && replica->written_at != 0 && !replica->marking &&
         replica->now.boot_ms >= replica->written_at + MARK_MS) {
         struct log_job *job = mem_zalloc(1, sizeof *job);

@@ -29,6 +29,11 @@ const struct raft *replica_raft(const struct replica *replica)
     return replica->raft;
 }
 
+const struct identity *replica_identity(const struct replica *replica)
+{
+    return &replica->identity;
+}
+
 size_t replica_peers(const struct replica *replica, struct identity_member peers[RAFT_MEMBERS_MAX])
 {
     size_t count = 0;
@@ -47,7 +52,28 @@ static void count_bundles(struct replica *replica)
         CHECK(pack_read_array(&reader, &replica->bundles_count) == STATUS_OK);
 }
 
-static void restore(struct replica *replica, const struct storage *storage)
+/* Entry 1 is the set this node was formed with, and cluster time goes on from the last entry's stamp. */
+static void look_at_ends(struct replica *replica, struct storage *storage)
+{
+    struct buffer bytes = {0};
+    struct buffer set = {0};
+    struct entry entry;
+    raft_index got = 0;
+    replica->entry_one_differs =
+        storage_read(storage, 1, 1, 1, &bytes, &got) != STATUS_OK || entry_peek(buffer_slice(&bytes), &entry) != STATUS_OK;
+    formation_pack_set(replica->identity.members, replica->identity.members_count, &set);
+    if (!replica->entry_one_differs)
+        replica->entry_one_differs =
+            entry.kind != ENTRY_CONFIGURATION || !slice_equal(entry.payload, buffer_slice(&set));
+    buffer_clear(&bytes);
+    if (storage_read(storage, replica->last_index, replica->last_index, 1, &bytes, &got) == STATUS_OK &&
+        entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK)
+        replica->stamp = entry.stamp_ms;
+    buffer_close(&bytes);
+    buffer_close(&set);
+}
+
+static void restore(struct replica *replica, struct storage *storage)
 {
     raft_term term = 0;
     node_id voted_for = 0;
@@ -58,6 +84,7 @@ static void restore(struct replica *replica, const struct storage *storage)
     replica->last_chain = storage_last_chain(storage);
     if (replica->last_index == 0)
         return;
+    look_at_ends(replica, storage);
     replica->raft = raft_new(&replica->raft_options);
     storage_vote(storage, &term, &voted_for);
     raft_restore_vote(replica->raft, term, voted_for);
@@ -67,7 +94,7 @@ static void restore(struct replica *replica, const struct storage *storage)
 }
 
 struct replica *replica_new(const struct replica_options *options, const struct replica_env *env,
-                            const struct storage *storage)
+                            struct storage *storage)
 {
     struct replica *replica = mem_zalloc(1, sizeof *replica);
     replica->env = *env;
@@ -81,6 +108,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     buffer_append(&replica->bundles, options->bundles.data, options->bundles.size);
     count_bundles(replica);
     prng_seed(&replica->prng, options->seed);
+    replica->generation = (uint32_t)prng_next(&replica->prng);
     for (size_t i = 0; i < replica->identity.members_count; i++)
         replica->peers[i].member = replica->identity.members[i];
     replica->raft_options = (struct raft_options){.id = options->identity.id,
@@ -109,6 +137,12 @@ void replica_free(struct replica *replica)
 {
     CHECK(replica->links == NULL);
     CHECK_EQ(replica->log_jobs + replica->machine_jobs, 0);
+    replica_abandon(replica);
+}
+
+void replica_abandon(struct replica *replica)
+{
+    link_free_all(replica);
     free_queue(replica);
     for (uint32_t i = 0; i < replica->requests_capacity; i++)
         buffer_close(&replica->requests[i].bytes);
@@ -121,6 +155,7 @@ void replica_free(struct replica *replica)
     buffer_close(&replica->frame);
     buffer_close(&replica->info);
     buffer_close(&replica->batch_bytes);
+    mem_free(replica->runs);
     mem_free(replica->outbox);
     mem_free(replica->held);
     mem_free(replica->requests);
@@ -165,6 +200,12 @@ void replica_start(struct replica *replica, struct replica_time now)
                                "node join anew");
             return;
         }
+    }
+    if (replica->entry_one_differs) {
+        replica->env.fatal(replica->env.context, 78,
+                           "file identity and the log are of different clusters: the data directory is a mixture; put the "
+                           "right files back, or set it aside and let the node join anew");
+        return;
     }
     if (replica->raft != NULL) {
         if (replica->identity.formation != FORMATION_FORMED) {
@@ -287,10 +328,10 @@ static void propose_bundles(struct replica *replica)
     }
 }
 
-/* An ending leader keeps its office until what it has taken is answered, then gives it up. */
-static void step_down_when_drained(struct replica *replica)
+/* What is in the log already ends with a real answer first; then leadership is given up. */
+static void end_leading(struct replica *replica)
 {
-    if (!replica->stopping || !replica_leads(replica) || replica->requests_count > 0)
+    if (!replica->stopping || replica->requests_count > 0 || !replica_leads(replica))
         return;
     struct raft_event event = {.type = RAFT_EVENT_STEP_DOWN, .step_down = {.why = "the node ends"}};
     replica_step(replica, &event);
@@ -316,7 +357,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         log_maintain(replica);
     }
     requests_scan(replica);
-    step_down_when_drained(replica);
+    end_leading(replica);
 }
 
 uint64_t replica_wake_at(const struct replica *replica)
@@ -348,8 +389,8 @@ void replica_stop(struct replica *replica, struct replica_time now)
 
 bool replica_stopped(const struct replica *replica)
 {
-    return replica->requests_count == 0 && !replica_leads(replica) && replica->write_out == NULL && replica->queue_first == NULL &&
-           replica->machine_jobs == 0;
+    return replica->requests_count == 0 && replica->log_jobs == 0 && replica->queue_first == NULL &&
+           replica->machine_jobs == 0 && !replica_leads(replica);
 }
 
 /* --- status -------------------------------------------------------------------------------------------------------------------------------- */

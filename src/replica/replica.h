@@ -74,10 +74,14 @@ struct replica_options {
     struct trace_sink trace;
 };
 
-/* Makes a replica from what recovery found. `storage` is only read, during this call. Everything in options is copied. */
+/* Makes a replica from what recovery found. `storage` is only read from, and only during this call. Everything in options is copied. */
 struct replica *replica_new(const struct replica_options *options, const struct replica_env *env,
-                            const struct storage *storage);
+                            struct storage *storage);
 void replica_free(struct replica *replica);
+
+/* As replica_free, but as if the process had died: with links open and jobs out, without a word to anyone. Jobs that are
+ * out are the caller's (log_job_free, machine_job_free). */
+void replica_abandon(struct replica *replica);
 
 /* Begins: formation, or raft at once. */
 void replica_start(struct replica *replica, struct replica_time now);
@@ -130,6 +134,7 @@ void replica_stop(struct replica *replica, struct replica_time now);
 bool replica_stopped(const struct replica *replica);
 
 /* For status and specs. */
-const struct raft *replica_raft(const struct replica *replica);
+const struct raft *replica_raft(const struct replica *replica); /* NULL while the cluster forms */
+const struct identity *replica_identity(const struct replica *replica);
 
 #endif

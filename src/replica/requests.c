@@ -8,10 +8,11 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/trace.h"
 #include "replica/state.h"
 #include "wire/pack.h"
 
-enum { ARGS_BYTES_MAX = 1024 * 1024 + 4096 };
+enum { ARGS_BYTES_MAX = 1024 * 1024 + 4096, BYTES_KEPT_MAX = 1024 };
 
 static uint64_t token_of(const struct replica *replica, const struct pending *request)
 {
@@ -29,6 +30,16 @@ struct pending *request_of(struct replica *replica, uint64_t token)
 
 /* --- ends ------------------------------------------------------------------------------------------------------------------- */
 
+/* Small buffers stay with their slot: no allocation for each command. */
+static void drop_bytes(struct replica *replica, struct pending *request)
+{
+    replica->requests_bytes -= request->bytes.size;
+    if (request->bytes.capacity > BYTES_KEPT_MAX)
+        buffer_close(&request->bytes);
+    else
+        buffer_clear(&request->bytes);
+}
+
 static void release(struct replica *replica, struct pending *request)
 {
     if (request->index > 0) {
@@ -37,8 +48,7 @@ static void release(struct replica *replica, struct pending *request)
             *place = 0;
         replica->proposed_count--;
     }
-    replica->requests_bytes -= request->bytes.size;
-    buffer_close(&request->bytes);
+    drop_bytes(replica, request);
     request->state = REQUEST_FREE;
     request->next_free = replica->requests_free;
     replica->requests_free = (uint32_t)(request - replica->requests);
@@ -58,7 +68,9 @@ void request_end(struct replica *replica, struct pending *request, bool ok, bool
                  struct slice value)
 {
     CHECK(request->state != REQUEST_FREE);
-    if (request->origin != 0) {
+    if (request->origin != 0 && request->origin_gone) {
+        LOG(LOG_DEBUG, "replica", "node %llu no longer waits for an answer", (unsigned long long)request->origin);
+    } else if (request->origin != 0) {
         answer_origin(replica, request, ok, definite, index, value);
     } else {
         const struct replica_reply reply = {.ok = ok, .definite = definite, .index = index, .value = value};
@@ -87,6 +99,7 @@ static struct pending *new_request(struct replica *replica)
         memset(replica->requests + old, 0, (size_t)(grown - old) * sizeof *replica->requests);
         for (uint32_t i = grown; i > old; i--) {
             replica->requests[i - 1].next_free = replica->requests_free;
+            replica->requests[i - 1].generation = replica->generation;
             replica->requests_free = i - 1;
         }
         replica->requests_capacity = grown;
@@ -94,13 +107,17 @@ static struct pending *new_request(struct replica *replica)
     struct pending *request = &replica->requests[replica->requests_free];
     uint32_t generation = request->generation + 1;
     replica->requests_free = request->next_free;
-    *request = (struct pending){.state = REQUEST_WAITING, .generation = generation};
+    *request = (struct pending){.state = REQUEST_WAITING, .generation = generation, .bytes = request->bytes};
     replica->requests_count++;
     return request;
 }
 
 void request_wait(struct replica *replica, struct pending *request)
 {
+    if (replica->stopping) {
+        request_fail(replica, request, ERROR_NO_LEADER, "this node is ending; ask another");
+        return;
+    }
     request->state = REQUEST_WAITING;
     if (replica->waiting_count == replica->waiting_capacity) {
         replica->waiting_capacity = replica->waiting_capacity * 2 + 64;
@@ -117,7 +134,7 @@ uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, c
     request->deadline = replica->now.boot_ms + from->timeout_ms;
     request->batch = batch;
     request->query_only = from->query_only;
-    request->stale = from->read == READ_STALE;
+    request->stale = from->read == READ_STALE && !batch;
     request->forward = from->forward;
     request->name_size = (uint32_t)from->name.size;
     buffer_append(&request->bytes, from->name.data, from->name.size);
@@ -241,13 +258,20 @@ static void serve(struct replica *replica, struct pending *request)
             propose(replica, request);
         return;
     default:
-        fail_unknown(replica, request, request->query_only ? "query" : "command or query");
+        if (replica_leads(replica) && raft_term_at(replica->raft, replica->applied) != replica->effects.term)
+            request_wait(replica, request); /* the log may hold code that is not applied yet */
+        else
+            fail_unknown(replica, request, request->query_only ? "query" : "command or query");
     }
 }
 
 static void refuse_not_leader(struct replica *replica, struct pending *request, node_id leader)
 {
     const struct peer *peer = replica_peer(replica, leader);
+    if (request->origin != 0) { /* its client did ask for forwarding */
+        request_fail(replica, request, ERROR_NO_LEADER, "the node it was forwarded to no longer leads");
+        return;
+    }
     struct buffer error = {0};
     pack_map(&error, 3);
     pack_text(&error, slice_text("code"));
@@ -307,6 +331,8 @@ void request_link_lost(struct replica *replica, node_id peer)
 {
     for (uint32_t i = 0; i < replica->requests_capacity && replica->requests_count > 0; i++) {
         struct pending *request = &replica->requests[i];
+        if (request->state != REQUEST_FREE && request->origin == peer)
+            request->origin_gone = true; /* as we do here, it gives up over there */
         if (request->state != REQUEST_FORWARDED || request->peer != peer)
             continue;
         if (request->is_query)
@@ -380,8 +406,7 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
             continue;
         request->index = entry.index;
         request->term = entry.term;
-        replica->requests_bytes -= request->bytes.size;
-        buffer_close(&request->bytes);
+        drop_bytes(replica, request);
         uint32_t *place = &replica->by_index[entry.index % UNCOMMITTED_MAX];
         *place = (uint32_t)(request - replica->requests) + 1;
         replica->proposed_count++;
@@ -421,11 +446,26 @@ void requests_applied(struct replica *replica, raft_index first, raft_index last
     }
 }
 
+/* Forgets tokens whose requests have ended, so that the list stays in proportion. */
+static void trim_waiting(struct replica *replica)
+{
+    if (replica->waiting_count <= 2 * replica->requests_count + 64)
+        return;
+    size_t kept = 0;
+    for (size_t i = 0; i < replica->waiting_count; i++) {
+        const struct pending *request = request_of(replica, replica->waiting[i]);
+        if (request != NULL && request->state == REQUEST_WAITING)
+            replica->waiting[kept++] = replica->waiting[i];
+    }
+    replica->waiting_count = kept;
+}
+
 void requests_scan(struct replica *replica)
 {
     if (replica->now.boot_ms < replica->next_scan || replica->requests_count == 0)
         return;
     replica->next_scan = replica->now.boot_ms + SCAN_MS;
+    trim_waiting(replica);
     for (uint32_t i = 0; i < replica->requests_capacity; i++) {
         struct pending *request = &replica->requests[i];
         if (request->state == REQUEST_FREE || request->deadline > replica->now.boot_ms)
@@ -433,6 +473,9 @@ void requests_scan(struct replica *replica)
         bool sent = request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
         if (sent || request->is_query)
             request_fail(replica, request, ERROR_TIMEOUT, "no answer in time");
+        else if (replica->machine.parked_at != 0)
+            request_fail(replica, request, ERROR_PARKED,
+                         "this node is parked (see tidelock status), and no other was found in time");
         else
             request_fail(replica, request, ERROR_NO_LEADER, "no leader was found in time");
     }

@@ -12,6 +12,7 @@
 enum {
     MACHINE_JOBS_MAX = 2,             /* out at once: what gathers meanwhile is the next batch */
     APPLY_BYTES_MAX = 1024 * 1024,    /* of one apply job, unless a record is larger */
+    APPLY_ENTRIES_MAX = 4096,
     READ_BYTES_MAX = 1024 * 1024,     /* of one read back */
     SCAN_MS = 50,                     /* requests' deadlines are looked at this often */
     MARK_MS = 5,                      /* a log idle for this long gets a mark */
@@ -40,6 +41,8 @@ struct peer {
     int64_t wall_offset;  /* its wall clock less our boot clock, when it last spoke */
     bool wall_known;
     bool reading;         /* a LOG_JOB_READ for it is out */
+    bool wanting;         /* the core waits for SENT of this one, which could not be sent yet: */
+    struct raft_message wanted;
     char complaint[256];  /* said last, so that it is logged once */
 };
 
@@ -57,6 +60,7 @@ struct pending {
     uint32_t generation;
     uint64_t client;      /* for env.reply; or, with origin, the sender's own number */
     node_id origin;       /* not 0: forwarded to us by this member */
+    bool origin_gone;     /* it has given up on the answer: a link between us broke */
     uint64_t deadline;
     raft_index index;
     raft_term term;
@@ -67,7 +71,7 @@ struct pending {
     bool stale;
     bool forward;
     bool is_query;        /* known to be one */
-    struct buffer bytes;  /* name, then args; empty once proposed */
+    struct buffer bytes;  /* name, then args; empty once proposed; kept if small */
     uint32_t name_size;
     uint32_t next_free;
 };
@@ -97,6 +101,7 @@ struct replica {
     uint32_t bundles_count;
     bool identity_saving;
     bool entry_one_writing;
+    bool entry_one_differs;
     bool told_pinned;
     bool told_formed;
     const struct message *incoming; /* whose entries the core may take */
@@ -125,11 +130,14 @@ struct replica {
     struct raft_message *held;   /* wait for a write */
     size_t held_count, held_capacity;
     struct buffer frame;
+    struct raft_run *runs;       /* of the message being taken */
+    size_t runs_capacity;
 
     /* the machine */
     raft_index apply_next;
     raft_index applied;
     size_t machine_jobs;
+    bool query_out;              /* at most one of them is of queries, so that entries are not starved */
     bool apply_reading;
     struct machine_status machine;
     struct catalog *catalog;
@@ -146,6 +154,7 @@ struct replica {
     struct pending *requests;
     uint32_t requests_capacity;
     uint32_t requests_free;
+    uint32_t generation;         /* where tokens begin: another one in each life, so that late answers fit none */
     size_t requests_count;
     size_t requests_bytes;
     uint32_t *by_index;          /* slot + 1 by index modulo UNCOMMITTED_MAX */
@@ -174,7 +183,6 @@ struct peer *replica_peer(struct replica *replica, node_id id);
 /* log.c */
 void log_take_effects(struct replica *replica, const struct raft_write *write, const struct message *message);
 void log_send_append(struct replica *replica, struct raft_message *message);
-void log_job_free(struct log_job *job);
 void log_maintain(struct replica *replica);
 void log_submit_identity(struct replica *replica, bool drop_bundles);
 void log_write_entry_one(struct replica *replica);
@@ -209,6 +217,7 @@ void clock_heard(struct replica *replica, node_id peer, uint64_t wall_ms);
 
 /* link.c */
 void link_hello_all(struct replica *replica);
+void link_free_all(struct replica *replica);
 bool link_send_message(struct replica *replica, node_id peer, const struct message *message, const struct slice *records,
                        size_t records_count);
 void formation_progress(struct replica *replica);

@@ -1,0 +1,105 @@
+/* sim/replica_faults.c - what a spec sees of a world of replicas, and does to its disks and clocks. See
+ * sim/replica_world.h. */
+#include "base/check.h"
+#include "sim/memory_disk.h"
+#include "sim/replica_world_private.h"
+
+uint64_t replica_world_now(const struct replica_world *world)
+{
+    return world->now;
+}
+
+uint64_t replica_world_hash(const struct replica_world *world)
+{
+    return world->hash;
+}
+
+const char *replica_world_fatal(const struct replica_world *world, uint32_t node)
+{
+    return world->nodes[node].fatal;
+}
+
+struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request)
+{
+    CHECK(request < world->requests_count);
+    struct replica_world_reply reply = world->requests[request].reply;
+    reply.value = buffer_slice(&world->requests[request].value);
+    return reply;
+}
+
+void replica_world_status(const struct replica_world *world, uint32_t number, struct replica_world_status *status)
+{
+    const struct world_node *node = &world->nodes[number];
+    *status = (struct replica_world_status){.fatal_code = node->fatal_code};
+    if (node->replica == NULL)
+        return;
+    status->up = true;
+    struct machine_status machine;
+    machine_get_status(node->machine, &machine);
+    status->applied = machine.applied;
+    status->digest_hi = machine.digest.hi;
+    status->digest_lo = machine.digest.lo;
+    status->stamp_ms = machine.now_ms;
+    status->parked_at = machine.parked_at;
+    const struct identity *identity = replica_identity(node->replica);
+    status->cluster_id = identity->cluster_id;
+    status->incarnation = identity->incarnation;
+    status->formation = identity->formation;
+    if (replica_raft(node->replica) == NULL)
+        return;
+    struct raft_status raft;
+    raft_get_status(replica_raft(node->replica), &raft);
+    status->raft = true;
+    status->role = (uint32_t)raft.role;
+    status->term = raft.current_term;
+    status->leader = raft.leader;
+    status->commit = raft.commit_index;
+    status->last = raft.last_log_index;
+}
+
+uint32_t replica_world_leader(const struct replica_world *world)
+{
+    uint32_t leader = REPLICA_WORLD_NOBODY;
+    uint64_t term = 0;
+    for (uint32_t i = 0; i < world->options.nodes; i++) {
+        struct replica_world_status status;
+        replica_world_status(world, i, &status);
+        if (status.raft && status.role == RAFT_LEADER && status.term > term) {
+            leader = i;
+            term = status.term;
+        }
+    }
+    return leader;
+}
+
+void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms)
+{
+    world->nodes[node].hang_until = world->now + ms;
+}
+
+void replica_world_slow(struct replica_world *world, uint32_t write_ms_max)
+{
+    world->options.write_ms_max = write_ms_max;
+}
+
+void replica_world_fail_disk(struct replica_world *world, uint32_t node, uint64_t steps)
+{
+    memory_disk_fail_after(world->nodes[node].disk, steps);
+}
+
+void replica_world_wipe(struct replica_world *world, uint32_t node)
+{
+    CHECK(world->nodes[node].replica == NULL);
+    memory_disk_wipe(world->nodes[node].disk);
+}
+
+void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_t to)
+{
+    CHECK(world->nodes[to].replica == NULL);
+    memory_disk_copy(world->nodes[to].disk, world->nodes[from].disk);
+}
+
+void replica_world_skew(struct replica_world *world, uint32_t node, int64_t ms)
+{
+    world->nodes[node].skew = ms;
+}

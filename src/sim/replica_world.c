@@ -1,0 +1,439 @@
+/* sim/replica_world.c - see sim/replica_world.h. The wires are in replica_wires.c. */
+#include "sim/replica_world.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "sim/memory_disk.h"
+#include "sim/replica_world_private.h"
+#include "wire/pack.h"
+
+enum { WALL_START_MS_LOW = 1000, DIAL_MS = 20 };
+static const uint64_t wall_start_ms = 1700000000000u;
+
+/* --- the heap -------------------------------------------------------------------------------------------------------------- */
+
+static bool before(const struct world_event *left, const struct world_event *right)
+{
+    return left->at != right->at ? left->at < right->at : left->order < right->order;
+}
+
+void world_event_add(struct replica_world *world, struct world_event event)
+{
+    if (world->count == world->capacity) {
+        world->capacity = world->capacity * 2 + 64;
+        world->heap = mem_realloc(world->heap, world->capacity * sizeof *world->heap);
+    }
+    event.order = world->order++;
+    size_t place = world->count++;
+    while (place > 0 && before(&event, &world->heap[(place - 1) / 2])) {
+        world->heap[place] = world->heap[(place - 1) / 2];
+        place = (place - 1) / 2;
+    }
+    world->heap[place] = event;
+}
+
+static struct world_event take_event(struct replica_world *world)
+{
+    struct world_event first = world->heap[0];
+    struct world_event last = world->heap[--world->count];
+    size_t place = 0;
+    for (;;) {
+        size_t child = 2 * place + 1;
+        if (child >= world->count)
+            break;
+        if (child + 1 < world->count && before(&world->heap[child + 1], &world->heap[child]))
+            child++;
+        if (!before(&world->heap[child], &last))
+            break;
+        world->heap[place] = world->heap[child];
+        place = child;
+    }
+    world->heap[place] = last;
+    return first;
+}
+
+static void add_node_event(struct world_node *node, enum world_event_kind kind, uint64_t at)
+{
+    world_event_add(node->world,
+                    (struct world_event){.at = at, .kind = kind, .node = node->number, .life = node->life});
+}
+
+/* --- what a replica asks for ------------------------------------------------------------------------------------------------ */
+
+struct replica_time world_time(const struct world_node *node)
+{
+    return (struct replica_time){.boot_ms = node->world->now + node->boot_offset,
+                                 .wall_ms = wall_start_ms + node->world->now + (uint64_t)node->skew};
+}
+
+void world_break(struct replica_world *world, const char *what, uint64_t a, uint64_t b)
+{
+    if (world->broken[0] == 0)
+        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s (%llu, %llu)", (unsigned long long)world->now, what,
+                 (unsigned long long)a, (unsigned long long)b);
+}
+
+static void env_log(void *context, struct log_job *job)
+{
+    struct world_node *node = context;
+    struct replica_world *world = node->world;
+    CHECK(node->log_count < WORLD_JOBS_MAX);
+    node->log_jobs[node->log_count++] = job;
+    uint64_t begin = node->log_until > world->now ? node->log_until : world->now;
+    if (node->hang_until > begin)
+        begin = node->hang_until;
+    uint64_t run = begin + prng_below(&world->prng, world->options.write_ms_max + 1u);
+    node->log_until = run + prng_below(&world->prng, world->options.write_ms_max + 1u);
+    add_node_event(node, WORLD_LOG_RUN, run);
+    add_node_event(node, WORLD_LOG_DONE, node->log_until);
+}
+
+static void env_apply(void *context, struct machine_job *job)
+{
+    struct world_node *node = context;
+    struct replica_world *world = node->world;
+    CHECK(node->machine_count < WORLD_JOBS_MAX);
+    node->machine_jobs[node->machine_count++] = job;
+    uint64_t begin = node->machine_until > world->now ? node->machine_until : world->now;
+    node->machine_until = begin + prng_below(&world->prng, world->options.apply_ms_max + 1u);
+    add_node_event(node, WORLD_MACHINE_DONE, node->machine_until);
+}
+
+static void env_reply(void *context, uint64_t client, const struct replica_reply *reply)
+{
+    struct world_node *node = context;
+    struct replica_world *world = node->world;
+    CHECK(client < world->requests_count);
+    struct world_request *request = &world->requests[client];
+    if (request->node != node->number || request->life != node->life)
+        world_break(world, "a reply to somebody else's request", client, node->number);
+    if (++request->reply.replies > 1)
+        world_break(world, "a request has two replies", client, node->number);
+    request->reply.ok = reply->ok;
+    request->reply.definite = reply->definite;
+    request->reply.index = reply->index;
+    request->reply.at = world->now;
+    buffer_append(&request->value, reply->value.data, reply->value.size);
+    world_hash_in(world, client * 4 + (reply->ok ? 2u : 0u) + (reply->definite ? 1u : 0u));
+}
+
+static void env_fatal(void *context, int exit_code, const char *sentence)
+{
+    struct world_node *node = context;
+    node->fatal_code = exit_code;
+    snprintf(node->fatal, sizeof node->fatal, "%s", sentence);
+    node->dying = true;
+}
+
+void world_hash_in(struct replica_world *world, uint64_t value)
+{
+    const uint64_t both[2] = {world->hash, value};
+    world->hash = hash64(both, sizeof both);
+}
+
+/* --- checks ------------------------------------------------------------------------------------------------------------------- */
+
+/* Figure 3, State Machine Safety: what was applied at an index is the same everywhere. */
+static void check_applied(struct world_node *node, const struct machine_job *job)
+{
+    struct replica_world *world = node->world;
+    raft_index index = job->status.applied;
+    if (job->type != MACHINE_JOB_APPLY || index == 0 || job->status.parked_at != 0)
+        return;
+    if (index >= world->digests_capacity) {
+        size_t grown = (size_t)index * 2 + 64;
+        world->digests = mem_realloc(world->digests, grown * sizeof *world->digests);
+        memset(world->digests + world->digests_capacity, 0, (grown - world->digests_capacity) * sizeof *world->digests);
+        world->digests_capacity = grown;
+    }
+    struct hash128 *known = &world->digests[index];
+    if (known->hi == 0 && known->lo == 0)
+        *known = job->status.digest;
+    else if (known->hi != job->status.digest.hi || known->lo != job->status.digest.lo)
+        world_break(world, "two machines differ at an index", index, node->number);
+    world_hash_in(world, job->status.digest.lo);
+}
+
+/* --- lives ---------------------------------------------------------------------------------------------------------------------- */
+
+static bool refuse(struct world_node *node, int code, const struct buffer *why)
+{
+    node->fatal_code = code;
+    snprintf(node->fatal, sizeof node->fatal, "%.*s", (int)(why->size < 900 ? why->size : 900), (const char *)why->data);
+    return false;
+}
+
+/* As the node does it: the bundles, then the identity, durable before a word is said. */
+static bool open_identity(struct world_node *node, struct identity *identity, struct buffer *bundles, struct buffer *why)
+{
+    uint64_t code_hash = hash64(node->bundles.data, node->bundles.size);
+    enum status status = identity_load(node->disk, identity, why);
+    if (status == STATUS_NOT_FOUND) {
+        if (formation_identity(node->id, node->line, code_hash, prng_next(&node->world->prng), identity, why) != STATUS_OK)
+            return refuse(node, 78, why);
+        if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(&node->bundles)) != STATUS_OK ||
+            identity_save(node->disk, identity) != STATUS_OK) {
+            buffer_append(why, "the disk takes no writes", 24);
+            return refuse(node, 1, why);
+        }
+    } else if (status != STATUS_OK || formation_check(identity, node->id, node->line, code_hash, why) != STATUS_OK) {
+        return refuse(node, 78, why);
+    }
+    status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
+    return status == STATUS_OK || status == STATUS_NOT_FOUND || refuse(node, 78, why);
+}
+
+static void make_replica(struct world_node *node, const struct identity *identity, const struct buffer *bundles)
+{
+    const struct replica_world_options *options = &node->world->options;
+    const struct replica_env env = {.context = node,
+                                    .send = world_env_send,
+                                    .close = world_env_close,
+                                    .log = env_log,
+                                    .apply = env_apply,
+                                    .reply = env_reply,
+                                    .fatal = env_fatal};
+    const struct replica_options how = {.seed = prng_next(&node->world->prng),
+                                        .election_timeout_ms = options->election_ms,
+                                        .heartbeat_ms = options->heartbeat_ms,
+                                        .address = "",
+                                        .identity = *identity,
+                                        .bundles = buffer_slice(bundles),
+                                        .fingerprint = 1};
+    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
+    node->machine = machine_new(&machine);
+    node->replica = replica_new(&how, &env, node->storage);
+    node->boot_offset = 5000 * (node->number + 1);
+    node->log_until = node->machine_until = 0;
+    node->wake_at = UINT64_MAX;
+    node->dying = node->stopping = false;
+}
+
+bool replica_world_start(struct replica_world *world, uint32_t number)
+{
+    struct world_node *node = &world->nodes[number];
+    CHECK(node->replica == NULL);
+    struct identity identity;
+    struct buffer bundles = {0};
+    struct buffer why = {0};
+    node->life++;
+    node->fatal[0] = 0;
+    node->fatal_code = 0;
+    bool started = open_identity(node, &identity, &bundles, &why);
+    if (started) {
+        const struct storage_options how = {.segment_bytes = 256 * 1024, .seed = prng_next(&world->prng)};
+        started = storage_open(node->disk, &how, &node->storage, &why) == STATUS_OK || refuse(node, 78, &why);
+    }
+    if (started) {
+        make_replica(node, &identity, &bundles);
+        replica_start(node->replica, world_time(node));
+        add_node_event(node, WORLD_DIAL, world->now);
+        world_after(node);
+    } else {
+        memory_disk_crash(node->disk);
+    }
+    buffer_close(&bundles);
+    buffer_close(&why);
+    return node->replica != NULL;
+}
+
+static void end_requests(struct world_node *node)
+{
+    struct replica_world *world = node->world;
+    for (size_t i = 0; i < world->requests_count; i++) {
+        struct world_request *request = &world->requests[i];
+        if (request->node == node->number && request->life == node->life && request->reply.replies == 0)
+            request->reply.node_died = true;
+    }
+}
+
+void replica_world_crash(struct replica_world *world, uint32_t number)
+{
+    struct world_node *node = &world->nodes[number];
+    if (node->replica == NULL)
+        return;
+    end_requests(node);
+    world_wires_crash(node);
+    for (size_t i = 0; i < node->log_count; i++)
+        log_job_free(node->log_jobs[i]);
+    for (size_t i = 0; i < node->machine_count; i++)
+        machine_job_free(node->machine_jobs[i]);
+    node->log_count = node->log_ran = node->machine_count = 0;
+    replica_abandon(node->replica);
+    node->replica = NULL;
+    machine_free(node->machine);
+    node->machine = NULL;
+    memory_disk_fail_after(node->disk, 0);
+    storage_close(node->storage);
+    node->storage = NULL;
+    memory_disk_crash(node->disk);
+    node->life++;
+}
+
+void replica_world_stop(struct replica_world *world, uint32_t number)
+{
+    struct world_node *node = &world->nodes[number];
+    CHECK(node->replica != NULL);
+    node->stopping = true;
+    replica_stop(node->replica, world_time(node));
+    world_after(node);
+}
+
+/* After anything that touched a node: its turn, its next wake-up, its end. */
+void world_after(struct world_node *node)
+{
+    if (node->replica == NULL)
+        return;
+    if (!node->dying)
+        replica_turn(node->replica, world_time(node));
+    world_wires_close(node);
+    if (node->dying || (node->stopping && replica_stopped(node->replica))) {
+        replica_world_crash(node->world, node->number);
+        return;
+    }
+    uint64_t at = replica_wake_at(node->replica);
+    at = at == UINT64_MAX ? at : at <= node->boot_offset + node->world->now ? node->world->now + 1 : at - node->boot_offset;
+    if (at == UINT64_MAX || at >= node->wake_at)
+        return;
+    node->wake_at = at;
+    add_node_event(node, WORLD_WAKE, at);
+}
+
+/* --- running ----------------------------------------------------------------------------------------------------------------------- */
+
+static void log_done(struct world_node *node)
+{
+    struct log_job *job = node->log_jobs[0];
+    node->log_count--;
+    node->log_ran--;
+    memmove(node->log_jobs, node->log_jobs + 1, node->log_count * sizeof *node->log_jobs);
+    replica_log_done(node->replica, job, world_time(node));
+}
+
+static void machine_done(struct world_node *node)
+{
+    struct machine_job *job = node->machine_jobs[0];
+    node->machine_count--;
+    memmove(node->machine_jobs, node->machine_jobs + 1, node->machine_count * sizeof *node->machine_jobs);
+    machine_job_run(job, node->machine);
+    check_applied(node, job);
+    replica_machine_done(node->replica, job, world_time(node));
+}
+
+static void run_event(struct replica_world *world, const struct world_event *event)
+{
+    if (event->kind >= WORLD_ACCEPT) {
+        world_wires_event(world, event);
+        return;
+    }
+    struct world_node *node = &world->nodes[event->node];
+    if (node->life != event->life || node->replica == NULL)
+        return;
+    switch (event->kind) {
+    case WORLD_WAKE:
+        if (event->at == node->wake_at)
+            node->wake_at = UINT64_MAX;
+        break;
+    case WORLD_DIAL:
+        world_wires_dial(node);
+        add_node_event(node, WORLD_DIAL, world->now + DIAL_MS);
+        break;
+    case WORLD_LOG_RUN:
+        log_job_run(node->log_jobs[node->log_ran++], node->storage, node->disk);
+        break;
+    case WORLD_LOG_DONE:
+        log_done(node);
+        break;
+    default:
+        machine_done(node);
+        break;
+    }
+    world_after(node);
+}
+
+const char *replica_world_run(struct replica_world *world, uint64_t ms)
+{
+    uint64_t until = world->now + ms;
+    while (world->count > 0 && world->heap[0].at <= until && world->broken[0] == 0) {
+        struct world_event event = take_event(world);
+        world->now = event.at;
+        world_hash_in(world, event.at << 8 | (uint64_t)event.kind << 4 | event.node);
+        run_event(world, &event);
+    }
+    world->now = until;
+    return world->broken[0] != 0 ? world->broken : NULL;
+}
+
+uint32_t replica_world_request(struct replica_world *world, uint32_t number, struct slice name, struct slice args,
+                               uint32_t timeout_ms, bool stale, bool forward, bool query_only)
+{
+    struct world_node *node = &world->nodes[number];
+    if (world->requests_count == world->requests_capacity) {
+        world->requests_capacity = world->requests_capacity * 2 + 64;
+        world->requests = mem_realloc(world->requests, world->requests_capacity * sizeof *world->requests);
+    }
+    uint32_t at = (uint32_t)world->requests_count++;
+    world->requests[at] = (struct world_request){.node = number, .life = node->life};
+    world->requests[at].reply.node_died = node->replica == NULL;
+    if (node->replica == NULL)
+        return at;
+    const struct request request = {.name = name,
+                                    .args = args,
+                                    .timeout_ms = timeout_ms,
+                                    .read = stale ? READ_STALE : READ_LINEARIZABLE,
+                                    .forward = forward,
+                                    .query_only = query_only};
+    replica_request(node->replica, at, &request, world_time(node));
+    world_after(node);
+    return at;
+}
+
+/* --- making it ----------------------------------------------------------------------------------------------------------------------- */
+
+struct replica_world *replica_world_new(const struct replica_world_options *options, const char *line,
+                                        struct slice bundles)
+{
+    CHECK(options->nodes >= 1);
+    CHECK(options->nodes <= REPLICA_WORLD_NODES_MAX);
+    struct replica_world *world = mem_zalloc(1, sizeof *world);
+    world->options = *options;
+    world->now = WALL_START_MS_LOW;
+    prng_seed(&world->prng, options->seed);
+    for (uint32_t i = 0; i < options->nodes; i++) {
+        struct world_node *node = &world->nodes[i];
+        node->world = world;
+        node->number = i;
+        node->disk = memory_disk_new(prng_next(&world->prng));
+        replica_world_flags(world, i, i + 1, line, bundles);
+    }
+    return world;
+}
+
+void replica_world_flags(struct replica_world *world, uint32_t number, uint64_t id, const char *line,
+                         struct slice bundles)
+{
+    struct world_node *node = &world->nodes[number];
+    node->id = id;
+    snprintf(node->line, sizeof node->line, "%s", line);
+    buffer_clear(&node->bundles);
+    buffer_append(&node->bundles, bundles.data, bundles.size);
+}
+
+void replica_world_free(struct replica_world *world)
+{
+    for (uint32_t i = 0; i < world->options.nodes; i++) {
+        replica_world_crash(world, i);
+        world->nodes[i].disk->free(world->nodes[i].disk);
+        buffer_close(&world->nodes[i].bundles);
+    }
+    world_wires_free(world);
+    for (size_t i = 0; i < world->requests_count; i++)
+        buffer_close(&world->requests[i].value);
+    mem_free(world->requests);
+    mem_free(world->digests);
+    mem_free(world->heap);
+    mem_free(world);
+}

@@ -1,0 +1,103 @@
+/* sim/replica_world.h - replicas on virtual time: the real replica, storage, machine and Lua over modelled threads, wires
+ * and disks.
+ *
+ * Jobs of the log and of the machine take time and are done in order; a crash may fall between a write and its report.
+ * Connections are streams of bytes that arrive in pieces; they can be cut, broken and stalled. One heap of events, one
+ * seed. After each event: no request has two ends, and no two machines differ at an index. The simulator grows from here.
+ * Nodes are numbered from 0 here; node i has the id i + 1. Depends on replica and everything below.
+ */
+#ifndef SIM_REPLICA_WORLD_H
+#define SIM_REPLICA_WORLD_H
+
+#include "replica/replica.h"
+
+struct replica_world;
+
+enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255 };
+
+struct replica_world_options {
+    uint64_t seed;
+    uint32_t nodes;
+    uint32_t delay_ms_max;  /* of bytes on their way, from 1 */
+    uint32_t write_ms_max;  /* of a log job, from 0; twice: until it is done, and until that is known */
+    uint32_t apply_ms_max;  /* of a machine job, from 0 */
+    uint32_t election_ms;
+    uint32_t heartbeat_ms;
+    size_t lua_bytes_max;
+};
+
+struct replica_world_reply {
+    uint32_t replies;       /* 0: none yet; 1 */
+    bool node_died;         /* the node that was asked is gone: no reply will come */
+    bool ok;
+    bool definite;
+    uint64_t index;
+    uint64_t at;            /* virtual ms */
+    struct slice value;     /* valid until the world is freed */
+};
+
+struct replica_world_status {
+    bool up;
+    bool raft;              /* formed, as far as raft is concerned */
+    uint32_t role;          /* enum raft_role */
+    uint64_t term;
+    uint64_t leader;
+    uint64_t commit;
+    uint64_t last;
+    uint64_t applied;
+    uint64_t digest_hi, digest_lo;
+    uint64_t stamp_ms;      /* the machine's cluster time */
+    uint64_t parked_at;
+    uint64_t cluster_id;
+    uint64_t incarnation;
+    uint32_t formation;
+    int fatal_code;         /* of the last life that ended itself; 0: none did */
+};
+
+/* All nodes are down at first. `line` and `bundles` (a MessagePack list) are what each is first started with. */
+struct replica_world *replica_world_new(const struct replica_world_options *options, const char *line,
+                                        struct slice bundles);
+void replica_world_free(struct replica_world *world);
+
+/* What a node is started with from now on, if it differs from the others. */
+void replica_world_flags(struct replica_world *world, uint32_t node, uint64_t id, const char *line, struct slice bundles);
+
+/* Starts a node that is down. False: it refused; replica_world_fatal says why. */
+bool replica_world_start(struct replica_world *world, uint32_t node);
+void replica_world_crash(struct replica_world *world, uint32_t node);
+/* SIGTERM: replica_stop; the node ends once it has drained. */
+void replica_world_stop(struct replica_world *world, uint32_t node);
+const char *replica_world_fatal(const struct replica_world *world, uint32_t node);
+
+/* Runs for `ms`. NULL, or what was found broken (valid until the world is freed). */
+const char *replica_world_run(struct replica_world *world, uint64_t ms);
+uint64_t replica_world_now(const struct replica_world *world);
+uint64_t replica_world_hash(const struct replica_world *world);
+
+/* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
+uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
+                               uint32_t timeout_ms, bool stale, bool forward, bool query_only);
+struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
+void replica_world_status(const struct replica_world *world, uint32_t node, struct replica_world_status *status);
+/* The node that leads in the highest term; REPLICA_WORLD_NOBODY. */
+uint32_t replica_world_leader(const struct replica_world *world);
+
+/* Wires: no connection from -> to can be made or kept; the one there is breaks once; bytes stop arriving for a while. */
+void replica_world_cut(struct replica_world *world, uint32_t from, uint32_t to, bool cut);
+void replica_world_break(struct replica_world *world, uint32_t from, uint32_t to);
+void replica_world_stall(struct replica_world *world, uint32_t from, uint32_t to, bool stalled);
+
+/* Opens a connection to a node from outside and sends these bytes; -> its number. */
+uint32_t replica_world_say(struct replica_world *world, uint32_t node, struct slice bytes);
+/* What came back on it so far; *open: the node has not closed it. */
+struct slice replica_world_heard(const struct replica_world *world, uint32_t connection, bool *open);
+
+/* Disks and clocks. */
+void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms);
+void replica_world_slow(struct replica_world *world, uint32_t write_ms_max);
+void replica_world_fail_disk(struct replica_world *world, uint32_t node, uint64_t steps);
+void replica_world_wipe(struct replica_world *world, uint32_t node);
+void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_t to);
+void replica_world_skew(struct replica_world *world, uint32_t node, int64_t ms);
+
+#endif

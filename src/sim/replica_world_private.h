@@ -1,0 +1,121 @@
+/* sim/replica_world_private.h - what replica_world.c, replica_wires.c and replica_faults.c share. Private to sim/. */
+#ifndef SIM_REPLICA_WORLD_PRIVATE_H
+#define SIM_REPLICA_WORLD_PRIVATE_H
+
+#include "base/prng.h"
+#include "replica/formation.h"
+#include "sim/replica_world.h"
+
+enum { WORLD_JOBS_MAX = 64 };
+
+enum world_event_kind {
+    WORLD_WAKE,
+    WORLD_DIAL,
+    WORLD_LOG_RUN,
+    WORLD_LOG_DONE,
+    WORLD_MACHINE_DONE,
+    WORLD_ACCEPT, /* from here on: of a connection */
+    WORLD_BYTES,
+    WORLD_END
+};
+
+struct world_event {
+    uint64_t at;
+    uint64_t order; /* breaks ties: first made, first run */
+    enum world_event_kind kind;
+    uint32_t node;
+    uint32_t life;
+    struct world_wire *wire;
+    uint32_t side;
+    size_t bytes;
+};
+
+/* One connection; side 0 dialled, side 1 was dialled. */
+struct world_wire {
+    struct replica_world *world;
+    uint32_t number;
+    struct world_end {
+        struct world_wire *wire;
+        uint32_t side;
+        uint32_t node;        /* REPLICA_WORLD_NOBODY: outside */
+        struct link *link;    /* NULL: this side has closed, or is not there yet */
+        bool closed;
+        bool close_asked;
+        struct buffer stream; /* on the way to this side */
+        struct buffer input;  /* arrived, not used yet */
+        uint64_t last_at;
+    } ends[2];
+    struct world_wire *next;
+};
+
+struct world_node {
+    struct replica_world *world;
+    uint32_t number;
+    uint32_t life;            /* grows with each start and crash */
+    node_id id;
+    char line[512];
+    struct buffer bundles;
+    struct disk *disk;
+    struct storage *storage;
+    struct machine *machine;
+    struct replica *replica;  /* NULL: down */
+    uint64_t boot_offset;
+    int64_t skew;
+    uint64_t wake_at;
+    struct log_job *log_jobs[WORLD_JOBS_MAX];
+    size_t log_count, log_ran;
+    uint64_t log_until, hang_until;
+    struct machine_job *machine_jobs[WORLD_JOBS_MAX];
+    size_t machine_count;
+    uint64_t machine_until;
+    bool close_asked;         /* some link is to be closed after the turn */
+    bool dying;
+    bool stopping;
+    int fatal_code;
+    char fatal[1000];
+};
+
+struct world_request {
+    uint32_t node;
+    uint32_t life;
+    struct replica_world_reply reply;
+    struct buffer value;
+};
+
+struct replica_world {
+    struct replica_world_options options;
+    struct prng prng;
+    uint64_t now;
+    uint64_t order;
+    struct world_event *heap;
+    size_t count, capacity;
+    struct world_node nodes[REPLICA_WORLD_NODES_MAX];
+    struct world_wire *wires; /* youngest first */
+    uint32_t wires_count;
+    bool cut[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX];
+    bool stalled[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX];
+    struct world_request *requests;
+    size_t requests_count, requests_capacity;
+    struct hash128 *digests;  /* by index, as first seen */
+    size_t digests_capacity;
+    uint64_t hash;
+    char broken[256];
+};
+
+/* replica_world.c */
+void world_event_add(struct replica_world *world, struct world_event event);
+struct replica_time world_time(const struct world_node *node);
+void world_break(struct replica_world *world, const char *what, uint64_t a, uint64_t b);
+void world_hash_in(struct replica_world *world, uint64_t value);
+void world_after(struct world_node *node);
+
+/* replica_wires.c */
+bool world_env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count);
+void world_env_close(void *context, struct link *link);
+void world_wires_dial(struct world_node *node);
+void world_wires_event(struct replica_world *world, const struct world_event *event);
+void world_wires_close(struct world_node *node);
+void world_wires_crash(struct world_node *node);
+void world_wires_free(struct replica_world *world);
+
+#endif
