@@ -397,6 +397,20 @@ struct link *link_opened(struct replica *replica, node_id peer, void *context, s
     return link;
 }
 
+/* Before the set is pinned, who is gone may come back with another directory: only who is here is counted. */
+static void forget_unpinned(struct replica *replica, node_id id)
+{
+    struct peer *peer = replica_peer(replica, id);
+    if (peer == NULL || replica->identity.formation != FORMATION_NEW)
+        return;
+    for (const struct link *link = replica->links; link != NULL; link = link->next)
+        if (link->peer == id && link->agreed)
+            return;
+    peer->member.incarnation = 0;
+    peer->formation = FORMATION_NEW;
+    peer->set_hash = 0;
+}
+
 void link_closed(struct replica *replica, struct link *link, struct replica_time now)
 {
     replica->now = now;
@@ -413,6 +427,8 @@ void link_closed(struct replica *replica, struct link *link, struct replica_time
     } else if (peer != NULL && !link->outgoing && link->agreed) {
         request_link_lost(replica, link->peer); /* its answers came on this one */
     }
+    if (link->agreed)
+        forget_unpinned(replica, link->peer);
     mem_free(link);
 }
 

@@ -300,22 +300,37 @@ void memory_disk_wipe(struct disk *disk)
     memory(disk)->count = 0;
 }
 
+static void copy_file(struct disk *to, const struct disk_file *file)
+{
+    struct disk_file *made = mem_zalloc(1, sizeof *made);
+    made->named = made->durably_named = true;
+    memcpy(made->name, file->durable_name, sizeof made->name);
+    memcpy(made->durable_name, file->durable_name, sizeof made->name);
+    copy(&made->live, &file->durable);
+    copy(&made->durable, &file->durable);
+    CHECK(memory(to)->count < FILES_MAX);
+    memory(to)->files[memory(to)->count++] = made;
+}
+
 void memory_disk_copy(struct disk *to, const struct disk *from)
 {
     const struct memory_disk *source = (const struct memory_disk *)from;
     memory_disk_wipe(to);
-    for (size_t i = 0; i < source->count; i++) {
-        const struct disk_file *file = source->files[i];
-        if (!file->durably_named)
-            continue;
-        struct disk_file *made = mem_zalloc(1, sizeof *made);
-        made->named = made->durably_named = true;
-        memcpy(made->name, file->durable_name, sizeof made->name);
-        memcpy(made->durable_name, file->durable_name, sizeof made->name);
-        copy(&made->live, &file->durable);
-        copy(&made->durable, &file->durable);
-        memory(to)->files[memory(to)->count++] = made;
-    }
+    for (size_t i = 0; i < source->count; i++)
+        if (source->files[i]->durably_named)
+            copy_file(to, source->files[i]);
+}
+
+void memory_disk_take_file(struct disk *to, const struct disk *from, const char *name)
+{
+    const struct memory_disk *source = (const struct memory_disk *)from;
+    struct disk_file *old = find(to, name);
+    if (old != NULL)
+        old->named = old->durably_named = false;
+    collect(memory(to));
+    for (size_t i = 0; i < source->count; i++)
+        if (source->files[i]->durably_named && strcmp(source->files[i]->durable_name, name) == 0)
+            copy_file(to, source->files[i]);
 }
 
 void memory_disk_fail_after(struct disk *disk, uint64_t steps)

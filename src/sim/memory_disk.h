@@ -21,6 +21,9 @@ void memory_disk_wipe(struct disk *disk);
 /* Makes `to` hold what `from` durably holds. No file of `to` may be open. */
 void memory_disk_copy(struct disk *to, const struct disk *from);
 
+/* Makes a file of `to` what it durably is at `from`. */
+void memory_disk_take_file(struct disk *to, const struct disk *from, const char *name);
+
 /* After `steps` more writes, syncs, renames and removals, each further one fails, until a crash. */
 void memory_disk_fail_after(struct disk *disk, uint64_t steps);
 

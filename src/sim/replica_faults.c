@@ -99,6 +99,13 @@ void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_
     memory_disk_copy(world->nodes[to].disk, world->nodes[from].disk);
 }
 
+void replica_world_take_file(struct replica_world *world, uint32_t node, const struct replica_world *other,
+                             uint32_t from, const char *name)
+{
+    CHECK(world->nodes[node].replica == NULL);
+    memory_disk_take_file(world->nodes[node].disk, other->nodes[from].disk, name);
+}
+
 void replica_world_skew(struct replica_world *world, uint32_t node, int64_t ms)
 {
     world->nodes[node].skew = ms;

@@ -20,6 +20,7 @@ static struct world_node *node_of(const struct world_end *end)
 
 static void add(struct world_end *end, enum world_event_kind kind, uint64_t at, size_t bytes)
 {
+    end->wire->events++;
     world_event_add(end->wire->world, (struct world_event){.at = at, .kind = kind, .wire = end->wire, .side = end->side,
                                                            .bytes = bytes});
 }
@@ -103,9 +104,34 @@ static void dial(struct world_node *node, uint32_t to, node_id id)
     wire->ends[0].link = link_opened(node->replica, id, &wire->ends[0], world_time(node));
 }
 
+static void free_wire(struct world_wire *wire)
+{
+    for (size_t side = 0; side < 2; side++) {
+        buffer_close(&wire->ends[side].stream);
+        buffer_close(&wire->ends[side].input);
+    }
+    mem_free(wire);
+}
+
+/* Forgets wires that nobody holds an end of; those from outside may still be asked for. */
+static void free_dead_wires(struct replica_world *world)
+{
+    struct world_wire **at = &world->wires;
+    while (*at != NULL) {
+        struct world_wire *wire = *at;
+        if (wire->ends[0].node == REPLICA_WORLD_NOBODY || !wire->ends[0].closed || !wire->ends[1].closed || wire->events > 0) {
+            at = &wire->next;
+            continue;
+        }
+        *at = wire->next;
+        free_wire(wire);
+    }
+}
+
 /* A member's port says which node of the world listens there: "h:7300" is node 0. */
 void world_wires_dial(struct world_node *node)
 {
+    free_dead_wires(node->world);
     struct identity_member *peers = mem_zalloc(RAFT_MEMBERS_MAX, sizeof *peers);
     size_t count = replica_peers(node->replica, peers);
     for (size_t i = 0; i < count; i++) {
@@ -162,6 +188,7 @@ static void accept_end(struct world_end *end)
 void world_wires_event(struct replica_world *world, const struct world_event *event)
 {
     struct world_end *end = &event->wire->ends[event->side];
+    event->wire->events--;
     if (end->closed)
         return;
     if (is_stalled(end) || (event->kind == WORLD_END && end->stream.size > 0)) {
@@ -267,11 +294,7 @@ void world_wires_free(struct replica_world *world)
 {
     while (world->wires != NULL) {
         struct world_wire *next = world->wires->next;
-        for (size_t side = 0; side < 2; side++) {
-            buffer_close(&world->wires->ends[side].stream);
-            buffer_close(&world->wires->ends[side].input);
-        }
-        mem_free(world->wires);
+        free_wire(world->wires);
         world->wires = next;
     }
 }

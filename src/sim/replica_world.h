@@ -98,6 +98,9 @@ void replica_world_slow(struct replica_world *world, uint32_t write_ms_max);
 void replica_world_fail_disk(struct replica_world *world, uint32_t node, uint64_t steps);
 void replica_world_wipe(struct replica_world *world, uint32_t node);
 void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_t to);
+/* Makes one file of a node's disk what it is on a disk of another world. */
+void replica_world_take_file(struct replica_world *world, uint32_t node, const struct replica_world *other,
+                             uint32_t from, const char *name);
 void replica_world_skew(struct replica_world *world, uint32_t node, int64_t ms);
 
 #endif

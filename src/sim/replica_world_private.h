@@ -34,6 +34,7 @@ struct world_event {
 struct world_wire {
     struct replica_world *world;
     uint32_t number;
+    uint32_t events;          /* in the heap */
     struct world_end {
         struct world_wire *wire;
         uint32_t side;
