@@ -1,7 +1,7 @@
 /* sim/replica_faults.c - what a spec sees of a world of replicas, and does to its disks and clocks. See
  * sim/replica_world.h. */
 #include "base/check.h"
-#include "sim/memory_disk.h"
+#include "sim/sim_disk.h"
 #include "sim/replica_world_private.h"
 
 uint64_t replica_world_now(const struct replica_world *world)
@@ -84,26 +84,27 @@ void replica_world_slow(struct replica_world *world, uint32_t write_ms_max)
 
 void replica_world_fail_disk(struct replica_world *world, uint32_t node, uint64_t steps)
 {
-    memory_disk_fail_after(world->nodes[node].disk, steps);
+    struct disk *disk = world->nodes[node].disk;
+    sim_disk_crash_at(disk, sim_disk_operations(disk) + steps + 1);
 }
 
 void replica_world_wipe(struct replica_world *world, uint32_t node)
 {
     CHECK(world->nodes[node].replica == NULL);
-    memory_disk_wipe(world->nodes[node].disk);
+    sim_disk_wipe(world->nodes[node].disk);
 }
 
 void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_t to)
 {
     CHECK(world->nodes[to].replica == NULL);
-    memory_disk_copy(world->nodes[to].disk, world->nodes[from].disk);
+    sim_disk_copy(world->nodes[to].disk, world->nodes[from].disk);
 }
 
 void replica_world_take_file(struct replica_world *world, uint32_t node, const struct replica_world *other,
                              uint32_t from, const char *name)
 {
     CHECK(world->nodes[node].replica == NULL);
-    memory_disk_take_file(world->nodes[node].disk, other->nodes[from].disk, name);
+    sim_disk_copy_file(world->nodes[node].disk, other->nodes[from].disk, name);
 }
 
 void replica_world_skew(struct replica_world *world, uint32_t node, int64_t ms)

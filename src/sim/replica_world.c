@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "sim/memory_disk.h"
+#include "sim/sim_disk.h"
 #include "sim/replica_world_private.h"
 #include "wire/pack.h"
 
@@ -233,7 +233,7 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
         add_node_event(node, WORLD_DIAL, world->now);
         world_after(node);
     } else {
-        memory_disk_crash(node->disk);
+        sim_disk_restart(node->disk, prng_next(&world->prng));
     }
     buffer_close(&bundles);
     buffer_close(&why);
@@ -266,10 +266,10 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     node->replica = NULL;
     machine_free(node->machine);
     node->machine = NULL;
-    memory_disk_fail_after(node->disk, 0);
+    sim_disk_crash(node->disk);
     storage_close(node->storage);
     node->storage = NULL;
-    memory_disk_crash(node->disk);
+    sim_disk_restart(node->disk, prng_next(&world->prng));
     node->life++;
 }
 
@@ -406,7 +406,7 @@ struct replica_world *replica_world_new(const struct replica_world_options *opti
         struct world_node *node = &world->nodes[i];
         node->world = world;
         node->number = i;
-        node->disk = memory_disk_new(prng_next(&world->prng));
+        node->disk = sim_disk_new(prng_next(&world->prng));
         replica_world_flags(world, i, i + 1, line, bundles);
     }
     return world;

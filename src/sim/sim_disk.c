@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "base/prng.h"
 
-enum { FILES_MAX = 64, SECTOR = 512 };
+enum { FILES_MAX = 256, SECTOR = 512 };
 
 struct inode {
     struct buffer durable;
@@ -312,6 +312,11 @@ void sim_disk_fail_at(struct disk *disk, uint64_t operation, enum status status)
     sim(disk)->fail_status = status;
 }
 
+void sim_disk_crash(struct disk *disk)
+{
+    sim(disk)->crashed = true;
+}
+
 bool sim_disk_crashed(const struct disk *disk)
 {
     return sim(disk)->crashed;
@@ -346,4 +351,36 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
     sim_disk->crashed = false;
     sim_disk->crash_at = 0;
     sim_disk->fail_at = 0;
+}
+
+void sim_disk_wipe(struct disk *disk)
+{
+    const struct directory none = {0};
+    copy_directory(&sim(disk)->now, &none);
+    copy_directory(&sim(disk)->durable, &none);
+}
+
+/* A file of its own with the durable bytes of `from`. */
+static void copy_inode(struct sim_disk *to, const char *text, const struct inode *from)
+{
+    struct inode *made = mem_zalloc(1, sizeof *made);
+    buffer_append(&made->durable, from->durable.data, from->durable.size);
+    buffer_append(&made->now, from->durable.data, from->durable.size);
+    set_name(&to->now, text, made);
+    set_name(&to->durable, text, made);
+}
+
+void sim_disk_copy(struct disk *to, const struct disk *from)
+{
+    const struct directory *names = &sim(from)->durable;
+    sim_disk_wipe(to);
+    for (size_t i = 0; i < names->count; i++)
+        copy_inode(sim(to), names->names[i].text, names->names[i].inode);
+}
+
+void sim_disk_copy_file(struct disk *to, const struct disk *from, const char *text)
+{
+    const struct name *name = find(&sim(from)->durable, text);
+    CHECK(name != NULL);
+    copy_inode(sim(to), text, name->inode);
 }

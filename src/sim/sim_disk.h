@@ -21,9 +21,17 @@ void sim_disk_crash_at(struct disk *disk, uint64_t operation);
 /* The operation with this number, once, fails with `status` and does nothing. 0: none. */
 void sim_disk_fail_at(struct disk *disk, uint64_t operation, enum status status);
 
+/* Crashes now, between two operations. */
+void sim_disk_crash(struct disk *disk);
+
 bool sim_disk_crashed(const struct disk *disk);
 
 /* Power comes back: what was not durable survives in part, by the seed; open files are gone (close them first). */
 void sim_disk_restart(struct disk *disk, uint64_t seed);
+
+/* Makes a disk empty; makes it hold what another durably holds; one file of it. No file of `disk`, `to` may be open. */
+void sim_disk_wipe(struct disk *disk);
+void sim_disk_copy(struct disk *to, const struct disk *from);
+void sim_disk_copy_file(struct disk *to, const struct disk *from, const char *name);
 
 #endif
