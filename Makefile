@@ -154,7 +154,7 @@ spec: test-deps core $(if $(findstring live,$(SPEC)),all) ## run specs: make spe
 golden: test-deps core ## write the expected transcripts of spec/scenario anew; review the diff
 	@GOLDEN=rewrite $(RUN_SPEC) spec/scenario
 
-sim: test-deps core ## many seeds of the core's world: SEEDS=1..500
+sim: test-deps core ## many seeds of the simulated worlds: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
 
 soak: test-deps all ## kill -9 of all nodes under load, LOOPS=50 times
