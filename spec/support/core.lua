@@ -33,22 +33,28 @@ end
 -- One declaration at a time, so that what another header declared already is passed over.
 local declared = {}
 
+local function declare_one(header, one)
+  one = one:gsub('_Noreturn', ''):gsub('%s+', ' '):gsub('^ ', '')
+  if declared[one] then return end
+  local ok, why = pcall(ffi.cdef, one)
+  assert(ok, ('%s: %s\n%s'):format(header, why, one))
+  declared[one] = true
+end
+
+-- A static inline function is the header's own; an inline one is in the library too.
 local function declare(header, text)
   local depth, start = 0, 1
   for at in text:gmatch('()[{};]') do
     local c = text:sub(at, at)
-    if c == '{' then
-      depth = depth + 1
-    elseif c == '}' then
-      depth = depth - 1
-    elseif depth == 0 then
-      local one = text:sub(start, at):gsub('_Noreturn', ''):gsub('%s+', ' '):gsub('^ ', '')
+    depth = depth + (c == '{' and 1 or c == '}' and -1 or 0)
+    local one = text:sub(start, at)
+    if c == '}' and depth == 0 and one:find('^[%s%a]*%f[%w]inline%s') then
+      local head = one:match('^%s*inline%s+([^{]-)%s*{')
+      if head then declare_one(header, head .. ';') end
       start = at + 1
-      if not declared[one] then
-        local ok, why = pcall(ffi.cdef, one)
-        assert(ok, ('%s: %s\n%s'):format(header, why, one))
-        declared[one] = true
-      end
+    elseif c == ';' and depth == 0 then
+      declare_one(header, one)
+      start = at + 1
     end
   end
 end

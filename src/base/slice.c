@@ -1,38 +1,20 @@
 /* base/slice.c - see base/slice.h. */
 #include "base/slice.h"
 
-#include <string.h>
-
 #include "base/check.h"
 #include "base/memory.h"
 
-struct slice slice_make(const void *data, size_t size)
-{
-    return (struct slice){.data = data, .size = size};
-}
+extern inline struct slice slice_make(const void *data, size_t size);
+extern inline bool slice_equal(struct slice left, struct slice right);
+extern inline int slice_compare(struct slice left, struct slice right);
+extern inline struct slice buffer_slice(const struct buffer *buffer);
+extern inline void buffer_append(struct buffer *buffer, const void *data, size_t size);
+extern inline void buffer_append_byte(struct buffer *buffer, uint8_t byte);
+extern inline void buffer_clear(struct buffer *buffer);
 
 struct slice slice_text(const char *text)
 {
-    return (struct slice){.data = (const uint8_t *)text, .size = strlen(text)};
-}
-
-bool slice_equal(struct slice left, struct slice right)
-{
-    return left.size == right.size && (left.size == 0 || memcmp(left.data, right.data, left.size) == 0);
-}
-
-int slice_compare(struct slice left, struct slice right)
-{
-    size_t common = left.size < right.size ? left.size : right.size;
-    int order = common > 0 ? memcmp(left.data, right.data, common) : 0;
-    if (order != 0)
-        return order;
-    return (left.size > right.size) - (left.size < right.size);
-}
-
-struct slice buffer_slice(const struct buffer *buffer)
-{
-    return (struct slice){.data = buffer->data, .size = buffer->size};
+    return slice_make(text, strlen(text));
 }
 
 uint8_t *buffer_reserve(struct buffer *buffer, size_t more)
@@ -48,31 +30,12 @@ uint8_t *buffer_reserve(struct buffer *buffer, size_t more)
     return buffer->data + buffer->size;
 }
 
-void buffer_append(struct buffer *buffer, const void *data, size_t size)
-{
-    if (size == 0)
-        return;
-    memcpy(buffer_reserve(buffer, size), data, size);
-    buffer->size += size;
-}
-
-void buffer_append_byte(struct buffer *buffer, uint8_t byte)
-{
-    *buffer_reserve(buffer, 1) = byte;
-    buffer->size++;
-}
-
 void buffer_consume(struct buffer *buffer, size_t size)
 {
     CHECK(size <= buffer->size);
     if (size > 0 && size < buffer->size)
         memmove(buffer->data, buffer->data + size, buffer->size - size);
     buffer->size -= size;
-}
-
-void buffer_clear(struct buffer *buffer)
-{
-    buffer->size = 0;
 }
 
 void buffer_close(struct buffer *buffer)

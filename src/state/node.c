@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/memory.h"
 #include "state/tree.h"
 
 struct hash128 tree_row_hash(struct slice key, struct slice value)
@@ -15,11 +14,11 @@ struct hash128 tree_row_hash(struct slice key, struct slice value)
     return (struct hash128){.lo = v.lo ^ (k.hi << 1 | k.hi >> 63), .hi = v.hi + k.hi};
 }
 
-struct row *row_new(struct slice key, struct slice value, uint64_t born)
+struct row *row_new(struct pool *pool, struct slice key, struct slice value, uint64_t born)
 {
     CHECK(key.size > 0);
     CHECK(key.size + value.size < UINT32_MAX);
-    struct row *row = mem_alloc(sizeof *row + key.size + value.size);
+    struct row *row = pool_alloc(pool, sizeof *row + key.size + value.size);
     row->born = born;
     row->key_size = (uint32_t)key.size;
     row->value_size = (uint32_t)value.size;
@@ -30,25 +29,15 @@ struct row *row_new(struct slice key, struct slice value, uint64_t born)
     return row;
 }
 
-struct slice row_key(const struct row *row)
-{
-    return slice_make(row->bytes, row->key_size);
-}
-
-struct slice row_value(const struct row *row)
-{
-    return slice_make(row->bytes + row->key_size, row->value_size);
-}
-
 size_t node_bytes(const struct node *node)
 {
     return sizeof *node + (node->leaf ? 0 : NODE_MAX * (sizeof(struct node *) + sizeof(uint64_t)));
 }
 
-struct node *node_new(bool leaf, uint64_t born)
+struct node *node_new(struct pool *pool, bool leaf, uint64_t born)
 {
     struct node probe = {.leaf = leaf};
-    struct node *node = mem_alloc(node_bytes(&probe));
+    struct node *node = pool_alloc(pool, node_bytes(&probe));
     node->born = born;
     node->count = 0;
     node->common = 0;
@@ -56,14 +45,14 @@ struct node *node_new(bool leaf, uint64_t born)
     return node;
 }
 
-struct node *node_copy(const struct node *node, uint64_t born)
+struct node *node_copy(struct pool *pool, const struct node *node, uint64_t born)
 {
-    struct node *copy = mem_alloc(node_bytes(node));
+    struct node *copy = pool_alloc(pool, node_bytes(node));
     memcpy(copy, node, node_bytes(node));
     copy->born = born;
     if (!node->leaf)
         for (size_t i = 0; i < node->count; i++)
-            copy->firsts[i] = row_new(row_key(node->firsts[i]), slice_make(NULL, 0), born);
+            copy->firsts[i] = row_new(pool, row_key(node->firsts[i]), slice_make(NULL, 0), born);
     return copy;
 }
 
@@ -134,24 +123,35 @@ void node_set(struct node *node, size_t at, struct row *row)
         node->words[at] = word_at(key, node->common);
 }
 
+/* First place whose word is >= word. */
+static size_t lower(const struct node *node, uint64_t word)
+{
+    size_t lo = 0;
+    for (size_t left = node->count; left > 0;) { /* without branches: where a key lies is not predictable */
+        size_t half = (left + 1) / 2;
+        lo += node->words[lo + half - 1] < word ? half : 0;
+        left -= half;
+    }
+    return lo;
+}
+
+void node_prefetch_row(const struct node *node, struct slice key)
+{
+    size_t at = lower(node, word_at(key, node->common));
+    if (at < node->count)
+        __builtin_prefetch(node->rows[at]);
+}
+
 size_t node_search(const struct node *node, struct slice key, bool *equal)
 {
     *equal = false;
-    size_t same = shared(key, node->common_bytes, node->common);
-    if (same < node->common) {
+    if (key.size < node->common || memcmp(key.data, node->common_bytes, node->common) != 0) {
+        size_t same = shared(key, node->common_bytes, node->common);
         bool below = same == key.size || key.data[same] < node->common_bytes[same];
         return below ? 0 : node->count;
     }
     uint64_t word = word_at(key, node->common);
-    size_t lo = 0;
-    size_t hi = node->count;
-    while (lo < hi) {
-        size_t middle = (lo + hi) / 2;
-        if (node->words[middle] < word)
-            lo = middle + 1;
-        else
-            hi = middle;
-    }
+    size_t lo = lower(node, word);
     for (; lo < node->count && node->words[lo] == word; lo++) {
         int order = slice_compare(row_key(node->rows[lo]), key);
         if (order >= 0) {

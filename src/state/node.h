@@ -9,6 +9,7 @@
 #define STATE_NODE_H
 
 #include "base/checksum.h"
+#include "base/pool.h"
 #include "base/slice.h"
 
 #ifndef TREE_NODE_BYTES
@@ -44,12 +45,32 @@ struct node {
     struct node *children[];             /* inner: NODE_MAX children, then NODE_MAX counts */
 };
 
-struct row *row_new(struct slice key, struct slice value, uint64_t born);
-struct slice row_key(const struct row *row);
-struct slice row_value(const struct row *row);
+struct row *row_new(struct pool *pool, struct slice key, struct slice value, uint64_t born);
 
-struct node *node_new(bool leaf, uint64_t born);
-struct node *node_copy(const struct node *node, uint64_t born);
+static inline struct slice row_key(const struct row *row)
+{
+    return slice_make(row->bytes, row->key_size);
+}
+
+static inline struct slice row_value(const struct row *row)
+{
+    return slice_make(row->bytes + row->key_size, row->value_size);
+}
+
+static inline size_t row_bytes(const struct row *row)
+{
+    return sizeof *row + row->key_size + row->value_size;
+}
+
+/* Asks for what a search in the node will read, all at once: its parts would be waited for one after the other. */
+static inline void node_prefetch(const struct node *node)
+{
+    for (size_t at = 0; at < offsetof(struct node, rows); at += 64)
+        __builtin_prefetch((const char *)node + at);
+}
+
+struct node *node_new(struct pool *pool, bool leaf, uint64_t born);
+struct node *node_copy(struct pool *pool, const struct node *node, uint64_t born);
 size_t node_bytes(const struct node *node);
 
 /* Rows below child i of an inner node. */
@@ -62,6 +83,9 @@ void node_reword(struct node *node);
 
 /* Sets rows[at] (and its word); the common part shrinks if the key does not share it. `count` already counts it. */
 void node_set(struct node *node, size_t at, struct row *row);
+
+/* Asks for the row of a leaf that may have this key. */
+void node_prefetch_row(const struct node *node, struct slice key);
 
 /* First place whose key is >= key; *equal: it is that key. */
 size_t node_search(const struct node *node, struct slice key, bool *equal);

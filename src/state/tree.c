@@ -11,18 +11,18 @@ struct tree *tree_new(void)
 {
     struct tree *tree = mem_zalloc(1, sizeof *tree);
     tree->epoch = 1;
-    tree->root = node_new(true, tree->epoch);
+    tree->root = node_new(&tree->pool, true, tree->epoch);
     return tree;
 }
 
-static void free_node(struct node *node)
+static void free_node(struct tree *tree, struct node *node)
 {
     for (size_t i = 0; i < node->count; i++) {
         if (!node->leaf)
-            free_node(node->children[i]);
-        mem_free(node->rows[i]);
+            free_node(tree, node->children[i]);
+        pool_free(&tree->pool, node->rows[i], row_bytes(node->rows[i]));
     }
-    mem_free(node);
+    pool_free(&tree->pool, node, node_bytes(node));
 }
 
 void tree_free(struct tree *tree)
@@ -30,7 +30,8 @@ void tree_free(struct tree *tree)
     CHECK(tree->views == NULL);
     tree_commit(tree);
     CHECK_EQ(tree->retired_count, 0);
-    free_node(tree->root);
+    free_node(tree, tree->root);
+    pool_close(&tree->pool);
     mem_free(tree->changes);
     mem_free(tree->retired);
     mem_free(tree);
@@ -61,7 +62,7 @@ static bool seen_by_a_view(const struct tree *tree, uint64_t born)
 static void retire(struct tree *tree, void *pointer, size_t bytes, uint64_t born)
 {
     if (!seen_by_a_view(tree, born)) {
-        mem_free(pointer);
+        pool_free(&tree->pool, pointer, bytes);
         return;
     }
     if (tree->retired_count == tree->retired_capacity) {
@@ -75,7 +76,7 @@ static void retire(struct tree *tree, void *pointer, size_t bytes, uint64_t born
 
 void tree_drop_row(struct tree *tree, struct row *row)
 {
-    retire(tree, row, sizeof *row + row->key_size + row->value_size, row->born);
+    retire(tree, row, row_bytes(row), row->born);
 }
 
 static void drop_node(struct tree *tree, struct node *node)
@@ -91,7 +92,7 @@ static struct node *own(struct tree *tree, struct node *node)
 {
     if (!seen_by_a_view(tree, node->born))
         return node;
-    struct node *copy = node_copy(node, tree->epoch);
+    struct node *copy = node_copy(&tree->pool, node, tree->epoch);
     drop_node(tree, node);
     return copy;
 }
@@ -130,7 +131,7 @@ void tree_view_release(struct tree *tree, struct view *view)
             tree->retired[kept++] = tree->retired[i];
         } else {
             tree->retired_bytes -= tree->retired[i].bytes;
-            mem_free(tree->retired[i].pointer);
+            pool_free(&tree->pool, tree->retired[i].pointer, tree->retired[i].bytes);
         }
     }
     tree->retired_count = kept;
@@ -143,10 +144,17 @@ uint64_t tree_view_bytes(const struct tree *tree)
 
 /* --- reading ---------------------------------------------------------------------------------------------------------- */
 
-static struct row **find(const struct node *node, struct slice key)
+static const struct node *find_leaf(const struct node *node, struct slice key)
 {
-    while (!node->leaf)
+    while (!node->leaf) {
         node = node->children[node_child(node, key)];
+        node_prefetch(node);
+    }
+    return node;
+}
+
+static struct row **find_in(const struct node *node, struct slice key)
+{
     bool equal = false;
     size_t at = node_search(node, key, &equal);
     return equal ? (struct row **)(uintptr_t)&node->rows[at] : NULL;
@@ -154,7 +162,7 @@ static struct row **find(const struct node *node, struct slice key)
 
 bool tree_get(const struct tree *tree, struct slice key, struct slice *value)
 {
-    struct row **row = find(tree->root, key);
+    struct row **row = find_in(find_leaf(tree->root, key), key);
     if (row == NULL)
         return false;
     *value = row_value(*row);
@@ -199,7 +207,7 @@ static void open_gap(struct node *node, size_t at)
 /* Moves the upper half of a full node to a new one, from place `at` on. */
 static struct node *split(struct tree *tree, struct node *node, size_t at)
 {
-    struct node *right = node_new(node->leaf, tree->epoch);
+    struct node *right = node_new(&tree->pool, node->leaf, tree->epoch);
     right->count = (uint16_t)(node->count - at);
     memcpy(right->rows, node->rows + at, right->count * sizeof *node->rows);
     if (!node->leaf) {
@@ -265,7 +273,7 @@ static struct node *insert(struct tree *tree, struct node *node, struct row *row
     if (child == 0) {
         /* What is below all keys goes to child 0, so its key may stand too high: lower it, or the next would be below. */
         struct row *old = node->firsts[0];
-        node_set(node, 0, row_new(row_key(node->children[0]->rows[0]), slice_make(NULL, 0), tree->epoch));
+        node_set(node, 0, row_new(&tree->pool, row_key(node->children[0]->rows[0]), slice_make(NULL, 0), tree->epoch));
         tree_drop_row(tree, old);
     }
     struct node *to = node;
@@ -282,7 +290,7 @@ static struct node *insert(struct tree *tree, struct node *node, struct row *row
     to->children[at] = sibling;
     node_counts(to)[at] = node_total(sibling);
     const struct row *first = sibling->rows[0];
-    node_set(to, at, row_new(row_key(first), slice_make(NULL, 0), tree->epoch));
+    node_set(to, at, row_new(&tree->pool, row_key(first), slice_make(NULL, 0), tree->epoch));
     return node;
 }
 
@@ -293,13 +301,13 @@ static void insert_row(struct tree *tree, struct row *row)
     tree->root = left;
     if (right == NULL)
         return;
-    struct node *root = node_new(false, tree->epoch);
+    struct node *root = node_new(&tree->pool, false, tree->epoch);
     root->count = 2;
     struct node *halves[2] = {left, right};
     for (size_t i = 0; i < 2; i++) {
         root->children[i] = halves[i];
         node_counts(root)[i] = node_total(halves[i]);
-        root->firsts[i] = row_new(row_key(halves[i]->rows[0]), slice_make(NULL, 0), tree->epoch);
+        root->firsts[i] = row_new(&tree->pool, row_key(halves[i]->rows[0]), slice_make(NULL, 0), tree->epoch);
     }
     node_reword(root);
     tree->root = root;
@@ -354,7 +362,7 @@ static struct row *take_out_row(struct tree *tree, struct slice key)
     tree->root = take_out(tree, tree->root, key, &out);
     while (!tree->root->leaf && tree->root->count <= 1) {
         struct node *old = tree->root;
-        tree->root = old->count == 1 ? old->children[0] : node_new(true, tree->epoch);
+        tree->root = old->count == 1 ? old->children[0] : node_new(&tree->pool, true, tree->epoch);
         drop_node(tree, old);
     }
     return out;
@@ -404,8 +412,10 @@ static void remember(struct tree *tree, struct row *before, struct row *after)
 
 bool tree_put(struct tree *tree, struct slice key, struct slice value)
 {
-    struct row *row = row_new(key, value, tree->epoch);
-    struct row **place = find(tree->root, row_key(row));
+    const struct node *leaf = find_leaf(tree->root, key);
+    node_prefetch_row(leaf, key); /* it arrives while the new one is made */
+    struct row *row = row_new(&tree->pool, key, value, tree->epoch);
+    struct row **place = find_in(leaf, row_key(row));
     struct row *before = NULL;
     if (place == NULL) {
         insert_row(tree, row);
@@ -426,7 +436,7 @@ bool tree_put(struct tree *tree, struct slice key, struct slice value)
 
 bool tree_del(struct tree *tree, struct slice key)
 {
-    if (find(tree->root, key) == NULL)
+    if (find_in(find_leaf(tree->root, key), key) == NULL)
         return false;
     struct row *before = take_out_row(tree, key);
     tree->version++;
@@ -460,7 +470,7 @@ void tree_rollback(struct tree *tree, tree_mark mark)
         if (change->before != NULL)
             account(tree, change->before, true);
         if (change->after != NULL)
-            mem_free(change->after); /* younger than any view: views are taken between entries */
+            pool_free(&tree->pool, change->after, row_bytes(change->after)); /* younger than any view: views are taken between entries */
     }
     tree->version++;
     tree->rollbacks++;

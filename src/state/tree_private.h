@@ -44,6 +44,7 @@ struct tree {
     size_t retired_count;
     size_t retired_capacity;
     uint64_t retired_bytes;
+    struct pool pool; /* rows and nodes */
 };
 
 /* Frees, or retires while a view may see it. */
