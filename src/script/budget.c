@@ -54,11 +54,6 @@ void budget_begin(lua_State *L, struct budget *budget, int64_t instructions, uin
     lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_STEP);
 }
 
-void budget_end(lua_State *L)
-{
-    lua_sethook(L, NULL, 0, 0);
-}
-
 void budget_charge(lua_State *L, uint64_t units)
 {
     struct budget *budget = budget_of(L);

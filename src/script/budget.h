@@ -31,11 +31,9 @@ struct budget {
     enum budget_fault fault; /* sticky until budget_begin */
 };
 
-/* Starts an entry: full budget, no fault, hook set anew. */
+/* Starts an entry: full budget, no fault, counting from the start. The hook stays where it is when the entry ends: putting
+ * it in and out makes LuaJIT rebuild its dispatch table each time. */
 void budget_begin(struct lua_State *L, struct budget *budget, int64_t instructions, uint32_t depth_max);
-
-/* Stops counting. */
-void budget_end(struct lua_State *L);
 
 /* The budget of this state (kept where it is found in a few instructions). Outside an entry: one that never ends. */
 struct budget *budget_of(struct lua_State *L);

@@ -294,10 +294,6 @@ static int ctx_index(lua_State *L)
     const char *name = lua_tolstring(L, 2, &size);
     if (name == NULL)
         return luaL_error(L, "ctx has no such field");
-    lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(1));
-    if (!lua_isnil(L, -1))
-        return 1;
     if (strcmp(name, "index") == 0)
         lua_pushnumber(L, (double)vm->entry.index);
     else if (strcmp(name, "now") == 0)
@@ -356,10 +352,13 @@ void ctx_push(lua_State *L, struct vm_mount *mount, bool query)
     }
     lua_insert(L, -2);
     lua_setfield(L, -2, "db");
+    lua_createtable(L, 0, 1); /* what changes from entry to entry is asked for */
+    lua_pushcfunction(L, ctx_index);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
     lua_newtable(L); /* ctx */
     lua_createtable(L, 0, 4);
     lua_pushvalue(L, -3);
-    lua_pushcclosure(L, ctx_index, 1);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, ctx_new_index);
     lua_setfield(L, -2, "__newindex");

@@ -201,7 +201,10 @@ static bool pack_any(struct packer *packer, int at, int depth)
 
 const char *value_pack(lua_State *L, int at, struct buffer *out)
 {
-    struct packer packer = {.L = L, .out = out};
+    struct packer packer;
+    packer.L = L;
+    packer.out = out;
+    packer.path[0] = packer.why[0] = 0; /* its room need not be cleared */
     if (at < 0)
         at = lua_gettop(L) + 1 + at;
     if (pack_any(&packer, at, 0))

@@ -9,26 +9,29 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/trace.h"
-#include "script/bundle.h"
 #include "script/sandbox.h"
 #include "script/value.h"
 #include "script/vm_private.h"
 #include "wire/error.h"
 #include "wire/pack.h"
 
+enum { KEPT_STRINGS = 1024 };
+
 /* The allocator's bound: beyond it Lua raises, and the node parks. */
 static void *allocate(void *context, void *old, size_t old_size, size_t size)
 {
     struct vm *vm = context;
-    if (size == 0) {
-        mem_free(old);
-        vm->lua_bytes -= old_size;
-        return NULL;
-    }
     if (size > old_size && vm->lua_bytes + (size - old_size) > vm->lua_bytes_max)
         return NULL;
-    void *pointer = mem_realloc(old, size);
     vm->lua_bytes += size - old_size;
+    if (old_size > POOL_SMALL_MAX && size > POOL_SMALL_MAX)
+        return mem_realloc(old, size); /* neither is the pool's */
+    void *pointer = size > 0 ? pool_alloc(&vm->pool, size) : NULL;
+    if (old_size > 0) {
+        if (size > 0)
+            memcpy(pointer, old, size < old_size ? size : old_size);
+        pool_free(&vm->pool, old, old_size);
+    }
     return pointer;
 }
 
@@ -54,6 +57,20 @@ const char *vm_why(const struct vm *vm)
     return vm->why;
 }
 
+/* With few living strings, each collection would halve LuaJIT's string table and the next commands would double it again:
+ * an eighth of what a small command costs. These keep it at its size. */
+static void keep_strings(lua_State *L)
+{
+    lua_createtable(L, KEPT_STRINGS, 0);
+    for (int i = 1; i <= KEPT_STRINGS; i++) {
+        lua_pushfstring(L, "kept %d", i);
+        lua_rawseti(L, -2, i);
+    }
+    lua_setfield(L, LUA_REGISTRYINDEX, "tidelock.kept");
+}
+
+static int call_protected(lua_State *L);
+
 /* Opens what needs protection from Lua's own errors. */
 static int setup(lua_State *L)
 {
@@ -63,6 +80,9 @@ static int setup(lua_State *L)
     lua_pushcfunction(L, ctx_pcall);
     sandbox_add(L, -2, "pcall");
     lua_setfield(L, LUA_REGISTRYINDEX, "tidelock.env");
+    keep_strings(L);
+    lua_pushcfunction(L, call_protected);
+    vm_of(L)->call_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 
@@ -80,7 +100,7 @@ struct vm *vm_new(struct tree *tree, size_t lua_bytes_max)
     lua_getfield(vm->L, LUA_REGISTRYINDEX, "tidelock.env");
     CHECK(!lua_isnil(vm->L, -1));
     lua_settop(vm->L, 0);
-    lua_gc(vm->L, LUA_GCSETPAUSE, 150);
+    lua_gc(vm->L, LUA_GCSETPAUSE, 200);
     lua_gc(vm->L, LUA_GCSETSTEPMUL, 400);
     return vm;
 }
@@ -102,263 +122,8 @@ void vm_free(struct vm *vm)
     mem_free(vm->functions);
     buffer_close(&vm->key);
     buffer_close(&vm->value);
+    pool_close(&vm->pool);
     mem_free(vm);
-}
-
-/* --- names ------------------------------------------------------------------------------------------------------------------ */
-
-static size_t slot_of(const struct vm *vm, struct slice name)
-{
-    size_t slot = hash64(name.data, name.size) & (vm->functions_capacity - 1);
-    while (vm->functions[slot] != NULL &&
-           !slice_equal(slice_make(vm->functions[slot]->name, vm->functions[slot]->name_size), name))
-        slot = (slot + 1) & (vm->functions_capacity - 1);
-    return slot;
-}
-
-struct vm_function *vm_function_find(const struct vm *vm, struct slice name)
-{
-    return vm->functions_capacity > 0 ? vm->functions[slot_of(vm, name)] : NULL;
-}
-
-static void add_function(struct vm *vm, struct vm_function *function)
-{
-    if ((vm->functions_count + 1) * 2 > vm->functions_capacity) {
-        struct vm_function **old = vm->functions;
-        size_t old_capacity = vm->functions_capacity;
-        vm->functions_capacity = old_capacity > 0 ? old_capacity * 2 : 64;
-        vm->functions = mem_zalloc(vm->functions_capacity, sizeof *vm->functions);
-        for (size_t i = 0; i < old_capacity; i++)
-            if (old[i] != NULL)
-                vm->functions[slot_of(vm, slice_make(old[i]->name, old[i]->name_size))] = old[i];
-        mem_free(old);
-    }
-    vm->functions[slot_of(vm, slice_make(function->name, function->name_size))] = function;
-    vm->functions_count++;
-}
-
-static struct vm_mount *find_mount(const struct vm *vm, struct slice name)
-{
-    struct vm_mount *mount = vm->mounts;
-    while (mount != NULL && !slice_equal(slice_text(mount->name), name))
-        mount = mount->next;
-    return mount;
-}
-
-/* The mount of "mount.name", if it dispatches itself. */
-static struct vm_mount *raw_mount(const struct vm *vm, struct slice name)
-{
-    const uint8_t *dot = memchr(name.data, '.', name.size);
-    if (dot == NULL)
-        return NULL;
-    struct vm_mount *mount = find_mount(vm, slice_make(name.data, (size_t)(dot - name.data)));
-    return mount != NULL && mount->apply_ref != LUA_NOREF ? mount : NULL;
-}
-
-enum vm_kind vm_find(const struct vm *vm, struct slice name)
-{
-    const struct vm_function *function = vm_function_find(vm, name);
-    if (function != NULL)
-        return function->kind;
-    return raw_mount(vm, name) != NULL ? VM_RAW : VM_NONE;
-}
-
-/* --- mounting ---------------------------------------------------------------------------------------------------------------- */
-
-struct mounting {
-    struct vm *vm;
-    struct vm_mount *mount;
-    struct slice bundle;
-    struct buffer *why;
-    uint32_t (*map_number)(void *context, struct slice mount, struct slice map);
-    void *context;
-    bool refused; /* `why` says it */
-};
-
-/* A command given as a table stays callable: module.commands.set(ctx, ...). */
-static int call_table(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_replace(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
-static void make_callable(lua_State *L, int table, int run)
-{
-    lua_createtable(L, 0, 1);
-    lua_pushvalue(L, run);
-    lua_pushcclosure(L, call_table, 1);
-    lua_setfield(L, -2, "__call");
-    lua_setmetatable(L, table);
-}
-
-/* Takes one command or query: the value at the top, the name below it. */
-static void add_named(lua_State *L, struct mounting *mounting, enum vm_kind kind)
-{
-    int value = lua_gettop(L);
-    struct vm_function *function = mem_zalloc(1, sizeof *function);
-    int size = snprintf(function->name, sizeof function->name, "%s.%s", mounting->mount->name,
-                        lua_tostring(L, value - 1));
-    CHECK(size > 0 && (size_t)size < sizeof function->name); /* bundle_check bounds names */
-    function->name_size = (size_t)size;
-    function->kind = kind;
-    function->mount = mounting->mount;
-    if (lua_istable(L, value)) {
-        lua_getfield(L, value, "args");
-        struct slice text;
-        text.data = (const uint8_t *)lua_tolstring(L, -1, &text.size);
-        if (text.data != NULL && args_parse(text, &function->args, mounting->why) != STATUS_OK)
-            mounting->refused = true;
-        lua_getfield(L, value, "run");
-        make_callable(L, value, lua_gettop(L));
-    } else {
-        lua_pushvalue(L, value);
-    }
-    function->ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_settop(L, value);
-    add_function(mounting->vm, function);
-}
-
-static void add_table(lua_State *L, struct mounting *mounting, int module, const char *field, enum vm_kind kind)
-{
-    lua_getfield(L, module, field);
-    if (lua_istable(L, -1)) {
-        for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1))
-            add_named(L, mounting, kind);
-    }
-    lua_pop(L, 1);
-}
-
-static int take_function(lua_State *L, int module, const char *field)
-{
-    lua_getfield(L, module, field);
-    if (lua_isfunction(L, -1))
-        return luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_pop(L, 1);
-    return LUA_NOREF;
-}
-
-/* Pushes the table of the mount's maps, in the order of their names, so that all nodes number them alike. */
-static void push_maps(lua_State *L, struct mounting *mounting, int module)
-{
-    const char *names[256];
-    size_t count = 0;
-    lua_getfield(L, module, "state");
-    int state = lua_gettop(L);
-    if (lua_istable(L, state)) {
-        for (lua_pushnil(L); lua_next(L, state) != 0 && count < 256; lua_pop(L, 1)) {
-            size_t at = count++;
-            const char *name = lua_tostring(L, -2);
-            for (; at > 0 && strcmp(names[at - 1], name) > 0; at--)
-                names[at] = names[at - 1];
-            names[at] = name;
-        }
-    }
-    lua_newtable(L);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t number =
-            mounting->map_number(mounting->context, slice_text(mounting->mount->name), slice_text(names[i]));
-        map_push(L, number, names[i]);
-        lua_setfield(L, -2, names[i]);
-    }
-    lua_remove(L, state);
-}
-
-static int mount_protected(lua_State *L)
-{
-    struct mounting *mounting = lua_touserdata(L, 1);
-    struct vm_mount *mount = mounting->mount;
-    lua_settop(L, 0);
-    lua_getfield(L, LUA_REGISTRYINDEX, "tidelock.env");
-    if (bundle_load(L, 1, mounting->bundle, mounting->why) != STATUS_OK) {
-        mounting->refused = true;
-        return 0;
-    }
-    int module = lua_gettop(L);
-    lua_getfield(L, module, "name");
-    snprintf(mount->module, sizeof mount->module, "%s", lua_tostring(L, -1));
-    lua_getfield(L, module, "version");
-    mount->version = lua_tonumber(L, -1);
-    lua_pop(L, 2);
-    push_maps(L, mounting, module);
-    lua_pushvalue(L, -1);
-    ctx_push(L, mount, false);
-    mount->ctx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    ctx_push(L, mount, true);
-    mount->query_ctx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    mount->init_ref = take_function(L, module, "init");
-    mount->apply_ref = take_function(L, module, "apply");
-    mount->query_ref = take_function(L, module, "query");
-    add_table(L, mounting, module, "commands", VM_COMMAND);
-    add_table(L, mounting, module, "queries", VM_QUERY);
-    return 0;
-}
-
-enum status vm_mount(struct vm *vm, struct slice bundle,
-                     uint32_t (*map_number)(void *context, struct slice mount, struct slice map), void *context,
-                     struct buffer *why)
-{
-    struct slice name;
-    if (bundle_mount(bundle, &name) != STATUS_OK || name.size >= sizeof vm->mounts->name) {
-        buffer_append(why, "not a bundle", 12);
-        return STATUS_INVALID;
-    }
-    if (find_mount(vm, name) != NULL)
-        return STATUS_EXISTS;
-    struct vm_mount *mount = mem_zalloc(1, sizeof *mount);
-    memcpy(mount->name, name.data, name.size);
-    mount->hash = bundle_hash(bundle);
-    mount->apply_ref = mount->query_ref = mount->init_ref = LUA_NOREF;
-    mount->next = vm->mounts;
-    vm->mounts = mount;
-    struct mounting mounting = {.vm = vm, .mount = mount, .bundle = bundle, .why = why, .map_number = map_number,
-                                .context = context};
-    /* The module's own code runs here: under a budget, like anything of a user's. */
-    vm->running = true;
-    vm->calls_open = 0;
-    budget_begin(vm->L, &vm->budget, BUDGET_INSTRUCTIONS, BUDGET_DEPTH);
-    int status = lua_cpcall(vm->L, mount_protected, &mounting);
-    budget_end(vm->L);
-    vm->running = false;
-    if (status != 0 && lua_isstring(vm->L, -1)) {
-        size_t size = 0;
-        const char *text = lua_tolstring(vm->L, -1, &size);
-        buffer_append(why, text, size);
-    }
-    lua_settop(vm->L, 0);
-    if (status == 0 && !mounting.refused)
-        return STATUS_OK;
-    vm_unmount(vm, name);
-    return STATUS_INVALID;
-}
-
-void vm_unmount(struct vm *vm, struct slice name)
-{
-    struct vm_mount **link = &vm->mounts;
-    while (*link != NULL && !slice_equal(slice_text((*link)->name), name))
-        link = &(*link)->next;
-    struct vm_mount *mount = *link;
-    CHECK(mount != NULL);
-    *link = mount->next;
-    struct vm_function **old = vm->functions;
-    size_t old_capacity = vm->functions_capacity;
-    vm->functions = NULL;
-    vm->functions_count = 0;
-    vm->functions_capacity = 0;
-    for (size_t i = 0; i < old_capacity; i++) {
-        if (old[i] == NULL)
-            continue;
-        if (old[i]->mount != mount) {
-            add_function(vm, old[i]);
-            continue;
-        }
-        luaL_unref(vm->L, LUA_REGISTRYINDEX, old[i]->ref);
-        args_free(old[i]->args);
-        mem_free(old[i]);
-    }
-    mem_free(old);
-    mem_free(mount);
 }
 
 /* --- calling -------------------------------------------------------------------------------------------------------------------- */
@@ -378,7 +143,6 @@ void vm_end(struct vm *vm)
 {
     CHECK(vm->running);
     map_close_loops(vm, 0, true);
-    budget_end(vm->L);
     vm->running = false;
     vm->calls_open = 0;
 }
@@ -492,7 +256,9 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
     CHECK(vm->running);
     tree_mark mark = tree_savepoint(vm->tree);
     size_t start = calling->result->size;
-    int status = lua_cpcall(vm->L, call_protected, calling);
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->call_ref); /* lua_cpcall would make a closure each time */
+    lua_pushlightuserdata(vm->L, calling);
+    int status = lua_pcall(vm->L, 1, 0, 0);
     enum vm_outcome outcome = VM_OK;
     if (status != 0) {
         calling->result->size = start;
@@ -522,7 +288,7 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
         calling.querying = function->kind == VM_QUERY;
         return run(vm, &calling);
     }
-    calling.mount = raw_mount(vm, name);
+    calling.mount = vm_mount_raw(vm, name);
     CHECK(calling.mount != NULL);
     const uint8_t *dot = memchr(name.data, '.', name.size);
     calling.name = slice_make(dot + 1, (size_t)(name.data + name.size - dot - 1));
@@ -537,7 +303,7 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
 
 enum vm_outcome vm_init(struct vm *vm, struct slice name, struct buffer *result)
 {
-    struct vm_mount *mount = find_mount(vm, name);
+    struct vm_mount *mount = vm_mount_find(vm, name);
     CHECK(mount != NULL);
     if (mount->init_ref == LUA_NOREF) {
         pack_nil(result);

@@ -58,7 +58,7 @@ enum status vm_mount(struct vm *vm, struct slice bundle, uint32_t (*map_number)(
 void vm_unmount(struct vm *vm, struct slice mount);
 
 /* What "mount.name" is. For a mount that dispatches itself every name is VM_RAW. */
-enum vm_kind vm_find(const struct vm *vm, struct slice name);
+enum vm_kind vm_find(struct vm *vm, struct slice name);
 
 /* Starts an entry: its facts, limits, a full budget. */
 void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limits *limits);

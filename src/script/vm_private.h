@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "base/pool.h"
 #include "base/prng.h"
 #include "script/args.h"
 #include "script/budget.h"
@@ -49,9 +50,12 @@ struct vm {
     struct vm_mount *current;
     struct vm_mount *mounts;
     struct vm_function **functions; /* open addressing by name */
+    struct vm_function *recent;     /* the last one found; NULL: none */
     size_t functions_count;
     size_t functions_capacity;
     struct map_loop *loops;    /* open ones: map.c */
+    int call_ref;              /* call_protected as a Lua function */
+    struct pool pool;          /* the Lua state's objects */
     size_t lua_bytes;
     size_t lua_bytes_max;
     struct buffer key;         /* scratch of map operations */
@@ -62,7 +66,11 @@ struct vm {
 /* The vm of a state: a few instructions. */
 struct vm *vm_of(lua_State *L);
 
-struct vm_function *vm_function_find(const struct vm *vm, struct slice name);
+/* mount.c: a command or query by "mount.name"; a mount by its name; the mount of "mount.name" if it dispatches itself.
+ * NULL: there is none. */
+struct vm_function *vm_function_find(struct vm *vm, struct slice name);
+struct vm_mount *vm_mount_find(const struct vm *vm, struct slice name);
+struct vm_mount *vm_mount_raw(const struct vm *vm, struct slice name);
 
 /* Calls fn with the arguments above it on the stack, in mount `mount`; leaves one result. Raises what it raises. */
 void vm_enter(lua_State *L, struct vm_mount *mount, bool querying);
