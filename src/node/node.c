@@ -185,6 +185,8 @@ static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
     rpc_resume(node->rpc);
     replica_turn(node->replica, node_time());
     net_flush(node->net);
+    worker_wake(node->log_thread); /* after the sends: followers write at the same time as this node (thesis 10.2.1) */
+    worker_wake(node->machine_thread);
     end_if_drained(node);
     arm_wake(node);
 }

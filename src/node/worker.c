@@ -25,6 +25,7 @@ struct worker {
     int bell;
     ev_async back;
     size_t jobs_out;
+    bool wakes; /* jobs were submitted since worker_wake */
     atomic_bool stopping;
     atomic_bool sleeping; /* the thread waits at the bell, or is about to */
     pthread_t thread;
@@ -108,6 +109,14 @@ void worker_submit(struct worker *worker, void *job)
     CHECK(job != NULL);
     CHECK(ring_push(worker->in, job));
     worker->jobs_out++;
+    worker->wakes = true;
+}
+
+void worker_wake(struct worker *worker)
+{
+    if (!worker->wakes)
+        return;
+    worker->wakes = false;
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&worker->sleeping))
         ring_bell(worker);

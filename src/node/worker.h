@@ -28,6 +28,9 @@ struct worker *worker_start(struct ev_loop *loop, const struct worker_ops *ops, 
 /* Loop: hands a job to the thread. At most WORKER_JOBS_MAX may be out (checked). */
 void worker_submit(struct worker *worker, void *job);
 
+/* Loop: wakes the thread if it sleeps and jobs were submitted. Once a turn, when the sockets are written. */
+void worker_wake(struct worker *worker);
+
 /* Loop: calls done for all jobs that have come back. The bell does it too. */
 void worker_collect(struct worker *worker);
 
