@@ -386,6 +386,9 @@ static int run_opened(struct node *node, const struct node_options *options)
         node->machine = machine_new(&how);
         make_replica(node, options, &identity, buffer_slice(&bundles));
         LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
+        if (strcmp(options->listen, own_address(&identity)) != 0)
+            LOG(LOG_WARN, "node", "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
+                "--listen is wrong", (unsigned long long)identity.id, own_address(&identity));
         start_loop(node);
         ev_run(node->loop, 0);
         stop_loop(node);

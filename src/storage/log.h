@@ -6,16 +6,17 @@
  *    0 u32 crc32c of bytes 4..40   4 u32 0x31474553 ("SEG1")   8 u64 segment number   16 u64 salt   24 u64 bytes in all
  *   32 u64 write number of the last frame before this segment
  * Frame, from block 1 on, each on a block boundary and padded with zeros to the next:
- *    0 u32 crc32c of bytes 4..72   4 u32 type: 1 entries, 2 cut, 3 mark   8 u64 salt of the segment   16 u64 write number
+ *    0 u32 crc32c of bytes 4..72   4 u32 type: 1 entries, 2 cut, 3 mark, 4 next   8 u64 salt of the segment   16 u64 write number
  *   24 u64 write number of the last synced frame   32 u32 bytes (header and records)   36 u32 records
  *   40 u64 first index   48 u64 last index   56 u64 last term   64 u64 chain of the last entry   72 records (wire/entry.h)
  * A cut frame: entries from `first` on are dropped; last, last term: what is the end now. A mark: the log was idle, and
- * ended with last, last term.
+ * ended with last, last term. Next: the last frame of a segment, written when the file of the following one is there.
  *
  * A block that holds acknowledged bytes is never written again. Write numbers go up by one a frame, over all segments, so
  * nothing can be missing unnoticed; another salt, or a number that falls, is the past of a reused file: the end.
- * A segment is made by: zeros, rename to its name, directory synced, header written (durable). A crash leaves at most a
- * last segment without a header: it holds nothing, and is removed.
+ * A segment is made by: zeros, rename to its name, directory synced, a next frame written to the one before, header written
+ * (each durable). A crash leaves at most a last segment without a header: it holds nothing, and is removed or, behind a
+ * next frame, gets its header. So a missing segment, or one shorter than its header says, is seen.
  *
  * Recovery reads everything. Bytes that should be a frame and are none are the end of the log if they are the next frame's
  * place in the last segment and nothing valid comes after them: never written, or torn (then its first block is zeroed
@@ -29,7 +30,7 @@
 #include "wire/entry.h"
 
 enum { FRAME_HEADER_BYTES = 72, FRAME_BYTES_MAX = 4 * 1024 * 1024 };
-enum frame_type { FRAME_ENTRIES = 1, FRAME_CUT = 2, FRAME_MARK = 3 };
+enum frame_type { FRAME_ENTRIES = 1, FRAME_CUT = 2, FRAME_MARK = 3, FRAME_NEXT = 4 };
 
 struct frame {
     uint32_t type;
@@ -67,6 +68,7 @@ struct log_end {
     bool headless;       /* a segment without a header follows: `segment` + 1 */
     uint64_t number;     /* write number of the last frame */
     bool marked;         /* the last frame is a mark */
+    bool next;           /* the last frame says that a further segment is there */
     struct segment last;
 };
 

@@ -79,7 +79,7 @@ bool frame_decode(const uint8_t *at, struct frame *frame)
     memcpy(&frame->last, at + 48, 8);
     memcpy(&frame->last_term, at + 56, 8);
     memcpy(&frame->last_chain, at + 64, 8);
-    return frame->type >= FRAME_ENTRIES && frame->type <= FRAME_MARK && frame->bytes >= FRAME_HEADER_BYTES;
+    return frame->type >= FRAME_ENTRIES && frame->type <= FRAME_NEXT && frame->bytes >= FRAME_HEADER_BYTES;
 }
 
 uint64_t frame_space(uint64_t bytes)
@@ -183,13 +183,12 @@ static bool all_zero(const uint8_t *at, size_t size)
 }
 
 /* What stands at `offset` is not the next frame: the end, a torn frame, or damage. */
-static enum status at_the_end(struct scan *scan, uint64_t offset, uint64_t bad, const char *what, bool last_segment)
+static enum status at_the_end(struct scan *scan, uint64_t offset, uint64_t bad, const char *what)
 {
     struct log_end *end = scan->end;
     if (frames_follow(scan, offset + DISK_BLOCK_BYTES, end->number + 1))
         return damaged(scan, bad, what);
-    if (!last_segment)
-        return STATUS_OK; /* the next segment's `before` shows whether anything is missing here */
+    /* If a segment follows, its `before` shows whether anything is missing here. */
     end->offset = offset;
     struct frame frame;
     bool past = frame_decode(scan->bytes + offset, &frame) && frame.salt != scan->segment.salt;
@@ -197,7 +196,7 @@ static enum status at_the_end(struct scan *scan, uint64_t offset, uint64_t bad, 
     return STATUS_OK;
 }
 
-static enum status scan_frames(struct scan *scan, bool last_segment)
+static enum status scan_frames(struct scan *scan)
 {
     struct log_end *end = scan->end;
     uint64_t offset = DISK_BLOCK_BYTES;
@@ -207,10 +206,10 @@ static enum status scan_frames(struct scan *scan, bool last_segment)
         const char *what = "a frame's header does not agree with its checksum";
         if (!frame_decode(scan->bytes + offset, &frame) || !fits(scan, offset, &frame) ||
             frame.number != end->number + 1)
-            return at_the_end(scan, offset, bad, what, last_segment);
+            return at_the_end(scan, offset, bad, what);
         what = scan_records(scan, offset, &frame, false, &bad);
         if (what != NULL)
-            return at_the_end(scan, offset, bad, what, last_segment);
+            return at_the_end(scan, offset, bad, what);
         if (scan->visitor->frame != NULL &&
             !scan->visitor->frame(scan->visitor->context, scan->file, offset, &frame))
             scan->stopped = true;
@@ -218,6 +217,7 @@ static enum status scan_frames(struct scan *scan, bool last_segment)
             (void)scan_records(scan, offset, &frame, true, &bad);
         end->number = frame.number;
         end->marked = frame.type == FRAME_MARK;
+        end->next = frame.type == FRAME_NEXT;
         offset += frame_space(frame.bytes);
     }
     end->offset = offset;
@@ -265,11 +265,14 @@ static enum status scan_segment(struct scan *scan, uint64_t number, bool last_se
         return damaged(scan, 0, "the segment's header does not agree with its checksum");
     if (scan->segment.before != end->number)
         return damaged(scan, 0, "frames are missing before this segment");
+    if (scan->size < scan->segment.bytes)
+        return damaged(scan, scan->size, "the file is shorter than its header says");
+    end->next = false;
     if (scan->visitor->segment != NULL && !scan->visitor->segment(scan->visitor->context, scan->file, &scan->segment))
         scan->stopped = true;
     end->segment = number;
     end->last = scan->segment;
-    return scan_frames(scan, last_segment);
+    return scan_frames(scan);
 }
 
 enum status log_scan(struct disk *disk, const struct log_visitor *visitor, struct log_end *end, struct buffer *why)
@@ -286,6 +289,10 @@ enum status log_scan(struct disk *disk, const struct log_visitor *visitor, struc
             status = scan_segment(&scan, numbers.list[i], i + 1 == numbers.count);
         mem_free(scan.bytes);
         scan.bytes = NULL;
+    }
+    if (status == STATUS_OK && !scan.stopped && end->next && !end->headless) {
+        segment_name(scan.file, end->segment + 1);
+        status = damaged(&scan, 0, "the log goes on in this file, and it is missing");
     }
     mem_free(numbers.list);
     return status;

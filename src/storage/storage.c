@@ -6,13 +6,9 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "base/prng.h"
 #include "storage/log.h"
+#include "storage/tail.h"
 #include "storage/vote_file.h"
-
-enum { PREPARE_BYTES = 1024 * 1024 };
-
-static const char spare_name[] = "log-spare";
 
 /* Where the records of one frame are. */
 struct place {
@@ -26,17 +22,10 @@ struct place {
 struct storage {
     struct disk *disk;
     struct vote_file vote;
-    struct prng prng;
-    uint64_t segment_bytes;
-    struct disk_file *file; /* the last segment */
-    struct segment segment;
-    uint64_t offset;        /* where its next frame goes */
-    uint64_t number;        /* of the last frame */
+    struct tail tail;       /* the segment that is written to */
     bool marked;
     bool torn;
     bool failed;
-    struct disk_file *spare;
-    uint64_t spare_bytes;   /* prewritten so far */
     uint8_t *frame;         /* aligned; one frame being made */
     size_t frame_capacity;
     struct place *places;
@@ -115,7 +104,7 @@ static bool see_frame(void *context, const char *file, uint64_t offset, const st
     (void)file;
     struct storage *storage = context;
     if (frame->type == FRAME_ENTRIES)
-        add_place(storage, frame, storage->segment.number, offset);
+        add_place(storage, frame, storage->tail.segment.number, offset);
     if (frame->type == FRAME_CUT) {
         forget(storage, frame->first);
         storage->last_chain = frame->last_chain;
@@ -127,7 +116,7 @@ static bool see_segment(void *context, const char *file, const struct segment *s
 {
     (void)file;
     struct storage *storage = context;
-    storage->segment = *segment;
+    storage->tail.segment = *segment;
     return true;
 }
 
@@ -163,94 +152,36 @@ static enum status fail(struct storage *storage, enum status status)
     return status;
 }
 
-/* Makes the spare file whole, if it is not. One step writes at most PREPARE_BYTES; *more: there is more to do. */
-static enum status prepare_step(struct storage *storage, bool *more)
-{
-    struct disk *disk = storage->disk;
-    *more = false;
-    if (storage->spare == NULL) {
-        enum status status = disk->open(disk, spare_name, DISK_CREATE | DISK_DIRECT, &storage->spare);
-        if (status != STATUS_OK)
-            return status;
-        storage->spare_bytes = 0; /* whatever a crash left is written over: it may be anything */
-    }
-    if (storage->spare_bytes >= storage->segment_bytes)
-        return STATUS_OK;
-    size_t size = PREPARE_BYTES;
-    if (storage->segment_bytes - storage->spare_bytes < size)
-        size = (size_t)(storage->segment_bytes - storage->spare_bytes);
-    uint8_t *zeros = mem_alloc_aligned(DISK_BLOCK_BYTES, size);
-    memset(zeros, 0, size);
-    enum status status = disk->write_at(disk, storage->spare, storage->spare_bytes, zeros, size);
-    mem_free(zeros);
-    if (status == STATUS_OK) {
-        storage->spare_bytes += size;
-        *more = storage->spare_bytes < storage->segment_bytes;
-    }
-    return status;
-}
-
-/* Goes on to a new segment: the spare, renamed, directory synced, header written. */
-static enum status roll(struct storage *storage, uint64_t need)
-{
-    struct disk *disk = storage->disk;
-    char name[DISK_NAME_MAX];
-    bool more = true;
-    enum status status = STATUS_OK;
-    while (more && status == STATUS_OK)
-        status = prepare_step(storage, &more);
-    if (status != STATUS_OK)
-        return status;
-    uint64_t number = storage->segment.number + 1;
-    segment_name(name, number);
-    status = disk->rename(disk, spare_name, name);
-    if (status == STATUS_OK)
-        status = disk->sync_directory(disk);
-    if (status != STATUS_OK)
-        return status;
-    if (storage->file != NULL)
-        disk->close(disk, storage->file);
-    storage->file = storage->spare;
-    storage->spare = NULL;
-    uint64_t bytes = storage->spare_bytes > DISK_BLOCK_BYTES + need ? storage->spare_bytes : DISK_BLOCK_BYTES + need;
-    storage->segment = (struct segment){
-        .number = number, .salt = prng_next(&storage->prng), .bytes = bytes, .before = storage->number};
-    storage->offset = DISK_BLOCK_BYTES;
-    uint8_t *block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
-    segment_encode(block, &storage->segment);
-    status = disk->write_at(disk, storage->file, 0, block, DISK_BLOCK_BYTES);
-    mem_free(block);
-    return status;
-}
-
 /* After the scan: opens the last segment for writing, and takes away what a crash left half done. */
 static enum status settle(struct storage *storage, const struct log_end *end)
 {
     struct disk *disk = storage->disk;
     char name[DISK_NAME_MAX];
     enum status status = STATUS_OK;
+    storage->tail.number = end->number;
+    storage->marked = end->marked;
+    if (end->headless && end->next)
+        return tail_resume(&storage->tail, end);
     if (end->headless) {
         segment_name(name, end->segment + 1);
         status = disk->remove(disk, name);
         if (status == STATUS_OK)
             status = disk->sync_directory(disk);
     }
-    storage->number = end->number;
-    storage->marked = end->marked;
     if (status != STATUS_OK || end->segment == 0) {
-        storage->segment = (struct segment){0};
-        return status == STATUS_OK ? roll(storage, 0) : status;
+        storage->tail.segment = (struct segment){0};
+        return status == STATUS_OK ? tail_roll(&storage->tail, 0) : status;
     }
-    storage->segment = end->last;
-    storage->offset = end->offset;
+    storage->tail.segment = end->last;
+    storage->tail.offset = end->offset;
     segment_name(name, end->segment);
-    status = disk->open(disk, name, DISK_DIRECT, &storage->file);
+    status = disk->open(disk, name, DISK_DIRECT, &storage->tail.file);
     if (status != STATUS_OK || !end->torn)
         return status;
     storage->torn = true;
     uint8_t *zeros = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
     memset(zeros, 0, DISK_BLOCK_BYTES);
-    status = disk->write_at(disk, storage->file, end->offset, zeros, DISK_BLOCK_BYTES);
+    status = disk->write_at(disk, storage->tail.file, end->offset, zeros, DISK_BLOCK_BYTES);
     mem_free(zeros);
     return status;
 }
@@ -260,10 +191,7 @@ static void close_all(struct storage *storage)
     struct disk *disk = storage->disk;
     if (storage->vote.file != NULL)
         vote_file_close(disk, &storage->vote);
-    if (storage->file != NULL)
-        disk->close(disk, storage->file);
-    if (storage->spare != NULL)
-        disk->close(disk, storage->spare);
+    tail_close(&storage->tail);
     mem_free(storage->frame);
     mem_free(storage->places);
     mem_free(storage->runs);
@@ -275,10 +203,11 @@ enum status storage_open(struct disk *disk, const struct storage_options *option
 {
     struct storage *storage = mem_zalloc(1, sizeof *storage);
     storage->disk = disk;
-    storage->segment_bytes = options->segment_bytes > 0 ? options->segment_bytes : STORAGE_SEGMENT_BYTES;
-    CHECK(storage->segment_bytes % DISK_BLOCK_BYTES == 0);
-    CHECK(storage->segment_bytes >= 4 * DISK_BLOCK_BYTES);
-    prng_seed(&storage->prng, options->seed);
+    storage->tail.disk = disk;
+    storage->tail.segment_bytes = options->segment_bytes > 0 ? options->segment_bytes : STORAGE_SEGMENT_BYTES;
+    CHECK(storage->tail.segment_bytes % DISK_BLOCK_BYTES == 0);
+    CHECK(storage->tail.segment_bytes >= 4 * DISK_BLOCK_BYTES);
+    prng_seed(&storage->tail.prng, options->seed);
     const struct log_visitor visitor = {
         .context = storage, .segment = see_segment, .frame = see_frame, .record = see_record};
     struct log_end end;
@@ -374,24 +303,24 @@ static enum status write_frame(struct storage *storage, struct frame *frame)
 {
     uint64_t space = frame_space(frame->bytes);
     reserve_frame(storage, (size_t)space);
-    if (storage->offset + space > storage->segment.bytes) {
-        enum status status = roll(storage, space);
+    if (storage->tail.offset + space + DISK_BLOCK_BYTES > storage->tail.segment.bytes) { /* a next frame must fit behind it */
+        enum status status = tail_roll(&storage->tail, space);
         if (status != STATUS_OK)
             return status;
     }
-    frame->salt = storage->segment.salt;
-    frame->number = storage->number + 1;
-    frame->synced = storage->number;
+    frame->salt = storage->tail.segment.salt;
+    frame->number = storage->tail.number + 1;
+    frame->synced = storage->tail.number;
     frame_encode(storage->frame, frame);
     memset(storage->frame + frame->bytes, 0, (size_t)(space - frame->bytes));
     enum status status =
-        storage->disk->write_at(storage->disk, storage->file, storage->offset, storage->frame, (size_t)space);
+        storage->disk->write_at(storage->disk, storage->tail.file, storage->tail.offset, storage->frame, (size_t)space);
     if (status != STATUS_OK)
         return status;
     if (frame->type == FRAME_ENTRIES)
-        add_place(storage, frame, storage->segment.number, storage->offset);
-    storage->number = frame->number;
-    storage->offset += space;
+        add_place(storage, frame, storage->tail.segment.number, storage->tail.offset);
+    storage->tail.number = frame->number;
+    storage->tail.offset += space;
     storage->marked = frame->type == FRAME_MARK;
     return STATUS_OK;
 }
@@ -505,7 +434,7 @@ bool storage_prepare(struct storage *storage)
 {
     bool more = false;
     /* A failure here is no failure of the log: whoever needs the segment meets it again. */
-    return !storage->failed && prepare_step(storage, &more) == STATUS_OK && more;
+    return !storage->failed && tail_prepare(&storage->tail, storage->tail.segment_bytes, &more) == STATUS_OK && more;
 }
 
 /* --- reading back -------------------------------------------------------------------------------------------------------- */
@@ -528,11 +457,11 @@ static size_t find_place(const struct storage *storage, raft_index index)
 static enum status read_frame(struct storage *storage, const struct place *place, uint8_t *frame, size_t space)
 {
     struct disk *disk = storage->disk;
-    struct disk_file *file = storage->file;
+    struct disk_file *file = storage->tail.file;
     char name[DISK_NAME_MAX];
     size_t got = 0;
     segment_name(name, place->segment);
-    bool other = place->segment != storage->segment.number;
+    bool other = place->segment != storage->tail.segment.number;
     enum status status = other ? disk->open(disk, name, DISK_DIRECT, &file) : STATUS_OK;
     if (status != STATUS_OK)
         return status;

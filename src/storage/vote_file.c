@@ -86,6 +86,7 @@ enum status vote_file_open(struct disk *disk, bool create, struct vote_file *vot
         const char text[] = "file vote is missing beside a log, so this node cannot know what it promised: set the "
                             "directory aside and let the node join anew";
         buffer_append(why, text, sizeof text - 1);
+        return STATUS_CORRUPT;
     }
     if (status != STATUS_OK)
         return status;
