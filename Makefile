@@ -180,8 +180,21 @@ bench: all ## kv.set on three nodes, at 1 to 4096 outstanding
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/load spec/bench/load.c $(CORE_OBJ) $(LIBS)
 	@$(BUILD)/tidelock run spec/bench/run.lua $(BUILD)/load $(or $(SECONDS_EACH),3)
 
-bench-peers: all ## tidelock beside etcd, the C raft library and Redis (spec/bench/peers/run.sh names their packages)
-	@bash spec/bench/peers/run.sh
+PEERS_NEEDS := etcd:etcd-server etcdctl:etcd-client raft.h:libraft-dev uv.h:libuv1-dev redis-server:redis-server \
+               redis-cli:redis-tools
+
+build/.peers-deps:
+	$(call need,$(PEERS_NEEDS))
+
+# Settings by environment: REPS=3 SECS=3, and those that spec/bench/peers/lib.sh names.
+bench-peers: all bench-peers-programs ## tidelock beside etcd, the C raft library and Redis: ratios, figures, conditions
+	@BIN=$(CURDIR)/$(BUILD)/peers bash spec/bench/peers/run.sh
+
+bench-peers-programs: $(CORE_OBJ) build/.peers-deps
+	@mkdir -p $(BUILD)/peers
+	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/loadgen spec/bench/peers/loadgen/*.c $(CORE_OBJ) $(LIBS)
+	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/limits spec/bench/peers/limits.c
+	@$(CC) -O2 -g -Wall -Wextra -o $(BUILD)/peers/raftnode spec/bench/peers/raftnode.c -lraft -luv
 
 micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 thousand and 1 million rows
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)

@@ -6,8 +6,7 @@
 # Each script starts its own processes on 127.0.0.1, and ends exactly those. SECS, REPS, QUIET as in lib.sh.
 set -u
 cd "$(dirname "$0")/../../.."
-export BIN="$PWD/build/peers" SECS=${SECS:-3} REPS=${REPS:-1} QUIET=${QUIET:-1}
-mkdir -p "$BIN"
+export SECS=${SECS:-3} REPS=${REPS:-1} QUIET=${QUIET:-1}
 echo '--- tidelock, three nodes'; make -s bench SECONDS_EACH="$SECS"
 echo '--- the C raft library, three nodes, Nagle off'; PARTS=nodelay bash spec/bench/peers/libraft.sh
 echo '--- the C raft library, three nodes, as it comes'; PARTS=writes bash spec/bench/peers/libraft.sh

@@ -1,0 +1,46 @@
+/* spec/bench/peers/loadgen/latency.c - a histogram of latencies, exact to 1 in 64: no memory grows with the run. */
+#include "loadgen.h"
+
+enum { STEPS = 64, BUCKETS = STEPS * 40 };
+
+static uint64_t histogram[BUCKETS], total, highest_ns;
+
+static size_t bucket_of(uint64_t ns)
+{
+    if (ns < STEPS)
+        return (size_t)ns;
+    int power = 63 - __builtin_clzll(ns);
+    size_t bucket = (size_t)(power - 5) * STEPS + (size_t)((ns >> (power - 6)) & (STEPS - 1));
+    return bucket < BUCKETS ? bucket : BUCKETS - 1;
+}
+
+static double value_of(size_t bucket)
+{
+    if (bucket < STEPS)
+        return (double)bucket;
+    return (double)((uint64_t)(STEPS + bucket % STEPS) << (bucket / STEPS - 1));
+}
+
+void latency_add(uint64_t ns)
+{
+    histogram[bucket_of(ns)]++;
+    total++;
+    if (ns > highest_ns)
+        highest_ns = ns;
+}
+
+double latency_us(double share)
+{
+    uint64_t seen = 0;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        seen += histogram[i];
+        if (seen > 0 && (double)seen >= (double)total * share)
+            return value_of(i) / 1000;
+    }
+    return 0;
+}
+
+double latency_max_us(void)
+{
+    return (double)highest_ns / 1000;
+}
