@@ -188,7 +188,7 @@ build/.peers-deps:
 
 # Settings by environment: REPS=3 SECS=3, and those that spec/bench/peers/lib.sh names.
 bench-peers: all bench-peers-programs ## tidelock beside etcd, the C raft library and Redis: ratios, figures, conditions
-	@BIN=$(CURDIR)/$(BUILD)/peers bash spec/bench/peers/run.sh
+	@BIN=$(CURDIR)/$(BUILD)/peers exec bash spec/bench/peers/run.sh
 
 bench-peers-programs: $(CORE_OBJ) build/.peers-deps
 	@mkdir -p $(BUILD)/peers
