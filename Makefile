@@ -194,7 +194,7 @@ bench-peers-programs: $(CORE_OBJ) build/.peers-deps
 	@mkdir -p $(BUILD)/peers
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/loadgen spec/bench/peers/loadgen/*.c $(CORE_OBJ) $(LIBS)
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/limits spec/bench/peers/limits.c
-	@$(CC) -O2 -g -Wall -Wextra -o $(BUILD)/peers/raftnode spec/bench/peers/raftnode.c -lraft -luv
+	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/raftnode spec/bench/peers/raftnode.c -lraft -luv
 
 micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 thousand and 1 million rows
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)
