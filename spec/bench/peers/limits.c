@@ -1,13 +1,15 @@
 /* spec/bench/peers/limits.c - what the machine allows: one synced append, one round trip over loopback.
  *
- *   limits append DIR COUNT WRITERS     4 KiB overwrites of a prewritten file, O_DIRECT|O_DSYNC, as in a log;
- *                                       WRITERS processes at once, each with a file of its own
- *   limits trip COUNT                   64 bytes there and back between two processes that wait in epoll
+ *   limits append DIR COUNT WRITERS     4 KiB overwrites of a prewritten file, O_DIRECT|O_DSYNC, as
+ *                                       in a log; WRITERS processes at once, a file each
+ *   limits trip COUNT CORES             64 bytes there and back between two processes that wait in epoll, on one
+ *                                       core or on two: waking an idle core costs more
  *
  * Prints one JSON object. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +109,22 @@ static void measure_append(const char *dir, size_t count, int writers)
     print_result(spent_ns, (size_t)writers * count);
 }
 
+/* Stays on the first or second of the cores that we may use; on the first if there is but one. */
+static void pin(int place)
+{
+    cpu_set_t allowed;
+    cpu_set_t one;
+    must(sched_getaffinity(0, sizeof allowed, &allowed) == 0, "affinity");
+    if (place >= CPU_COUNT(&allowed))
+        place = 0;
+    for (size_t core = 0; core < CPU_SETSIZE; core++)
+        if (CPU_ISSET(core, &allowed) && place-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(core, &one);
+            must(sched_setaffinity(0, sizeof one, &one) == 0, "affinity");
+        }
+}
+
 static int wait_and_read(int epoll, int fd, char *bytes)
 {
     struct epoll_event event;
@@ -124,7 +142,7 @@ static int watch(int fd)
     return epoll;
 }
 
-static void measure_trip(size_t count)
+static void measure_trip(size_t count, int cores)
 {
     char bytes[TRIP] = {0};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -134,12 +152,14 @@ static void measure_trip(size_t count)
              getsockname(listener, (struct sockaddr *)&address, &size) == 0,
          "listen");
     if (fork() == 0) {
+        pin(cores - 1);
         int fd = accept(listener, NULL, NULL);
         int epoll = watch(fd);
         while (wait_and_read(epoll, fd, bytes) && write(fd, bytes, TRIP) == TRIP)
             ;
         _exit(0);
     }
+    pin(0);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     must(connect(fd, (struct sockaddr *)&address, size) == 0, "connect");
     int epoll = watch(fd);
@@ -156,17 +176,17 @@ static void measure_trip(size_t count)
 
 int main(int count, char **words)
 {
-    long times = count == 5 ? atol(words[3]) : count == 3 ? atol(words[2]) : 0;
-    int writers = count == 5 ? atoi(words[4]) : 1;
-    if (times < 1 || times > COUNT_MAX || writers < 1 || writers > WRITERS_MAX) {
-        fprintf(stderr, "limits append DIR COUNT WRITERS | limits trip COUNT\n");
+    int append = count == 5 && strcmp(words[1], "append") == 0;
+    int trip = count == 4 && strcmp(words[1], "trip") == 0;
+    long times = append ? atol(words[3]) : trip ? atol(words[2]) : 0;
+    int width = append ? atoi(words[4]) : trip ? atoi(words[3]) : 0; /* writers, or cores */
+    if (times < 1 || times > COUNT_MAX || width < 1 || width > WRITERS_MAX) {
+        fprintf(stderr, "limits append DIR COUNT WRITERS | limits trip COUNT CORES\n");
         return 2;
     }
-    if (count == 5 && strcmp(words[1], "append") == 0)
-        measure_append(words[2], (size_t)times, writers);
-    else if (count == 3 && strcmp(words[1], "trip") == 0)
-        measure_trip((size_t)times);
+    if (append)
+        measure_append(words[2], (size_t)times, width);
     else
-        return 2;
+        measure_trip((size_t)times, width);
     return 0;
 }

@@ -42,7 +42,8 @@ turn() { local r # turn ROUND PEER OUTSTANDING
     sed 's/.*"peer":"\([a-z]*\)","outstanding":\([0-9]*\).*"ops_s":\([0-9]*\).*"p50_us":\([0-9]*\).*/\1 \2: \3 a second, p50 \4 us/' >&2;;
     *) echo "$2 at $3: the run failed" >&2;; esac; }
 limit() { local r; r=$("$BIN/limits" "${@:2}") || exit 1; echo "{\"limit\":\"$1\",${r#\{}" >> "$RESULTS"; }
-limits() { sync; limit append_1 append "$DATA" 2000 1; limit append_3 append "$DATA" 2000 3; limit trip trip 20000; }
+limits() { sync; sleep 0.5; limit append_1 append "$DATA" 2000 1; limit append_3 append "$DATA" 2000 3; limit trip_1 trip 20000 1
+  limit trip_2 trip 20000 2; }
 # A line for each process that is not ours: seconds of CPU so far, pid, name; the last one seen of a pid counts.
 others() { ps -e -o pid=,ppid=,cputimes=,comm= | awk -v me=$$ '{up[$1]=$2;cpu[$1]=$3;name[$1]=$4}
   END{for(p in up){for(q=p;q>1&&q!=me;q=up[q]);if(q!=me)print cpu[p],p,name[p]}}'; }
