@@ -37,7 +37,8 @@ local function read(path)
       if not seen[peer] and peer ~= 'tidelock' then peers[#peers + 1] = peer end
       if not seen[outstanding] then rows[#rows + 1] = outstanding end
       seen[peer], seen[outstanding] = true, true
-      add(runs, key, { round = field('round'), rate = field('ops_s'), p50 = field('p50_us'), p99 = field('p99_us') })
+      add(runs, key, { round = field('round'), rate = field('ops_s'), p50 = field('p50_us'), p99 = field('p99_us'),
+        other = field('other_cpu') })
       add(others, 1, field('other_cpu'))
       local lost = field('errors') + field('unanswered')
       if lost > 0 then bad[#bad + 1] = ('%s at %d, round %d: %d'):format(peer, outstanding, field('round'), lost) end
@@ -51,9 +52,18 @@ local function middle(key, name)
   return (spread(list))
 end
 
+-- A run beside which others used half a core or more says little.
+local function disturbed(key)
+  for _, run in ipairs(runs[key]) do
+    if run.other >= 0.5 then return true end
+  end
+  return false
+end
+
 local function figures(key)
   if not runs[key] then return '-' end
-  return ('%s (%s, %s)'):format(thousands(middle(key, 'rate')), thousands(middle(key, 'p50')), thousands(middle(key, 'p99')))
+  return ('%s (%s, %s)%s'):format(thousands(middle(key, 'rate')), thousands(middle(key, 'p50')), thousands(middle(key, 'p99')),
+    disturbed(key) and ' *' or '')
 end
 
 local function ratio(peer, outstanding)
@@ -104,7 +114,8 @@ local function print_aim()
 end
 
 read(arg[1])
-print('Durable commands a second (p50, p99 in us), and tidelock / peer from runs right beside each other; above 1 tidelock is ahead.\n')
+print('Durable commands a second (p50, p99 in us), and tidelock / peer from runs right beside each other; above 1 tidelock is ahead.\n'
+  .. '* beside a run of it something else used half a core or more.\n')
 print_table()
 print_aim()
 print('\nConditions:\n')
