@@ -178,6 +178,13 @@ describe('loading a module', function()
     end)
   end
 
+  it('takes a module of commands alone, and one of queries alone', function()
+    for _, tables in ipairs { 'commands = { x = function() return 1 end }', 'queries = { x = function() return 1 end }' } do
+      local m = machine.new { a = "return { name = 'a', version = 1, state = { r = 'map' }, " .. tables .. ' }' }
+      assert.equal(1, tables:find('^commands') and m:call('a.x') or m:query('a.x'))
+    end
+  end)
+
   it('refuses unknown fields, a name that is command and query, and bad args', function()
     for text, why in pairs { ['m.timers = {}'] = "no field 'timers'", ['C.a = function() end Q.a = C.a'] = 'both a command and a query',
       ["C.a = { args = 'x:what', run = function() end }"] = 'the types are any text' } do

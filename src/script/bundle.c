@@ -393,13 +393,14 @@ static void check_module(lua_State *L, int module, const char *file)
     lua_getfield(L, module, "apply");
     if (lua_isnil(L, -3) && lua_isnil(L, -2) && !lua_isfunction(L, -1))
         luaL_error(L, "%s: a module has commands, queries, or a function apply", file);
-    for (lua_pushnil(L); lua_istable(L, -4) && lua_next(L, -4) != 0;) {
-        lua_pop(L, 1);
-        lua_pushvalue(L, -1);
-        lua_rawget(L, -4);
-        if (lua_istable(L, -4) && !lua_isnil(L, -1))
-            luaL_error(L, "%s: '%s' is both a command and a query", file, lua_tostring(L, -2));
-        lua_pop(L, 1);
+    lua_pop(L, 1);
+    int queries = lua_gettop(L);
+    bool both = lua_istable(L, queries - 1) && lua_istable(L, queries);
+    for (lua_pushnil(L); both && lua_next(L, queries - 1) != 0; lua_pop(L, 2)) {
+        lua_pushvalue(L, -2);
+        lua_rawget(L, queries);
+        if (!lua_isnil(L, -1))
+            luaL_error(L, "%s: '%s' is both a command and a query", file, lua_tostring(L, -3));
     }
     lua_settop(L, module);
 }
