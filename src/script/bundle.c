@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "script/args.h"
+#include "script/compile.h"
 #include "script/lexer.h"
 #include "script/sandbox.h"
 #include "script/vm.h"
@@ -259,7 +260,7 @@ static void run_source(lua_State *L, struct loading *loading, struct slice name)
     if (!find_file(&loading->opened, name, &source))
         luaL_error(L, "require: the bundle has no %s", shown);
     struct buffer why = {0};
-    if (sandbox_compile(L, source, shown, &why) != STATUS_OK) {
+    if (compile_source(L, source, shown, &why) != STATUS_OK) {
         lua_pushlstring(L, (const char *)why.data, why.size);
         buffer_close(&why);
         lua_error(L);
@@ -420,6 +421,7 @@ static int load_protected(lua_State *L)
     snprintf(file, sizeof file, "%.*s.lua", (int)loading->opened.main.size, (const char *)loading->opened.main.data);
     run_source(L, loading, loading->opened.main);
     check_module(L, lua_gettop(L), file);
+    compile_check_loaded(L);
     lua_pushnil(L);
     sandbox_add(L, 2, "require");
     return 1;

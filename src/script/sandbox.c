@@ -12,7 +12,6 @@
 
 #include "base/check.h"
 #include "script/budget.h"
-#include "script/lexer.h"
 #include "script/vm.h"
 
 enum { RESULT_BYTES_MAX = 1024 * 1024, PATTERN_SUBJECT_MAX = 4096, PATTERN_LOOPS_MAX = 2, UNPACK_MAX = 200 };
@@ -570,18 +569,19 @@ void sandbox_add(lua_State *L, int env, const char *name)
     lua_pop(L, 1);
 }
 
-enum status sandbox_compile(lua_State *L, struct slice source, const char *name, struct buffer *why)
+bool sandbox_has(lua_State *L, struct slice name, struct slice field)
 {
-    if (lexer_check(source, name, why, NULL, NULL) != STATUS_OK)
-        return STATUS_INVALID;
-    char chunk[160];
-    snprintf(chunk, sizeof chunk, "=%s", name);
-    if (luaL_loadbufferx(L, (const char *)source.data, source.size, chunk, "t") == 0)
-        return STATUS_OK;
-    size_t size = 0;
-    const char *text = lua_tolstring(L, -1, &size);
-    buffer_append(why, text, size);
-    buffer_append(why, "; mend the syntax", 17);
-    lua_pop(L, 1);
-    return STATUS_INVALID;
+    int top = lua_gettop(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, "tidelock.names");
+    lua_pushlstring(L, (const char *)name.data, name.size);
+    lua_rawget(L, -2);
+    bool found = !lua_isnil(L, -1);
+    if (found && field.size > 0 && lua_getmetatable(L, -1)) { /* a library: the frozen table stands behind an empty one */
+        lua_getfield(L, -1, "__index");
+        lua_pushlstring(L, (const char *)field.data, field.size);
+        lua_rawget(L, -2);
+        found = !lua_isnil(L, -1);
+    }
+    lua_settop(L, top);
+    return found;
 }

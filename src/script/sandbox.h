@@ -22,10 +22,7 @@ void sandbox_open(struct lua_State *L);
 /* Adds a name to the environment at `env`, which scripts cannot change: its value is at the top [-1, +0]. */
 void sandbox_add(struct lua_State *L, int env, const char *name);
 
-/* Looks at source text before LuaJIT's parser may see it: tokens that are refused (`^`, LL and i literals, ...), nesting,
- * bytecode. Then compiles (text mode) and looks at the bytecode: undeclared globals, stores into locals of the main chunk
- * from inside functions. OK: the chunk's function is on the stack [-0, +1]. Else nothing is, and `why` gets lines
- * "NAME:LINE: what; what to do". `name` is the file's name as errors should show it ("kv.lua"). */
-enum status sandbox_compile(struct lua_State *L, struct slice source, const char *name, struct buffer *why) MUST_USE;
+/* True when the environment has `name`, and, if `field` is not empty, its library has that. */
+bool sandbox_has(struct lua_State *L, struct slice name, struct slice field);
 
 #endif
