@@ -224,6 +224,35 @@ describe('loading a module', function()
     assert.equal(1, m:call('t.b'))
   end)
 
+  it('freezes the tables of a module against additions, and reads them as before', function()
+    local m = machine.new { t = module [[
+      m.commands.a = { args = '[k]', run = function() return 'run' end }
+      local deep = { list = { 3, 1, 2 }, map = { a = 1 }, class = setmetatable({}, { __index = { f = 7 } }) }
+      local function list() return deep.list end
+      function C.insert() table.insert(list(), 4) end
+      function C.remove() table.remove(list()) end
+      function C.sort() table.sort(list()) end
+      function C.add() local t = list() t[#t + 1] = 1 end
+      function C.rawset() rawset(list(), 1, 1) end
+      function C.protect() setmetatable(list(), {}) end
+      function C.put(ctx) ctx.db.rows:put('k', deep.map) ctx.db.rows:put('l', deep.list) return ctx.db.rows:get('k') end
+      function Q.read()
+        local n, keys = 0, ''
+        for i, v in ipairs(deep.list) do n = n * 10 + v end
+        for k in pairs(deep.list) do keys = keys .. k end
+        local heir = setmetatable({}, { __index = deep.map })
+        return { n, keys, #deep.list, unpack(deep.list), heir.a, rawget(deep.map, 'a'), deep.class.f,
+          tostring(getmetatable(deep.map)), tostring(deep.map.none), m.commands.a() }
+      end
+    ]] }
+    for _, name in ipairs { 'insert', 'remove', 'sort', 'add', 'rawset', 'protect' } do
+      local _, err = m:call('t.' .. name)
+      assert.truthy(err.message:find('protected') or err.message:find('cannot be added'), name .. ': ' .. err.message)
+    end
+    assert.same({ 312, '123', 3, 3, 1, 1, 7, 'nil', 'nil', 'run' }, m:query('t.read'))
+    assert.same({ a = 1 }, m:call('t.put'))
+  end)
+
   it('takes a module of commands alone, and one of queries alone', function()
     for _, tables in ipairs { 'commands = { x = function() return 1 end }', 'queries = { x = function() return 1 end }' } do
       local m = machine.new { a = "return { name = 'a', version = 1, state = { r = 'map' }, " .. tables .. ' }' }

@@ -11,6 +11,7 @@
 #include "script/bytecode.h"
 #include "script/lexer.h"
 #include "script/sandbox.h"
+#include "script/value.h"
 
 static int append_dump(lua_State *L, const void *bytes, size_t size, void *context)
 {
@@ -203,6 +204,8 @@ void compile_check_loaded(lua_State *L)
             int table = lua_gettop(L);
             if (lua_getmetatable(L, table))
                 meet(L, top + 1, top + 2);
+            else
+                value_freeze(L, table);
             for (lua_pushnil(L); lua_next(L, table) != 0;)
                 meet(L, top + 1, top + 2); /* keys are text, numbers, booleans, or they meet no `pairs` */
         } else {

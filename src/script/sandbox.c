@@ -199,15 +199,22 @@ static int sandbox_getmetatable(lua_State *L)
     lua_getfield(L, -1, "__metatable");
     if (lua_isnil(L, -1))
         lua_pop(L, 1);
+    else if (lua_isboolean(L, -1))
+        lua_pushnil(L); /* one of the host's */
     return 1;
 }
 
-/* rawset and rawget would reach through frozen tables. */
-static int guard_raw(lua_State *L)
+/* rawset and the functions of table would reach through what protects a table. */
+static void refuse_protected(lua_State *L, const char *name)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     if (luaL_getmetafield(L, 1, "__metatable"))
-        return luaL_error(L, "this table is protected");
+        luaL_error(L, "%s: this table is protected: it lives as long as the module; keep what changes in a map", name);
+}
+
+static int guard_raw(lua_State *L)
+{
+    refuse_protected(L, "rawset");
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
     lua_call(L, lua_gettop(L) - 1, 1);
@@ -333,10 +340,10 @@ static int sandbox_format(lua_State *L)
 static int charged_table(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
+    if (lua_toboolean(L, lua_upvalueindex(3)))
+        refuse_protected(L, "table.remove");
     uint64_t count = lua_objlen(L, 1);
     budget_charge(L, count * (uint64_t)lua_tointeger(L, lua_upvalueindex(2)) + 1);
-    if (lua_gettop(L) == 1 && lua_toboolean(L, lua_upvalueindex(3)))
-        lua_settop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
     lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
@@ -345,7 +352,7 @@ static int charged_table(lua_State *L)
 
 static int sandbox_insert(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TTABLE);
+    refuse_protected(L, "table.insert");
     int count = (int)lua_objlen(L, 1);
     if (lua_gettop(L) == 2) {
         lua_rawseti(L, 1, count + 1);
@@ -491,8 +498,8 @@ static void add_libraries(lua_State *L, int env)
     add_string(L, env);
     lua_newtable(L);
     wrap(L, "table", "concat", charged_table, 4, false);
-    wrap(L, "table", "remove", charged_table, 1, false);
-    wrap(L, "table", "sort", charged_table, 16, false);
+    wrap(L, "table", "remove", charged_table, 1, true);
+    wrap(L, "table", "sort", charged_table, 16, true);
     lua_pushcfunction(L, sandbox_insert);
     lua_setfield(L, -2, "insert");
     freeze(L);
@@ -525,12 +532,11 @@ static void add_base(lua_State *L, int env)
                                    {"getmetatable", sandbox_getmetatable},
                                    {"unpack", sandbox_unpack},
                                    {NULL, NULL}};
-    static const char *const plain[] = {"assert", "error", "ipairs", "select", "type", "rawequal", NULL};
+    static const char *const plain[] = {"assert", "error", "ipairs", "select", "type", "rawequal", "rawget", NULL};
     lua_pushvalue(L, env);
     luaL_register(L, NULL, own);
     take(L, "_G", plain);
     wrap(L, "_G", "tonumber", sandbox_tonumber, 0, false);
-    wrap(L, "_G", "rawget", guard_raw, 0, false);
     wrap(L, "_G", "rawset", guard_raw, 0, false);
     lua_pushliteral(L, "Lua 5.1");
     lua_setfield(L, -2, "_VERSION");

@@ -15,6 +15,8 @@
 
 /* The address of this is the registry key of the metatable that marks an empty map. */
 static const char map_mark = 'm';
+/* And of the metatable of tables that live as long as their module. */
+static const char frozen_mark = 'f';
 
 enum { PATH_BYTES = 160, MAP_KEYS_INLINE = 16 };
 
@@ -25,6 +27,12 @@ struct packer {
     char why[96];
 };
 
+static int write_frozen(lua_State *L)
+{
+    return luaL_error(L, "'%s' cannot be added: this table lives as long as the module; keep what changes in a map",
+                      lua_isstring(L, 2) ? lua_tostring(L, 2) : lua_typename(L, lua_type(L, 2)));
+}
+
 void value_setup(lua_State *L)
 {
     lua_pushlightuserdata(L, (void *)(uintptr_t)&map_mark);
@@ -32,6 +40,20 @@ void value_setup(lua_State *L)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_rawset(L, LUA_REGISTRYINDEX);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&frozen_mark);
+    lua_createtable(L, 0, 2);
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pushcfunction(L, write_frozen);
+    lua_setfield(L, -2, "__newindex");
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+void value_freeze(lua_State *L, int at)
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&frozen_mark);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    lua_setmetatable(L, at);
 }
 
 void value_push_map(lua_State *L)
@@ -42,11 +64,11 @@ void value_push_map(lua_State *L)
     lua_setmetatable(L, -2);
 }
 
-static bool is_marked_map(lua_State *L, int at)
+static bool is_marked(lua_State *L, int at, const char *mark)
 {
     if (!lua_getmetatable(L, at))
         return false;
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&map_mark);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)mark);
     lua_rawget(L, LUA_REGISTRYINDEX);
     bool marked = lua_rawequal(L, -1, -2) != 0;
     lua_pop(L, 2);
@@ -132,7 +154,7 @@ static bool pack_table(struct packer *packer, int at, int depth)
         return refuse(packer, "nested too deep, or a cycle");
     if (lua_getmetatable(L, at)) {
         lua_pop(L, 1);
-        if (!is_marked_map(L, at))
+        if (!is_marked(L, at, &map_mark) && !is_marked(L, at, &frozen_mark))
             return refuse(packer, "a table with a metatable is no value");
     }
     uint32_t count = 0;
@@ -152,7 +174,7 @@ static bool pack_table(struct packer *packer, int at, int depth)
             return refuse(packer, "keys must be 1..n, or all text");
         }
     }
-    if (count == 0 && !is_marked_map(L, at)) {
+    if (count == 0 && !is_marked(L, at, &map_mark)) {
         pack_array(packer->out, 0);
         return true;
     }

@@ -22,7 +22,12 @@ bool value_push(struct lua_State *L, struct slice value, const char **why);
 /* Pushes an empty map value [-0, +1]. */
 void value_push_map(struct lua_State *L);
 
-/* Prepares a state: the mark of empty maps. */
+/* Makes the table at `at`, which has no metatable, one that nothing can be added to; it stays a value. Reading it costs
+ * nothing, nor do pairs, ipairs and #. What it has can still be overwritten: a table cannot be closed further than that
+ * in LuaJIT (script/compile.h finds the plain cases of it). */
+void value_freeze(struct lua_State *L, int at);
+
+/* Prepares a state: the marks of empty maps and of frozen tables. */
 void value_setup(struct lua_State *L);
 
 #endif
