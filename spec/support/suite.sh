@@ -4,7 +4,7 @@
 #   gcc with ASan and UBSan     all specs that go through FFI
 #   gcc and clang, release      the same specs
 #   gcc, release                live specs: real processes on loopback
-#   TSan                        the ring between two threads
+#   TSan                        the ring between two threads; nodes under load, kills and garbage
 #   tidy                        floors, doors, purity, sizes
 # A run that dies early, or runs nothing, counts as a failure.
 set -u
@@ -41,6 +41,17 @@ build gcc release all && run "gcc, release" build/release "" "${specs[@]}"
 build clang release build/release-clang/libcore.so && run "clang, release" build/release-clang "" "${specs[@]}"
 run "live" build/release "" spec/live
 run "tidy" build/release "" spec/tidy_spec.lua
+# Nodes whose threads race say so in a report of their own.
+threads() { # threads SCRIPT WORDS...
+  rm -f build/tsan.report.*
+  if TSAN_OPTIONS="log_path=$PWD/build/tsan.report exitcode=66" timeout 300 build/tsan/tidelock run "$@" > build/suite.log 2>&1 \
+     && ! ls build/tsan.report.* > /dev/null 2>&1; then passed=$((passed + 1))
+  else failed=$((failed + 1)); echo "-- $* under TSan failed"; tail -n 30 build/suite.log; head -n 40 build/tsan.report.* 2> /dev/null; fi; }
+if build gcc tsan all; then
+  threads examples/demos/failover.lua 1000
+  threads spec/live/kill_loop.lua 2
+  threads spec/live/garbage.lua 1000
+fi
 if gcc -std=c11 -D_GNU_SOURCE -O1 -g -fsanitize=thread -Isrc -o build/ring_tsan spec/tsan/ring.c src/base/ring.c src/base/memory.c src/base/check.c -pthread \
    && build/ring_tsan; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- ring under TSan failed"; fi
 echo "$passed passed, $failed failed"
