@@ -260,12 +260,45 @@ describe('loading a module', function()
     end
   end)
 
-  it('refuses unknown fields, a name that is command and query, and bad args', function()
-    for text, why in pairs { ['m.timers = {}'] = "no field 'timers'", ['C.a = function() end Q.a = C.a'] = 'both a command and a query',
-      ["C.a = { args = 'x:what', run = function() end }"] = 'the types are any text' } do
+  -- What `tidelock check` says of a module that is not one: text of the module, words of the refusal.
+  local shapes = {
+    ['m.timers = {}'] = "module.lua: there is no field 'timers'; there are name version state init commands",
+    ['m.comands = {} m.quieries = {}'] = "there is no field 'comands'; did you mean commands?\nmodule.lua: there is no field 'quieries'; "
+      .. 'did you mean queries?',
+    ['C.a = function() end Q.a = C.a'] = "'a' is both a command and a query",
+    ["C.a = { args = 'x:what', run = function() end }"] = 'module.lua:3: commands.a: args: "x:what": the types are any text',
+    ["C.a = { args = '[x] y', run = function() end }"] = '"y": a required argument cannot follow an optional one',
+    ["C.a = { args = 'x x', run = function() end }"] = '"x": there is an argument of that name already',
+    ["C.a = { args = 'x... y', run = function() end }"] = '"y": nothing can follow NAME...',
+    ["C.a = { args = 'x:int=abc', run = function() end }"] = '"x:int=abc": the default must be a whole number',
+    ["C.a = { args = 'x:bool=1', run = function() end }"] = 'the default must be true or false',
+    ["C.a = { args = 'x:ms=5x', run = function() end }"] = 'the default must be a time',
+    ["C.a = { arg = 'x', run = function() end }"] = "module.lua:3: commands.a: there is no field 'arg'; did you mean args?",
+    ["C.a = { args = 'x' }"] = 'commands.a: it has no function run',
+    ["C.a = { run = function() end, help = 1 }"] = 'commands.a: help must be text',
+    ['C.a = 1'] = 'commands.a: it must be a function, or a table with run',
+    ['C[1] = function() end'] = 'commands: the names must be text',
+    ['C.aB = function() end'] = 'commands.aB: a name is made of a-z',
+    ['m.version = 1.5'] = 'version must be a whole number from 1',
+    ["m.version = '1'"] = 'version must be a whole number from 1',
+    ["m.name = 'M'"] = 'name must be text made of a-z',
+    ['m.init = 5'] = 'init must be a function',
+    ['m.state = { x = 1 }'] = 'state.x: state is a table like',
+    ['m.apply = function() end'] = 'apply and query stand in place of the tables',
+    ['m.commands, m.queries = nil, nil'] = 'a module has commands, queries, or a function apply',
+    ['m.commands, m.queries, m.query = nil, nil, function() end'] = 'query goes with a function apply',
+    ['do return end'] = 'a module returns a table, not nothing',
+    ['while true do end'] = 'module.lua:3: the budget of instructions is spent',
+    ['local function f() return 1 + f() end f()'] = 'module.lua:3: calls are nested too deep',
+    ["error { code = 'X', message = 'why' }"] = 'module.lua:3: X: why',
+    ["error('plain', 0)"] = 'module.lua:3: plain',
+    ['local x = nil; x.y = 1'] = 'module.lua:3: attempt to index local',
+  }
+  for text, why in pairs(shapes) do
+    it('refuses ' .. text .. ' with a reason', function()
       local bundle, got = machine.bundle('t', module(text))
       assert.is_nil(bundle)
       assert.truthy(got:find(why, 1, true), got)
-    end
-  end)
+    end)
+  end
 end)

@@ -1,7 +1,6 @@
 /* script/args.c - see script/args.h. */
 #include "script/args.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "script/convert.h"
 #include "script/value.h"
 #include "wire/pack.h"
 
@@ -74,6 +74,43 @@ static bool is_name(struct slice name)
     return name.size > 0 && name.size < NAME_BYTES;
 }
 
+/* The default must be what the type says. */
+static const char *check_default(const struct arg *arg)
+{
+    struct pack_item item;
+    struct pack_reader reader = pack_reader_make(buffer_slice(&arg->standard));
+    double number = 0;
+    bool boolean = false;
+    CHECK(pack_read(&reader, &item) == STATUS_OK);
+    switch (arg->type) {
+    case ARG_INT:
+        return convert_int(&item, &number);
+    case ARG_NUMBER:
+        return convert_number(&item, &number);
+    case ARG_MS:
+        return convert_ms(&item, &number);
+    case ARG_BOOL:
+    case ARG_FLAG:
+        return convert_boolean(&item, arg->type == ARG_FLAG ? arg->name : NULL, &boolean);
+    default:
+        return NULL;
+    }
+}
+
+/* Where a word stands among the others. */
+static const char *check_place(const struct args *args, const struct arg *arg)
+{
+    for (const struct arg *other = args->list; other < arg; other++) {
+        if (strcmp(other->name, arg->name) == 0)
+            return "there is an argument of that name already";
+        if (other->rest)
+            return "nothing can follow NAME...";
+        if (other->optional && !arg->optional && !arg->rest)
+            return "a required argument cannot follow an optional one";
+    }
+    return NULL;
+}
+
 /* One word: name[:type][=default], in brackets or with dots. */
 static bool parse_word(struct arg *arg, struct slice word, struct buffer *why)
 {
@@ -107,6 +144,12 @@ static bool parse_word(struct arg *arg, struct slice word, struct buffer *why)
         return say(why, word, "a name is made of a-z, 0-9 and _");
     memcpy(arg->name, rest.data, rest.size);
     arg->optional = arg->optional || arg->has_default || arg->type == ARG_FLAG;
+    const char *wrong_default = arg->has_default ? check_default(arg) : NULL;
+    if (wrong_default != NULL) {
+        char what[128];
+        snprintf(what, sizeof what, "the default %s", wrong_default);
+        return say(why, word, what);
+    }
     return true;
 }
 
@@ -126,10 +169,11 @@ enum status args_parse(struct slice text, struct args **parsed, struct buffer *w
         struct slice word = slice_make(text.data + at, end - at);
         if (args->count == ARGS_MAX)
             good = say(why, word, "too many arguments");
-        else if (args->count > 0 && args->list[args->count - 1].rest)
-            good = say(why, word, "nothing can follow NAME...");
         else
             good = parse_word(&args->list[args->count++], word, why);
+        const char *misplaced = good ? check_place(args, &args->list[args->count - 1]) : NULL;
+        if (misplaced != NULL)
+            good = say(why, word, misplaced);
         at = end;
     }
     if (!good) {
@@ -146,71 +190,6 @@ static bool wrong(char *why, const struct arg *arg, const char *what)
 {
     snprintf(why, WHY_BYTES, "argument '%s': %s", arg->name, what);
     return false;
-}
-
-/* The text of an item as a number; false if it is none. */
-static bool to_number(const struct pack_item *item, double *number)
-{
-    char text[64];
-    char *end = NULL;
-    switch (item->type) {
-    case PACK_INT:
-        *number = (double)item->integer;
-        return item->integer <= 9007199254740992 && item->integer >= -9007199254740992;
-    case PACK_FLOAT:
-        *number = item->number;
-        return isfinite(item->number);
-    case PACK_STR:
-        if (item->bytes.size == 0 || item->bytes.size >= sizeof text)
-            return false;
-        memcpy(text, item->bytes.data, item->bytes.size);
-        text[item->bytes.size] = 0;
-        if (strspn(text, "0123456789+-.eE") != item->bytes.size)
-            return false;
-        *number = strtod(text, &end);
-        return *end == 0 && isfinite(*number);
-    default:
-        return false;
-    }
-}
-
-/* "500", "500ms", "5s", "2m", "1h", "1d" as milliseconds. */
-static bool to_ms(const struct pack_item *item, double *ms)
-{
-    static const struct {
-        const char *unit;
-        double factor;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-    struct pack_item digits = *item;
-    double factor = 1;
-    if (item->type == PACK_STR) {
-        for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-            size_t size = strlen(units[i].unit);
-            if (item->bytes.size > size &&
-                memcmp(item->bytes.data + item->bytes.size - size, units[i].unit, size) == 0) {
-                digits.bytes.size = item->bytes.size - size;
-                factor = units[i].factor;
-                break;
-            }
-        }
-    }
-    if (!to_number(&digits, ms) || *ms < 0)
-        return false;
-    *ms *= factor;
-    return *ms == floor(*ms) && *ms <= 9007199254740992.0;
-}
-
-static bool to_boolean(const struct pack_item *item, const char *own_name, bool *value)
-{
-    if (item->type == PACK_BOOLEAN) {
-        *value = item->boolean;
-        return true;
-    }
-    if (item->type != PACK_STR)
-        return false;
-    *value = slice_equal(item->bytes, slice_text("true")) ||
-             (own_name != NULL && slice_equal(item->bytes, slice_text(own_name)));
-    return *value || slice_equal(item->bytes, slice_text("false"));
 }
 
 static bool push_text(lua_State *L, const struct arg *arg, const struct pack_item *item, char *why)
@@ -253,31 +232,26 @@ static bool push_one(lua_State *L, const struct arg *arg, struct slice value, ch
     case ARG_TEXT:
         return push_text(L, arg, &item, why);
     case ARG_INT:
-        if (!to_number(&item, &number) || number != floor(number) || fabs(number) > 9007199254740992.0)
-            return wrong(why, arg, "must be a whole number up to 2^53");
-        lua_pushnumber(L, number);
-        return true;
+        reason = convert_int(&item, &number);
+        break;
     case ARG_NUMBER:
-        if (!to_number(&item, &number))
-            return wrong(why, arg, "must be a number");
-        lua_pushnumber(L, number);
-        return true;
+        reason = convert_number(&item, &number);
+        break;
     case ARG_MS:
-        if (!to_ms(&item, &number))
-            return wrong(why, arg, "must be a time: milliseconds, or like 500ms 5s 2m 1h 1d");
-        lua_pushnumber(L, number);
-        return true;
+        reason = convert_ms(&item, &number);
+        break;
     case ARG_BOOL:
     case ARG_FLAG:
-        if (!to_boolean(&item, arg->type == ARG_FLAG ? arg->name : NULL, &boolean))
-            return wrong(why, arg, "must be true or false");
-        lua_pushboolean(L, boolean);
-        return true;
+        reason = convert_boolean(&item, arg->type == ARG_FLAG ? arg->name : NULL, &boolean);
+        if (reason == NULL)
+            lua_pushboolean(L, boolean);
+        return reason == NULL || wrong(why, arg, reason);
     default:
-        if (value_push(L, value, &reason))
-            return true;
-        return wrong(why, arg, reason);
+        return value_push(L, value, &reason) || wrong(why, arg, reason);
     }
+    if (reason == NULL)
+        lua_pushnumber(L, number);
+    return reason == NULL || wrong(why, arg, reason);
 }
 
 static bool is_nil(struct slice value)

@@ -16,10 +16,10 @@ static void raise(lua_State *L, const struct budget *budget)
 {
     switch (budget->fault) {
     case BUDGET_SPENT:
-        lua_pushliteral(L, "budget spent");
+        lua_pushliteral(L, "the budget of instructions is spent");
         break;
     case BUDGET_TOO_DEEP:
-        lua_pushliteral(L, "nested too deep");
+        lua_pushliteral(L, "calls are nested too deep");
         break;
     default:
         lua_pushliteral(L, "out of memory");

@@ -9,10 +9,10 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "script/args.h"
 #include "script/compile.h"
 #include "script/lexer.h"
 #include "script/sandbox.h"
+#include "script/shape.h"
 #include "script/vm.h"
 #include "state/tree.h"
 #include "wire/pack.h"
@@ -26,16 +26,6 @@ static void say(struct buffer *why, const char *format, const char *one, const c
     if (why->size > 0)
         buffer_append_byte(why, '\n');
     buffer_append(why, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1);
-}
-
-static bool is_word(struct slice name)
-{
-    for (size_t i = 0; i < name.size; i++) {
-        uint8_t c = name.data[i];
-        if (!((c >= 'a' && c <= 'z') || (i > 0 && ((c >= '0' && c <= '9') || c == '_'))))
-            return false;
-    }
-    return name.size > 0 && name.size <= 48;
 }
 
 static bool is_reserved(struct slice name)
@@ -66,7 +56,7 @@ static enum status open_bundle(struct slice bundle, struct opened *opened)
     if (bundle.size > BUNDLE_BYTES_MAX || pack_read_array(&reader, &fields) != STATUS_OK || fields != 5 ||
         pack_read_u64(&reader, &format) != STATUS_OK || format != 1 || pack_read_text(&reader, &kind) != STATUS_OK ||
         !slice_equal(kind, slice_text("machine")) || pack_read_text(&reader, &opened->mount) != STATUS_OK ||
-        !is_word(opened->mount) || pack_read_text(&reader, &opened->main) != STATUS_OK ||
+        !shape_is_word(opened->mount) || pack_read_text(&reader, &opened->main) != STATUS_OK ||
         pack_read_array(&reader, &opened->count) != STATUS_OK || opened->count == 0 ||
         opened->count > BUNDLE_FILES_MAX)
         return STATUS_INVALID;
@@ -109,6 +99,7 @@ struct hash128 bundle_hash(struct slice bundle)
 
 struct file {
     char name[NAME_BYTES];
+    char wanted_by[NAME_BYTES + 48]; /* "kv.lua:3: " */
     struct buffer source;
 };
 
@@ -123,34 +114,33 @@ struct build {
     const char *wanting;        /* the file whose requires are being followed */
 };
 
-static void note_required(void *context, struct slice module)
+static void note_required(void *context, struct slice module, unsigned line)
 {
     struct build *build = context;
+    const char *wrong = NULL;
     if (build->failed)
         return;
-    if (module.size >= NAME_BYTES - 8 || memchr(module.data, '/', module.size) != NULL || module.data[0] == '.') {
-        say(build->why, "%s: require '%s': name a file beside the module, like 'money' or 'lib.money'", build->wanting,
-            "...");
-        build->failed = true;
-        return;
-    }
-    if (module.size >= 9 && memcmp(module.data, "tidelock.", 9) == 0) {
-        say(build->why, "%s: require of a tidelock.* module: there is none in this version%s", build->wanting, "");
-        build->failed = true;
-        return;
-    }
-    for (size_t i = 0; i < build->count; i++)
+    if (module.size >= NAME_BYTES - 8 || memchr(module.data, '/', module.size) != NULL || module.data[0] == '.')
+        wrong = "name a file beside the module, like 'money' or 'lib.money'";
+    else if (module.size >= 9 && memcmp(module.data, "tidelock.", 9) == 0)
+        wrong = "there are no tidelock.* modules in this version";
+    for (size_t i = 0; i < build->count && wrong == NULL; i++)
         if (slice_equal(slice_text(build->files[i].name), module))
             return;
-    if (build->count == BUNDLE_FILES_MAX) {
-        say(build->why, "%s: more than 256 files%s", build->wanting, "");
+    if (wrong == NULL && build->count == BUNDLE_FILES_MAX)
+        wrong = "more than 256 files";
+    struct file file = {.name = ""};
+    snprintf(file.wanted_by, sizeof file.wanted_by, "%s:%u: ", build->wanting, line);
+    if (wrong != NULL) {
+        say(build->why, "%srequire: %s", file.wanted_by, wrong);
         build->failed = true;
         return;
     }
+    if (line == 0)
+        file.wanted_by[0] = 0;
     build->files = mem_realloc(build->files, (build->count + 1) * sizeof *build->files);
-    struct file *file = &build->files[build->count++];
-    memset(file, 0, sizeof *file);
-    memcpy(file->name, module.data, module.size);
+    memcpy(file.name, module.data, module.size);
+    build->files[build->count++] = file;
 }
 
 /* Reads the file of a module name and follows what it requires. */
@@ -167,7 +157,9 @@ static void read_file(struct build *build, size_t at)
     struct buffer source = {0};
     enum status status = build->read(build->context, path, &source);
     if (status != STATUS_OK || source.size > BUNDLE_SOURCE_MAX) {
-        say(build->why, status == STATUS_OK ? "%s: larger than 1 MiB%s" : "%s: cannot be read: %s", path,
+        char what[PATH_BYTES + 2 * NAME_BYTES + 64];
+        snprintf(what, sizeof what, "%s%s", build->files[at].wanted_by, path);
+        say(build->why, status == STATUS_OK ? "%s: larger than 1 MiB%s" : "%s: cannot be read: %s", what,
             status == STATUS_OK ? "" : status_text(status));
         build->failed = true;
     }
@@ -206,7 +198,7 @@ static enum status own_name(const struct build *build, struct buffer *name, stru
 enum status bundle_build(const char *mount, const char *path, bundle_read read, void *context, struct buffer *bundle,
                          struct buffer *why)
 {
-    struct build build = {.read = read, .context = context, .why = why};
+    struct build build = {.read = read, .context = context, .why = why, .wanting = path};
     const char *slash = strrchr(path, '/');
     const char *file = slash != NULL ? slash + 1 : path;
     size_t size = strlen(file);
@@ -217,14 +209,14 @@ enum status bundle_build(const char *mount, const char *path, bundle_read read, 
         return STATUS_INVALID;
     }
     memcpy(build.directory, path, (size_t)(file - path));
-    note_required(&build, slice_make(file, size));
+    note_required(&build, slice_make(file, size), 0);
     for (size_t i = 0; i < build.count && !build.failed; i++)
         read_file(&build, i);
     struct buffer name = {0};
     buffer_append(&name, mount, strlen(mount));
     if (!build.failed && name.size == 0 && own_name(&build, &name, why) != STATUS_OK)
         build.failed = true;
-    if (!build.failed && (!is_word(buffer_slice(&name)) || is_reserved(buffer_slice(&name)))) {
+    if (!build.failed && (!shape_is_word(buffer_slice(&name)) || is_reserved(buffer_slice(&name)))) {
         buffer_append_byte(&name, 0);
         say(why, "mount '%s': a name is made of a-z, 0-9 and _, and tidelock watch status batch are taken%s",
             (const char *)name.data, "");
@@ -302,110 +294,6 @@ static int sandbox_require(lua_State *L)
     return 1;
 }
 
-static const char *const known_fields[] = {"name", "version", "state", "init", "commands", "queries", "apply", "query"};
-
-/* The module's shape (CONTRACT.md §1). Raises with a line. */
-static void check_functions(lua_State *L, int module, const char *field, const char *file)
-{
-    lua_getfield(L, module, field);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        return;
-    }
-    if (!lua_istable(L, -1))
-        luaL_error(L, "%s: %s must be a table of functions", file, field);
-    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
-        struct slice name = {0};
-        if (lua_type(L, -2) == LUA_TSTRING)
-            name.data = (const uint8_t *)lua_tolstring(L, -2, &name.size);
-        if (!is_word(name))
-            luaL_error(L, "%s: a name in %s must be made of a-z, 0-9 and _", file, field);
-        if (lua_isfunction(L, -1))
-            continue;
-        if (!lua_istable(L, -1))
-            luaL_error(L, "%s: %s.%s must be a function, or a table with run", file, field, lua_tostring(L, -2));
-        lua_getfield(L, -1, "run");
-        if (!lua_isfunction(L, -1))
-            luaL_error(L, "%s: %s.%s has no function run", file, field, lua_tostring(L, -3));
-        lua_pop(L, 1);
-        lua_getfield(L, -1, "args");
-        if (lua_isstring(L, -1)) {
-            struct args *args = NULL;
-            struct buffer why = {0};
-            struct slice text;
-            text.data = (const uint8_t *)lua_tolstring(L, -1, &text.size);
-            if (args_parse(text, &args, &why) != STATUS_OK) {
-                lua_pushlstring(L, (const char *)why.data, why.size);
-                buffer_close(&why);
-                luaL_error(L, "%s: %s.%s: %s", file, field, lua_tostring(L, -4), lua_tostring(L, -1));
-            }
-            args_free(args);
-        } else if (!lua_isnil(L, -1)) {
-            luaL_error(L, "%s: %s.%s: args must be text", file, field, lua_tostring(L, -3));
-        }
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-}
-
-static void check_fields(lua_State *L, int module, const char *file)
-{
-    for (lua_pushnil(L); lua_next(L, module) != 0; lua_pop(L, 1)) {
-        const char *field = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-        bool known = false;
-        for (size_t i = 0; i < sizeof known_fields / sizeof known_fields[0]; i++)
-            known = known || strcmp(field, known_fields[i]) == 0;
-        if (!known)
-            luaL_error(L, "%s: there is no field '%s'; there are name version state init commands queries apply query",
-                       file, field);
-    }
-}
-
-static void check_module(lua_State *L, int module, const char *file)
-{
-    struct slice name = {0};
-    if (!lua_istable(L, module))
-        luaL_error(L, "%s: a module returns a table", file);
-    check_fields(L, module, file);
-    lua_getfield(L, module, "name");
-    if (lua_type(L, -1) == LUA_TSTRING)
-        name.data = (const uint8_t *)lua_tolstring(L, -1, &name.size);
-    if (!is_word(name))
-        luaL_error(L, "%s: name must be text made of a-z, 0-9 and _", file);
-    lua_getfield(L, module, "version");
-    if (lua_type(L, -1) != LUA_TNUMBER || lua_tonumber(L, -1) < 1 || lua_tonumber(L, -1) > 1e9)
-        luaL_error(L, "%s: version must be a whole number from 1", file);
-    lua_getfield(L, module, "state");
-    if (!lua_isnil(L, -1) && !lua_istable(L, -1))
-        luaL_error(L, "%s: state must be a table like { kv = 'map' }", file);
-    int maps = 0;
-    for (lua_pushnil(L); lua_istable(L, module + 3) && lua_next(L, module + 3) != 0; lua_pop(L, 1)) {
-        if (lua_type(L, -2) == LUA_TSTRING)
-            name.data = (const uint8_t *)lua_tolstring(L, -2, &name.size);
-        bool map = lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "map") == 0;
-        if (lua_type(L, -2) != LUA_TSTRING || !is_word(name) || !map || ++maps > 200)
-            luaL_error(L, "%s: state must be a table like { kv = 'map' }", file);
-    }
-    lua_settop(L, module);
-    check_functions(L, module, "commands", file);
-    check_functions(L, module, "queries", file);
-    lua_getfield(L, module, "commands");
-    lua_getfield(L, module, "queries");
-    lua_getfield(L, module, "apply");
-    if (lua_isnil(L, -3) && lua_isnil(L, -2) && !lua_isfunction(L, -1))
-        luaL_error(L, "%s: a module has commands, queries, or a function apply", file);
-    lua_pop(L, 1);
-    int queries = lua_gettop(L);
-    bool both = lua_istable(L, queries - 1) && lua_istable(L, queries);
-    for (lua_pushnil(L); both && lua_next(L, queries - 1) != 0; lua_pop(L, 2)) {
-        lua_pushvalue(L, -2);
-        lua_rawget(L, queries);
-        if (!lua_isnil(L, -1))
-            luaL_error(L, "%s: '%s' is both a command and a query", file, lua_tostring(L, -3));
-    }
-    lua_settop(L, module);
-}
-
 static int load_protected(lua_State *L)
 {
     struct loading *loading = lua_touserdata(L, 1);
@@ -420,10 +308,51 @@ static int load_protected(lua_State *L)
     loading->env = 2;
     snprintf(file, sizeof file, "%.*s.lua", (int)loading->opened.main.size, (const char *)loading->opened.main.data);
     run_source(L, loading, loading->opened.main);
-    check_module(L, lua_gettop(L), file);
+    int module = lua_gettop(L);
+    struct buffer why = {0};
+    if (shape_check(L, module, file, &why) != STATUS_OK) {
+        lua_pushlstring(L, (const char *)why.data, why.size);
+        buffer_close(&why);
+        lua_error(L);
+    }
     compile_check_loaded(L);
     lua_pushnil(L);
     sandbox_add(L, 2, "require");
+    return 1;
+}
+
+/* True for text that begins like "kv.lua:12: ". */
+static bool has_line(const char *text)
+{
+    const char *colon = strchr(text, ':');
+    if (colon == NULL || colon == text)
+        return false;
+    size_t digits = strspn(colon + 1, "0123456789");
+    return digits > 0 && colon[1 + digits] == ':';
+}
+
+/* Gives what a module's own code raised a text, with the line where it was raised [-1, +1]. */
+static int say_where(lua_State *L)
+{
+    lua_settop(L, 1);
+    if (lua_istable(L, 1)) {
+        lua_getfield(L, 1, "code");
+        lua_getfield(L, 1, "message");
+        lua_pushfstring(L, "%s: %s", lua_isstring(L, 2) ? lua_tostring(L, 2) : "an error that is a table",
+                        lua_isstring(L, 3) ? lua_tostring(L, 3) : "no message");
+    } else if (!lua_isstring(L, 1)) {
+        lua_pushfstring(L, "an error that is a %s", luaL_typename(L, 1));
+    }
+    if (has_line(lua_tostring(L, -1)))
+        return 1;
+    lua_Debug frame;
+    for (int level = 1; lua_getstack(L, level, &frame) != 0; level++) {
+        lua_getinfo(L, "Sl", &frame);
+        if (frame.currentline <= 0)
+            continue;
+        lua_pushfstring(L, "%s:%d: %s", frame.short_src, frame.currentline, lua_tostring(L, -1));
+        break;
+    }
     return 1;
 }
 
@@ -434,17 +363,21 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, struct buffe
         say(why, "not a bundle%s%s", "", "");
         return STATUS_INVALID;
     }
+    lua_pushcfunction(L, say_where);
+    int handler = lua_gettop(L);
     lua_pushcfunction(L, load_protected);
     lua_pushlightuserdata(L, &loading);
     lua_pushvalue(L, env);
-    if (lua_pcall(L, 2, 1, 0) == 0)
+    int status = lua_pcall(L, 2, 1, handler);
+    lua_remove(L, handler);
+    if (status == 0)
         return STATUS_OK;
     size_t size = 0;
     const char *text = lua_tolstring(L, -1, &size);
     if (text != NULL)
         buffer_append(why, text, size);
     else
-        say(why, "the module failed with an error that is no text%s%s", "", "");
+        say(why, "the module failed without saying why%s%s", "", "");
     lua_pop(L, 1);
     return STATUS_INVALID;
 }

@@ -222,7 +222,7 @@ static void check_name(struct lexer *lexer)
     }
 }
 
-static void check_require(struct lexer *lexer, void (*required)(void *context, struct slice module), void *context)
+static void check_require(struct lexer *lexer, void (*required)(void *context, struct slice module, unsigned line), void *context)
 {
     struct lexer look = *lexer;
     enum token token = next_token(&look);
@@ -231,7 +231,7 @@ static void check_require(struct lexer *lexer, void (*required)(void *context, s
     if (token != TOKEN_TEXT || look.text.size == 0)
         refuse(lexer, "require wants a literal name", "write require 'name'");
     else if (required != NULL)
-        required(context, look.text);
+        required(context, look.text, lexer->line);
 }
 
 static bool acceptable(struct lexer *lexer, struct slice source)
@@ -246,7 +246,7 @@ static bool acceptable(struct lexer *lexer, struct slice source)
 }
 
 enum status lexer_check(struct slice source, const char *name, struct buffer *why,
-                        void (*required)(void *context, struct slice module), void *context)
+                        void (*required)(void *context, struct slice module, unsigned line), void *context)
 {
     struct lexer lexer = {.name = name, .at = source.data, .end = source.data + source.size, .line = 1, .why = why};
     if (!acceptable(&lexer, source))

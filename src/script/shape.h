@@ -1,0 +1,20 @@
+/* script/shape.h - whether a table is a service module (CONTRACT.md §1), and what is wrong with it if not.
+ *
+ * Depends on base, script/args.h, LuaJIT.
+ */
+#ifndef SCRIPT_SHAPE_H
+#define SCRIPT_SHAPE_H
+
+#include "base/slice.h"
+#include "base/status.h"
+
+struct lua_State;
+
+/* True for [a-z][a-z0-9_]*, at most 48 bytes: a name of a module, a mount, a map, a command. */
+bool shape_is_word(struct slice name);
+
+/* Looks at the value at `module`, which `file` returned. INVALID with a line for each thing that is wrong in `why`, sorted
+ * by field and name [-0, +0]. */
+enum status shape_check(struct lua_State *L, int module, const char *file, struct buffer *why) MUST_USE;
+
+#endif
