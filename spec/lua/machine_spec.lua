@@ -113,6 +113,62 @@ describe('a service', function()
     assert.equal('EXISTS', select(2, m:call('kv.set', 'k1', 2, { nx = true })).code)
   end)
 
+  it('never rounds a number that comes as text', function()
+    local n = machine.new { t = module [[
+      C.int = { args = 'n:int', run = function(ctx, n) return string.format('%.17g', n) end }
+      C.number = { args = 'n:number', run = function(ctx, n) return string.format('%.17g', n) end }
+      C.ms = { args = 'n:ms', run = function(ctx, n) return string.format('%.17g', n) end }
+    ]] }
+    for text, got in pairs { ['9007199254740992'] = '9007199254740992', ['-9007199254740992'] = '-9007199254740992', ['1e3'] = '1000',
+      ['1.50e1'] = '15', ['0'] = '0', ['-0'] = '0', ['007'] = '7', ['+5'] = '5', ['100000000000000000000e-10'] = '10000000000' } do
+      assert.equal(got, n:call('t.int', text), text)
+    end
+    for _, text in ipairs { '9007199254740993', '-9007199254740993', '1e16', '9007199254740991.4', '1.5', '', '.', '-', 'e5', '1e', '1e+',
+      '1 ', '0x10', 'nan', 'inf', '1e999999999999', '1.2.3', '9007199254740992.0000000000000000001' } do
+      assert.equal("argument 'n': must be a whole number up to 2^53", select(2, n:call('t.int', text)).message, text)
+    end
+    for text, got in pairs { ['0.1'] = '0.10000000000000001', ['1e300'] = '1.0000000000000001e+300', ['9007199254740992.0'] =
+      '9007199254740992', ['-2.5e-3'] = '-0.0025000000000000001' } do
+      assert.equal(got, n:call('t.number', text), text)
+    end
+    for _, text in ipairs { '9007199254740993', '9007199254740992.5', '123456789012345678901234567890', '1e400', '1..2', '--1' } do
+      assert.equal('BAD_ARGS', select(2, n:call('t.number', text)).code, text)
+    end
+    for text, got in pairs { ['1.5s'] = '1500', ['2m'] = '120000', ['500'] = '500', ['7ms'] = '7', ['1d'] = '86400000' } do
+      assert.equal(got, n:call('t.ms', text), text)
+    end
+    for _, text in ipairs { '1.5', '-1s', '0.0001s', '9007199254740992s', 's', '5 s' } do
+      assert.equal('BAD_ARGS', select(2, n:call('t.ms', text)).code, text)
+    end
+  end)
+
+  it('parses JSON text where the argument is json', function()
+    local n = machine.new { t = module [[
+      C.json = { args = '[v:json]', run = function(ctx, v) return v end }
+      C.kind = { args = 'v:json={"a":[1]}', run = function(ctx, v) return type(v) end }
+    ]] }
+    for text, got in pairs { ['{"a":[1,2.5,-3e2],"b":{"c":null,"d":true}}'] = { a = { 1, 2.5, -300 }, b = { d = true } },
+      [' [ ] '] = {}, ['"x\\n\\u00e9\\ud83d\\ude00\\/"'] = 'x\n\195\169\240\159\152\128/', ['false'] = false, ['7'] = 7,
+      ['{"$base64":"/w=="}'] = '\255', ['{"$base64":""}'] = '', ['["é"]'] = { 'é' } } do
+      assert.same(got, (n:call('t.json', text)), text)
+    end
+    assert.is_nil((n:call('t.json', 'null')))
+    assert.equal('table', n:call('t.kind'))
+    assert.same({ x = 1 }, n:call('t.json', { x = 1 }))
+    for text, why in pairs { ['{"a":1,"a":2}'] = 'a name stands twice', ['[null]'] = 'null in a list', ['[1,]'] = 'must be JSON',
+      ['{"a":9007199254740993}'] = 'up to 2^53', ['01'] = 'must be JSON', ['1.'] = 'must be JSON', ['x'] = 'must be JSON',
+      [''] = 'ends too early', ['"a'] = 'does not end', ['"\\x"'] = 'unknown escape', ['"\\ud800"'] = 'half of a surrogate',
+      ['"\n"'] = 'control character', ['"\255"'] = 'UTF-8', ['{"$base64":"/x=="}'] = 'base64', ['{"$base64":1}'] = 'base64',
+      ['{a:1}'] = 'name in quotes', ['{"a" 1}'] = 'a : is missing', ['[1 2]'] = 'wants , or ]', ['1 2'] = 'something follows',
+      [('['):rep(40) .. (']'):rep(40)] = 'nested less deep', [('['):rep(100000)] = 'nested less deep', ['1e999'] = 'must be a number' } do
+      local _, err = n:call('t.json', text)
+      assert.equal('BAD_ARGS', err.code)
+      assert.truthy(err.message:find(why, 1, true), text:sub(1, 40) .. ': ' .. err.message)
+    end
+    local deep = ('['):rep(31) .. (']'):rep(31)
+    assert.is_nil(select(2, n:call('t.json', deep)))
+  end)
+
   it('does a batch whole or not at all', function()
     assert.same({ 5, 9 }, m:batch { { 'counter.add', { 'a', 5 } }, { 'counter.add', { 'b', 9 } } })
     assert.equal('NO_FUNDS', select(2, m:batch { { 'bank.open', { 'zoe', 1 } }, { 'bank.open', { 'yan' } },
@@ -273,6 +329,7 @@ describe('loading a module', function()
     ["C.a = { args = 'x:int=abc', run = function() end }"] = '"x:int=abc": the default must be a whole number',
     ["C.a = { args = 'x:bool=1', run = function() end }"] = 'the default must be true or false',
     ["C.a = { args = 'x:ms=5x', run = function() end }"] = 'the default must be a time',
+    ["C.a = { args = 'x:json={', run = function() end }"] = 'the default must be JSON',
     ["C.a = { arg = 'x', run = function() end }"] = "module.lua:3: commands.a: there is no field 'arg'; did you mean args?",
     ["C.a = { args = 'x' }"] = 'commands.a: it has no function run',
     ["C.a = { run = function() end, help = 1 }"] = 'commands.a: help must be text',

@@ -10,7 +10,9 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "script/budget.h"
 #include "script/convert.h"
+#include "script/json.h"
 #include "script/value.h"
 #include "wire/pack.h"
 
@@ -81,6 +83,8 @@ static const char *check_default(const struct arg *arg)
     struct pack_reader reader = pack_reader_make(buffer_slice(&arg->standard));
     double number = 0;
     bool boolean = false;
+    const char *why = NULL;
+    struct buffer value = {0};
     CHECK(pack_read(&reader, &item) == STATUS_OK);
     switch (arg->type) {
     case ARG_INT:
@@ -92,6 +96,10 @@ static const char *check_default(const struct arg *arg)
     case ARG_BOOL:
     case ARG_FLAG:
         return convert_boolean(&item, arg->type == ARG_FLAG ? arg->name : NULL, &boolean);
+    case ARG_JSON:
+        why = json_to_pack(item.bytes, &value);
+        buffer_close(&value);
+        return why;
     default:
         return NULL;
     }
@@ -218,6 +226,27 @@ static bool push_text(lua_State *L, const struct arg *arg, const struct pack_ite
     return true;
 }
 
+/* Text is parsed as JSON. */
+static bool push_json(lua_State *L, const struct arg *arg, struct slice text, char *why)
+{
+    budget_charge(L, text.size / 4);
+    struct buffer value = {0};
+    const char *reason = json_to_pack(text, &value);
+    if (reason == NULL)
+        lua_pushlstring(L, (const char *)value.data, value.size); /* kept by Lua, whatever is raised below */
+    buffer_close(&value);
+    if (reason != NULL)
+        return wrong(why, arg, reason);
+    struct slice bytes;
+    bytes.data = (const uint8_t *)lua_tolstring(L, -1, &bytes.size);
+    if (!value_push(L, bytes, &reason)) {
+        lua_pop(L, 1);
+        return wrong(why, arg, reason);
+    }
+    lua_remove(L, -2);
+    return true;
+}
+
 /* Pushes one argument, converted. */
 static bool push_one(lua_State *L, const struct arg *arg, struct slice value, char *why)
 {
@@ -246,6 +275,10 @@ static bool push_one(lua_State *L, const struct arg *arg, struct slice value, ch
         if (reason == NULL)
             lua_pushboolean(L, boolean);
         return reason == NULL || wrong(why, arg, reason);
+    case ARG_JSON:
+        if (item.type == PACK_STR || item.type == PACK_BIN)
+            return push_json(L, arg, item.bytes, why);
+        return value_push(L, value, &reason) || wrong(why, arg, reason);
     default:
         return value_push(L, value, &reason) || wrong(why, arg, reason);
     }
