@@ -59,7 +59,8 @@ end
 function M.unpack(bytes)
   local reader = ffi.new('struct pack_reader[1]')
   reader[0] = C.pack_reader_make(core.slice(bytes))
-  return unpack_next(reader)
+  local value = unpack_next(reader)
+  return value, #bytes -- no tail call: the bytes must live as long as they are read
 end
 
 -- The bundle of a module's text; nil, why.
@@ -94,7 +95,7 @@ function M:entry(kind, payload)
   if tonumber(C.machine_apply(self.m, core.slice(core.buffer_text(record)), true, r)) ~= self.index then return nil end
   if r.count == 0 then return true end
   local one = r.list[0]
-  return one.ok, M.unpack(ffi.string(r.bytes.data + one.offset, one.size))
+  return one.ok, (M.unpack(ffi.string(r.bytes.data + one.offset, one.size)))
 end
 
 local function answer(ok, value)
@@ -111,7 +112,7 @@ function M:query(name, ...)
   r.count, r.bytes.size = 0, 0
   local args = M.pack { n = select('#', ...), ... }
   C.machine_query(self.m, core.slice(name), core.slice(args), 0, r)
-  return answer(r.list[0].ok, M.unpack(ffi.string(r.bytes.data + r.list[0].offset, r.list[0].size)))
+  return answer(r.list[0].ok, (M.unpack(ffi.string(r.bytes.data + r.list[0].offset, r.list[0].size))))
 end
 
 function M:status()
