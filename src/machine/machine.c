@@ -373,8 +373,10 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         error_pack(&machine->result, ERROR_UNKNOWN_COMMAND, text);
     }
     if (outcome == VM_PARK) {
-        park(machine, machine->applied, vm_why(machine->vm));
-        error_pack(&machine->result, ERROR_PARKED, "the query needed more memory than this node has");
+        /* Nothing was changed, and other nodes did not run it: this query alone ends. */
+        buffer_clear(&machine->result);
+        error_pack(&machine->result, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
+        outcome = VM_REFUSED;
     }
     add_result(results, machine->applied, outcome == VM_OK, buffer_slice(&machine->result));
 }

@@ -57,9 +57,16 @@ static void on_dialled(void *context, int fd)
     struct node *node = peer->node;
     peer->dial = NULL;
     if (fd < 0) {
+        if (!peer->silent)
+            LOG(LOG_INFO, "net", "node %llu does not answer at %s yet; this node goes on trying",
+                (unsigned long long)peer->id, peer->address);
+        peer->silent = true;
         retry_later(peer);
         return;
     }
+    if (peer->silent)
+        LOG(LOG_INFO, "net", "node %llu answers at %s", (unsigned long long)peer->id, peer->address);
+    peer->silent = false;
     struct node_link *link = mem_zalloc(1, sizeof *link);
     link->node = node;
     link->peer = peer;

@@ -23,6 +23,7 @@ struct node_peer {
     struct connection *connection;
     struct link *link;
     ev_timer retry;
+    bool silent;         /* it was said that it does not answer */
     double wait_seconds; /* before the next attempt; doubles, with a bound */
 };
 

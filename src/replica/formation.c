@@ -19,6 +19,27 @@ static enum status say(struct buffer *why, enum status status, const char *forma
     return status;
 }
 
+/* HOST:PORT, [IPV6]:PORT. Whether the host can be found is for the dial to say. */
+static bool good_address(const char *text, size_t size)
+{
+    size_t colon = size;
+    while (colon > 0 && text[colon - 1] != ':')
+        colon--;
+    if (colon < 2 || colon == size || size - colon > 5)
+        return false;
+    unsigned port = 0;
+    for (size_t i = colon; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        port = port * 10 + (unsigned)(text[i] - '0');
+    }
+    bool brackets = text[0] == '[' && text[colon - 2] == ']';
+    for (size_t i = 0; i + 1 < colon; i++)
+        if (text[i] <= ' ' || text[i] > '~' || text[i] == '=' || (text[i] == ':' && !brackets))
+            return false;
+    return port >= 1 && port <= 65535;
+}
+
 /* One "ID=HOST:PORT". */
 static bool parse_member(const char *text, size_t size, struct identity_member *member)
 {
@@ -28,7 +49,7 @@ static bool parse_member(const char *text, size_t size, struct identity_member *
     if (text[0] < '1' || text[0] > '9' || digits == 0 || digits > 18 || digits + 1 >= size || *end != '=')
         return false;
     size_t rest = size - digits - 1;
-    if (rest >= sizeof member->address || memchr(end + 1, ':', rest) == NULL)
+    if (rest >= sizeof member->address || !good_address(end + 1, rest))
         return false;
     *member = (struct identity_member){.id = id};
     memcpy(member->address, end + 1, rest);
@@ -55,7 +76,8 @@ enum status formation_parse_line(const char *line, struct identity_member member
         members[place] = member;
         (*count)++;
         at += size;
-        at += *at == ',' ? 1 : 0;
+        if (*at == ',' && *++at == 0)
+            return say(why, STATUS_INVALID, "--cluster %s: it ends with a comma", line);
     }
     return *count > 0 ? STATUS_OK : say(why, STATUS_INVALID, "--cluster %s: names no member", "''");
 }

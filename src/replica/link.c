@@ -11,6 +11,8 @@
 #include "base/trace.h"
 #include "replica/state.h"
 
+enum { REASON_BYTES = 160 };
+
 void *link_context(const struct link *link)
 {
     return link->context;
@@ -90,8 +92,9 @@ static bool refuse(struct replica *replica, struct link *link, const char *why)
 
 /* --- HELLO ----------------------------------------------------------------------------------------------------------------------------- */
 
-/* What is wrong with it; NULL: nothing. */
-static const char *object_to(const struct replica *replica, const struct message_hello *hello, const struct peer *peer)
+/* What is wrong with it; NULL: nothing. `text` has room for what is not always the same. */
+static const char *object_to(const struct replica *replica, const struct message_hello *hello, const struct peer *peer,
+                             char text[REASON_BYTES])
 {
     const struct identity *identity = &replica->identity;
     if (hello->to != identity->id)
@@ -105,8 +108,11 @@ static const char *object_to(const struct replica *replica, const struct message
     if (identity->formation == FORMATION_NEW || hello->formation == FORMATION_NEW) {
         if (hello->line_hash != identity->line_hash && identity->formation != FORMATION_FORMED)
             return "its --cluster line is another one: give every node the same line";
-        if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED)
-            return "its modules are others: give every node the same files";
+        if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED) {
+            snprintf(text, REASON_BYTES, "its modules are others (%016llx, here %016llx): give every node the same files",
+                     (unsigned long long)hello->code_hash, (unsigned long long)identity->code_hash);
+            return text;
+        }
     }
     if (hello->incarnation == 0)
         return "it has no incarnation";
@@ -151,7 +157,8 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     if (!first && hello->from != link->peer)
         return false;
     link->peer = hello->from;
-    const char *why = object_to(replica, hello, peer);
+    char text[REASON_BYTES];
+    const char *why = object_to(replica, hello, peer, text);
     if (why != NULL)
         return refuse(replica, link, why);
     if (replica->identity.formation == FORMATION_NEW)

@@ -270,6 +270,8 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
         outcome = refuse(vm, calling, status);
     }
     lua_settop(vm->L, 0);
+    if (outcome == VM_PARK)
+        lua_gc(vm->L, LUA_GCCOLLECT, 0); /* what filled the memory is garbage now */
     return outcome;
 }
 

@@ -78,6 +78,13 @@ static void say(struct buffer *why, const char *text)
     buffer_append(why, text, strlen(text));
 }
 
+/* What is only made after the identity is durable. */
+static void note_later_file(void *context, const char *name)
+{
+    if (strcmp(name, "vote") == 0 || strncmp(name, "log-", 4) == 0)
+        *(bool *)context = true;
+}
+
 enum status identity_load(struct disk *disk, struct identity *identity, struct buffer *why)
 {
     struct buffer content = {0};
@@ -95,6 +102,13 @@ enum status identity_load(struct disk *disk, struct identity *identity, struct b
         } else if (!read_fields(&reader, identity)) {
             status = STATUS_CORRUPT;
         }
+    }
+    bool beside = false;
+    if (status == STATUS_NOT_FOUND && disk->list(disk, note_later_file, &beside) == STATUS_OK && beside) {
+        say(why, "file identity is missing beside a log or vote: this node cannot know who it is; put the file back, or "
+                 "set the directory aside and let the node join anew");
+        buffer_close(&content);
+        return STATUS_CORRUPT;
     }
     if (status == STATUS_CORRUPT)
         say(why, "file identity is damaged: this node cannot know who it is; set the directory aside and let the "

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/memory.h"
+#include "base/trace.h"
 #include "storage/storage.h"
 
 enum { VOTE_MAGIC = 0x31565454, VOTE_BYTES = 40, SLOTS = 2 };
@@ -67,8 +68,13 @@ static enum status read_slots(struct disk *disk, struct vote_file *vote, struct 
         if (got == DISK_BLOCK_BYTES && take(vote->block, vote))
             good++;
     }
-    if (good > 0)
-        return good == SLOTS ? STATUS_OK : write_slots(disk, vote); /* mend the one that a crash tore */
+    if (good > 0) {
+        if (good == SLOTS)
+            return STATUS_OK;
+        /* No answer left before both slots were written, so the other one knows all that was promised. */
+        LOG(LOG_WARN, "log", "one of the two slots of file vote was torn or damaged; mended from the other");
+        return write_slots(disk, vote);
+    }
     const char text[] = "file vote, offset 0: both slots are damaged, so this node cannot know what it promised: set "
                         "the directory aside and let the node join anew";
     buffer_append(why, text, sizeof text - 1);
