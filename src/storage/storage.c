@@ -434,7 +434,7 @@ bool storage_prepare(struct storage *storage)
 {
     bool more = false;
     /* A failure here is no failure of the log: whoever needs the segment meets it again. */
-    return !storage->failed && tail_prepare(&storage->tail, storage->tail.segment_bytes, &more) == STATUS_OK && more;
+    return !storage->failed && !storage->tail.spare_failed && tail_prepare(&storage->tail, storage->tail.segment_bytes, &more) == STATUS_OK && more;
 }
 
 /* --- reading back -------------------------------------------------------------------------------------------------------- */

@@ -9,6 +9,16 @@ enum { PREPARE_BYTES = 1024 * 1024 };
 
 static const char spare_name[] = "log-spare";
 
+/* A full disk has better uses for what the spare has taken. */
+static enum status give_spare_up(struct tail *tail, enum status status)
+{
+    tail->disk->close(tail->disk, tail->spare);
+    tail->spare = NULL;
+    tail->spare_failed = true;
+    (void)tail->disk->remove(tail->disk, spare_name); /* if that fails too: the next spare is written over it */
+    return status;
+}
+
 enum status tail_prepare(struct tail *tail, uint64_t bytes, bool *more)
 {
     struct disk *disk = tail->disk;
@@ -28,11 +38,11 @@ enum status tail_prepare(struct tail *tail, uint64_t bytes, bool *more)
     memset(zeros, 0, size);
     enum status status = disk->write_at(disk, tail->spare, tail->spare_bytes, zeros, size);
     mem_free(zeros);
-    if (status == STATUS_OK) {
-        tail->spare_bytes += size;
-        *more = tail->spare_bytes < bytes;
-    }
-    return status;
+    if (status != STATUS_OK)
+        return give_spare_up(tail, status);
+    tail->spare_bytes += size;
+    *more = tail->spare_bytes < bytes;
+    return STATUS_OK;
 }
 
 /* Says in the segment that is full that the next one's file is there; room for it is kept. */
@@ -89,6 +99,7 @@ enum status tail_roll(struct tail *tail, uint64_t need)
         return status;
     struct disk_file *file = tail->spare;
     tail->spare = NULL;
+    tail->spare_failed = false;
     return begin_segment(tail, file, tail->spare_bytes);
 }
 

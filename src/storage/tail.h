@@ -18,9 +18,10 @@ struct tail {
     uint64_t number;          /* of the last frame */
     struct disk_file *spare;
     uint64_t spare_bytes;     /* prewritten so far */
+    bool spare_failed;        /* not to be tried again before it is needed */
 };
 
-/* Prewrites the spare up to `bytes`: at most 1 MiB a call; *more: there is more to do. */
+/* Prewrites the spare up to `bytes`: at most 1 MiB a call; *more: there is more to do. A failure gives back what it took. */
 enum status tail_prepare(struct tail *tail, uint64_t bytes, bool *more) MUST_USE;
 
 /* Goes on to a new segment, with room for a frame that takes `need`: the spare, renamed, directory synced, told of in the
