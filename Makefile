@@ -15,9 +15,11 @@ BUSTED   = busted --lua=luajit --lpath='"./?.lua;./lua/?.lua"'
 GCC     ?= gcc
 CLANG   ?= clang
 
-# --- what the machine needs: the file that says it is there, and the Debian package that brings it -------------------
-BUILD_NEEDS := pkg-config:pkg-config luajit.h:libluajit-5.1-dev msgpack.h:libmsgpack-dev ev.h:libev-dev \
-               xxhash.h:libxxhash-dev jansson.h:libjansson-dev
+# --- what the machine needs: what says that it is there, and the Debian package that brings it -----------------------
+# NAME.pc is asked of pkg-config, NAME.h of the compiler (a header in some folder under /usr/include proves nothing),
+# a library of the file system, anything else is a command.
+BUILD_NEEDS := pkg-config:pkg-config luajit.pc:libluajit-5.1-dev msgpack.h:libmsgpack-dev ev.h:libev-dev \
+               libxxhash.pc:libxxhash-dev jansson.pc:libjansson-dev
 TEST_NEEDS  := gcc:gcc luajit:luajit busted:lua-busted luacheck:lua-check clang:clang clang-format:clang-format \
                clang-tidy:clang-tidy libclang_rt.asan-x86_64.a:libclang-rt-dev nm:binutils
 
@@ -32,7 +34,7 @@ JANSSON_CFLAGS = $(call once,JANSSON_CFLAGS,pkg-config --cflags jansson)
 JANSSON_LIBS   = $(call once,JANSSON_LIBS,pkg-config --libs jansson)
 EV_CFLAGS     ?=
 EV_LIBS       ?= -lev
-XXHASH_CFLAGS ?=
+XXHASH_CFLAGS  = $(call once,XXHASH_CFLAGS,pkg-config --cflags libxxhash)
 
 # --- modes ------------------------------------------------------------------------------------------------------------
 # debug and asan check the invariants after every step, and keep tree nodes small so that specs see deep trees.
@@ -107,7 +109,8 @@ FORCE:
 # need: checks a list of FILE:PACKAGE; installs what is missing, or says how. A stamp makes it free from then on.
 define need
 	@mkdir -p build; missing=; for pair in $(1); do what=$${pair%%:*}; pkg=$${pair##*:}; case $$what in \
-	  *.h) test -n "$$(find /usr/include /usr/local/include -name $$what -print -quit 2>/dev/null)";; \
+	  *.pc) pkg-config --exists $${what%.pc} 2>/dev/null;; \
+	  *.h) echo "#include <$$what>" | $(CC) -E - >/dev/null 2>&1;; \
 	  *.a) test -n "$$(find /usr/lib /usr/lib/llvm-*/ -name $$what -print -quit 2>/dev/null)";; \
 	  *) command -v $$what >/dev/null;; esac || missing="$$missing $$pkg"; done; \
 	if [ -n "$$missing" ]; then \
