@@ -106,6 +106,10 @@ describe('the source', function()
     assert.same({}, wrong)
   end)
 
+  it('is formatted (make fmt)', function()
+    assert.same({}, lines_of('clang-format --dry-run src/*/*.c src/*/*.h 2>&1 | sed -n "s/: warning.*//p" | head -20'))
+  end)
+
   it('cites the paper in every file of raft/', function()
     for _, path in ipairs(lines_of("ls src/raft/*.c src/raft/*.h")) do
       local file = io.open(path)

@@ -8,18 +8,18 @@
 
 #include <stdint.h>
 
-#define CHECK(condition)                                               \
-    do {                                                               \
-        if (__builtin_expect(!(condition), 0))                         \
-            check_failed(__FILE__, __LINE__, #condition);              \
+#define CHECK(condition)                                                                                           \
+    do {                                                                                                           \
+        if (__builtin_expect(!(condition), 0))                                                                     \
+            check_failed(__FILE__, __LINE__, #condition);                                                          \
     } while (0)
 
-#define CHECK_EQ(left, right)                                                                          \
-    do {                                                                                               \
-        uint64_t check_left_ = (uint64_t)(left);                                                       \
-        uint64_t check_right_ = (uint64_t)(right);                                                     \
-        if (__builtin_expect(check_left_ != check_right_, 0))                                          \
-            check_failed_eq(__FILE__, __LINE__, #left " == " #right, check_left_, check_right_);       \
+#define CHECK_EQ(left, right)                                                                                      \
+    do {                                                                                                           \
+        uint64_t check_left_ = (uint64_t)(left);                                                                   \
+        uint64_t check_right_ = (uint64_t)(right);                                                                 \
+        if (__builtin_expect(check_left_ != check_right_, 0))                                                      \
+            check_failed_eq(__FILE__, __LINE__, #left " == " #right, check_left_, check_right_);                   \
     } while (0)
 
 #define UNREACHABLE() check_failed(__FILE__, __LINE__, "unreachable")

@@ -18,7 +18,7 @@ struct pool {
     void *lists[POOL_LISTS]; /* freed blocks of (i + 1) * POOL_STEP bytes */
     uint8_t *at;             /* the unused part of the newest slab */
     size_t left;
-    void *slabs;             /* all of them, newest first */
+    void *slabs; /* all of them, newest first */
 };
 
 /* Allocates `size` > 0 bytes, 16-byte aligned, not cleared. */

@@ -6,21 +6,21 @@
 #ifndef BASE_STATUS_H
 #define BASE_STATUS_H
 
-#define STATUS_MAP(X)                                                                  \
-    X(OK, "ok")                                                                        \
-    X(INCOMPLETE, "more bytes are needed")                                             \
-    X(INVALID, "the bytes or the arguments are not valid")                             \
-    X(TOO_LARGE, "larger than the limit")                                              \
-    X(TOO_DEEP, "nested deeper than the limit")                                        \
-    X(CORRUPT, "damaged: a checksum or a number does not agree")                       \
-    X(MISMATCH, "belongs to something else")                                           \
-    X(NOT_FOUND, "not found")                                                          \
-    X(EXISTS, "exists already")                                                        \
-    X(LOCKED, "in use by another process")                                             \
-    X(NO_SPACE, "no space left")                                                       \
-    X(IO, "input or output failed")                                                    \
-    X(CLOSED, "closed")                                                                \
-    X(REFUSED, "refused")                                                              \
+#define STATUS_MAP(X)                                                                                              \
+    X(OK, "ok")                                                                                                    \
+    X(INCOMPLETE, "more bytes are needed")                                                                         \
+    X(INVALID, "the bytes or the arguments are not valid")                                                         \
+    X(TOO_LARGE, "larger than the limit")                                                                          \
+    X(TOO_DEEP, "nested deeper than the limit")                                                                    \
+    X(CORRUPT, "damaged: a checksum or a number does not agree")                                                   \
+    X(MISMATCH, "belongs to something else")                                                                       \
+    X(NOT_FOUND, "not found")                                                                                      \
+    X(EXISTS, "exists already")                                                                                    \
+    X(LOCKED, "in use by another process")                                                                         \
+    X(NO_SPACE, "no space left")                                                                                   \
+    X(IO, "input or output failed")                                                                                \
+    X(CLOSED, "closed")                                                                                            \
+    X(REFUSED, "refused")                                                                                          \
     X(UNSUPPORTED, "not supported")
 
 #define STATUS_ENUM(name, text) STATUS_##name,

@@ -76,8 +76,9 @@ void log_write(enum log_level level, const char *component, const char *format, 
     if (format_now == LOG_JSON) {
         char escaped[LINE_MAX_BYTES * 2];
         json_escape(escaped, sizeof escaped, message);
-        size = snprintf(line, sizeof line, "{\"ts\":\"%s\",\"level\":\"%s\",\"node\":%llu,\"comp\":\"%s\",\"msg\":\"%s\"}\n",
-                        when, level_names[level], (unsigned long long)node_now, component, escaped);
+        size = snprintf(line, sizeof line,
+                        "{\"ts\":\"%s\",\"level\":\"%s\",\"node\":%llu,\"comp\":\"%s\",\"msg\":\"%s\"}\n", when,
+                        level_names[level], (unsigned long long)node_now, component, escaped);
     } else if (node_now != 0) {
         size = snprintf(line, sizeof line, "%s %-5s n%llu %s: %s\n", when, level_names[level],
                         (unsigned long long)node_now, component, message);

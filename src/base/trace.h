@@ -38,22 +38,22 @@ void log_set_node(uint64_t id);
 bool log_level_parse(const char *name, enum log_level *level);
 
 /* Writes one line. `component` is a short word: "raft", "net". Use LOG. */
-__attribute__((format(printf, 3, 4))) void log_write(enum log_level level, const char *component, const char *format,
-                                                     ...);
+__attribute__((format(printf, 3, 4))) void log_write(enum log_level level, const char *component,
+                                                     const char *format, ...);
 
 /* Writes one narrative line to the sink. Use TRACE. */
 __attribute__((format(printf, 2, 3))) void trace_write(const struct trace_sink *sink, const char *format, ...);
 
-#define LOG(level, component, ...)                                               \
-    do {                                                                         \
-        if ((int)(level) <= LOG_LEVEL_MAX && (level) <= log_level_now)           \
-            log_write((level), (component), __VA_ARGS__);                        \
+#define LOG(level, component, ...)                                                                                 \
+    do {                                                                                                           \
+        if ((int)(level) <= LOG_LEVEL_MAX && (level) <= log_level_now)                                             \
+            log_write((level), (component), __VA_ARGS__);                                                          \
     } while (0)
 
-#define TRACE(sink, ...)                                  \
-    do {                                                  \
-        if ((sink)->line != NULL)                         \
-            trace_write((sink), __VA_ARGS__);             \
+#define TRACE(sink, ...)                                                                                           \
+    do {                                                                                                           \
+        if ((sink)->line != NULL)                                                                                  \
+            trace_write((sink), __VA_ARGS__);                                                                      \
     } while (0)
 
 #endif

@@ -129,7 +129,8 @@ static bool walk_frame(void *context, const char *file, uint64_t offset, const s
     return call_lua(L, 5);
 }
 
-static bool walk_record(void *context, const char *file, uint64_t offset, const struct entry *entry, struct slice bytes)
+static bool walk_record(void *context, const char *file, uint64_t offset, const struct entry *entry,
+                        struct slice bytes)
 {
     (void)bytes;
     lua_State *L = ((struct walk *)context)->L;

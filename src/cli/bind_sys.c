@@ -297,13 +297,25 @@ static int socket_close(lua_State *L)
 
 int bind_sys(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"now", sys_now},       {"sleep", sys_sleep},   {"spawn", sys_spawn},         {"kill", sys_kill},
-        {"wait", sys_wait},     {"tmpdir", sys_tmpdir}, {"mkdir", sys_mkdir},         {"exe", sys_exe},
-        {"isatty", sys_isatty}, {"free_port", sys_free_port}, {"connect", sys_connect},
-        {"on_interrupt", sys_on_interrupt}, {"interrupted", sys_interrupted}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"send", socket_send}, {"receive", socket_receive}, {"close", socket_close}, {"__gc", socket_close}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"now", sys_now},
+                                         {"sleep", sys_sleep},
+                                         {"spawn", sys_spawn},
+                                         {"kill", sys_kill},
+                                         {"wait", sys_wait},
+                                         {"tmpdir", sys_tmpdir},
+                                         {"mkdir", sys_mkdir},
+                                         {"exe", sys_exe},
+                                         {"isatty", sys_isatty},
+                                         {"free_port", sys_free_port},
+                                         {"connect", sys_connect},
+                                         {"on_interrupt", sys_on_interrupt},
+                                         {"interrupted", sys_interrupted},
+                                         {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"send", socket_send},
+                                       {"receive", socket_receive},
+                                       {"close", socket_close},
+                                       {"__gc", socket_close},
+                                       {NULL, NULL}};
     luaL_newmetatable(L, socket_type);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");

@@ -68,11 +68,11 @@ static bool object_to_pack(const json_t *json, struct buffer *out)
     json_t *value = NULL;
     uint32_t count = 0;
     json_t *object = (json_t *)(uintptr_t)json;
-    json_object_foreach(object, key, value)
-        count += json_is_null(value) ? 0 : 1; /* null in a map is absent */
+    json_object_foreach(object, key, value) count += json_is_null(value) ? 0 : 1; /* null in a map is absent */
     pack_map(out, count);
     bool good = true;
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         if (json_is_null(value))
             continue;
         pack_text(out, slice_text(key));

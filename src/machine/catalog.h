@@ -10,10 +10,10 @@
 #include "base/status.h"
 
 enum catalog_kind {
-    CATALOG_UNKNOWN,   /* no such mount, or no such name in it */
+    CATALOG_UNKNOWN, /* no such mount, or no such name in it */
     CATALOG_COMMAND,
     CATALOG_QUERY,
-    CATALOG_RAW        /* the mount dispatches itself: a command unless the client asked for a query */
+    CATALOG_RAW /* the mount dispatches itself: a command unless the client asked for a query */
 };
 
 struct catalog;

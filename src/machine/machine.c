@@ -43,7 +43,7 @@ struct machine {
     uint64_t cluster_id;
     uint64_t results_hash; /* of all answers so far */
     uint64_t catalog_version;
-    uint32_t maps;         /* user maps numbered so far */
+    uint32_t maps; /* user maps numbered so far */
     raft_index parked_at;
     char parked_why[256];
     struct buffer result;
@@ -197,7 +197,8 @@ static enum vm_outcome apply_batch(struct machine *machine, struct slice payload
         struct slice args;
         struct buffer one = {0};
         enum vm_outcome outcome = VM_REFUSED;
-        if (pack_read_array(&reader, &parts) != STATUS_OK || parts != 2 || pack_read_text(&reader, &name) != STATUS_OK ||
+        if (pack_read_array(&reader, &parts) != STATUS_OK || parts != 2 ||
+            pack_read_text(&reader, &name) != STATUS_OK ||
             pack_skip(&reader, PACK_DEPTH_MAX - 2, &args) != STATUS_OK)
             error_pack(&one, ERROR_BAD_REQUEST, "each command of a batch is [name, [arguments]]");
         else
@@ -273,7 +274,8 @@ static enum vm_outcome apply_bundle(struct machine *machine, const struct entry 
     } else {
         machine->maps = maps;
         tree_rollback(machine->tree, 0);
-        LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused", (int)mount.size, (const char *)mount.data);
+        LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused", (int)mount.size,
+            (const char *)mount.data);
     }
     buffer_close(&why);
     return outcome;
@@ -304,7 +306,8 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
 }
 
 /* Applies one entry; false: parked, and nothing of it is left. */
-static bool apply_entry(struct machine *machine, const struct entry *entry, bool want, struct machine_results *results)
+static bool apply_entry(struct machine *machine, const struct entry *entry, bool want,
+                        struct machine_results *results)
 {
     CHECK_EQ(entry->index, machine->applied + 1);
     uint64_t before_ms = machine->now_ms;

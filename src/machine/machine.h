@@ -20,8 +20,8 @@ struct machine_options {
 /* The answer to one entry or query. */
 struct machine_result {
     raft_index index;
-    bool ok;        /* value is the MessagePack value; else the error map {code, message, data} */
-    size_t offset;  /* of the value in machine_results.bytes */
+    bool ok;       /* value is the MessagePack value; else the error map {code, message, data} */
+    size_t offset; /* of the value in machine_results.bytes */
     size_t size;
 };
 
@@ -35,13 +35,13 @@ struct machine_results {
 
 struct machine_status {
     raft_index applied;
-    struct hash128 digest;      /* of the state and of all results, at `applied` */
-    uint64_t now_ms;            /* cluster time: the last stamp */
+    struct hash128 digest; /* of the state and of all results, at `applied` */
+    uint64_t now_ms;       /* cluster time: the last stamp */
     uint64_t rows;
     uint64_t bytes;
     uint64_t lua_bytes;
-    uint64_t catalog_version;   /* grows when mounts change: see machine_catalog */
-    raft_index parked_at;       /* 0: not parked */
+    uint64_t catalog_version; /* grows when mounts change: see machine_catalog */
+    raft_index parked_at;     /* 0: not parked */
     char parked_why[256];
 };
 

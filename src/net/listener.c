@@ -82,7 +82,8 @@ static int look_up(const char *host, unsigned port, int flags, struct addrinfo *
 {
     char service[16];
     snprintf(service, sizeof service, "%u", port);
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
     return getaddrinfo(host, service, &hints, list);
 }
 
@@ -163,8 +164,8 @@ static void say(struct buffer *why, const char *address, const char *detail, con
     buffer_append(why, line, length);
 }
 
-enum status listener_open(struct net *net, const char *address, void (*accepted)(void *context, int fd), void *context,
-                          struct listener **listener, struct buffer *why)
+enum status listener_open(struct net *net, const char *address, void (*accepted)(void *context, int fd),
+                          void *context, struct listener **listener, struct buffer *why)
 {
     char host[NET_HOST_MAX];
     unsigned port = 0;
@@ -292,9 +293,10 @@ static void start_lookup(struct dial *dial, const char *host, unsigned port)
     struct lookup *lookup = mem_zalloc(1, sizeof *lookup);
     snprintf(lookup->host, sizeof lookup->host, "%s", host);
     snprintf(lookup->service, sizeof lookup->service, "%u", port);
-    lookup->hints = (struct addrinfo){.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    lookup->request = (struct gaicb){
-        .ar_name = lookup->host, .ar_service = lookup->service, .ar_request = &lookup->hints};
+    lookup->hints =
+        (struct addrinfo){.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    lookup->request =
+        (struct gaicb){.ar_name = lookup->host, .ar_service = lookup->service, .ar_request = &lookup->hints};
     struct gaicb *list[1] = {&lookup->request};
     if (getaddrinfo_a(GAI_NOWAIT, list, 1, NULL) != 0) {
         mem_free(lookup); /* the deadline reports it */

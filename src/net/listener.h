@@ -13,9 +13,9 @@ struct listener;
 struct dial;
 
 enum {
-    NET_PORT = 7301,             /* default */
-    NET_HOST_MAX = 256,          /* bytes of a host's name, its zero included */
-    NET_CONNECTIONS_MAX = 10000  /* beyond it new ones are closed at once */
+    NET_PORT = 7301,            /* default */
+    NET_HOST_MAX = 256,         /* bytes of a host's name, its zero included */
+    NET_CONNECTIONS_MAX = 10000 /* beyond it new ones are closed at once */
 };
 
 /* Splits "HOST:PORT", "[V6]:PORT" or "HOST". `host` holds NET_HOST_MAX bytes. OK, INVALID. */
@@ -26,8 +26,8 @@ bool address_is_loopback(const char *host);
 
 /* Binds and listens. `accepted` is called with each new connection's socket (non-blocking). OK; or IO, INVALID with a
  * sentence in `why`. */
-enum status listener_open(struct net *net, const char *address, void (*accepted)(void *context, int fd), void *context,
-                          struct listener **listener, struct buffer *why) MUST_USE;
+enum status listener_open(struct net *net, const char *address, void (*accepted)(void *context, int fd),
+                          void *context, struct listener **listener, struct buffer *why) MUST_USE;
 
 /* Stops listening. */
 void listener_close(struct listener *listener);

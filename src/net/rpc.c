@@ -38,7 +38,8 @@ struct rpc {
     size_t held_count;
 };
 
-static size_t on_received(void *owner, struct connection *connection, struct slice bytes, size_t *need, bool *alive);
+static size_t on_received(void *owner, struct connection *connection, struct slice bytes, size_t *need,
+                          bool *alive);
 static void on_closed(void *owner, struct connection *connection, const char *why);
 
 static const struct connection_owner client_ops = {.received = on_received, .closed = on_closed};
@@ -169,7 +170,8 @@ void rpc_reply(struct rpc *rpc, uint64_t call_number, bool ok, bool definite, ui
 
 /* --- requests ------------------------------------------------------------------------------------------------------ */
 
-static void answer_bad(struct rpc_client *client, const struct request *request, enum status status, const char *why)
+static void answer_bad(struct rpc_client *client, const struct request *request, enum status status,
+                       const char *why)
 {
     struct buffer error = {0};
     error_pack(&error, status == STATUS_TOO_LARGE ? ERROR_TOO_LARGE : ERROR_BAD_REQUEST, why);
@@ -199,8 +201,8 @@ static size_t on_received(void *owner, struct connection *connection, struct sli
         size_t size = 0;
         const char *why = NULL;
         bool answerable = false;
-        enum status status = request_decode(slice_make(bytes.data + used, bytes.size - used), &request, &size, &why,
-                                            &answerable);
+        enum status status =
+            request_decode(slice_make(bytes.data + used, bytes.size - used), &request, &size, &why, &answerable);
         if (status == STATUS_INCOMPLETE) {
             *need = size;
             break;

@@ -13,7 +13,7 @@
 struct rpc;
 
 enum {
-    RPC_CALLS_MAX = 8192,                  /* in progress for one client; then it is not read from */
+    RPC_CALLS_MAX = 8192,                   /* in progress for one client; then it is not read from */
     RPC_OUTPUT_BYTES_MAX = 32 * 1024 * 1024 /* of answers that a client did not read; then it is closed */
 };
 

@@ -19,7 +19,8 @@ struct guest {
     ev_timer silence;
 };
 
-static size_t on_received(void *owner, struct connection *connection, struct slice bytes, size_t *need, bool *alive);
+static size_t on_received(void *owner, struct connection *connection, struct slice bytes, size_t *need,
+                          bool *alive);
 static void on_closed(void *owner, struct connection *connection, const char *why);
 
 static const struct connection_owner guest_ops = {.received = on_received, .closed = on_closed};

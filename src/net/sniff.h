@@ -8,9 +8,9 @@
 #include "net/connection.h"
 
 enum sniff_protocol {
-    SNIFF_MORE,   /* more bytes are needed */
-    SNIFF_PEER,   /* C1: a peer link */
-    SNIFF_RPC,    /* 93 94 95 DC DD: MessagePack-RPC */
+    SNIFF_MORE, /* more bytes are needed */
+    SNIFF_PEER, /* C1: a peer link */
+    SNIFF_RPC,  /* 93 94 95 DC DD: MessagePack-RPC */
     SNIFF_UNKNOWN
 };
 

@@ -185,7 +185,8 @@ static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
     rpc_resume(node->rpc);
     replica_turn(node->replica, node_time());
     net_flush(node->net);
-    worker_wake(node->log_thread); /* after the sends: followers write at the same time as this node (thesis 10.2.1) */
+    worker_wake(
+        node->log_thread); /* after the sends: followers write at the same time as this node (thesis 10.2.1) */
     worker_wake(node->machine_thread);
     end_if_drained(node);
     arm_wake(node);
@@ -239,9 +240,10 @@ static int check_address(struct node *node, const struct node_options *options)
     if (address_split(options->listen, host, &port) != STATUS_OK)
         return refuse(node, NODE_EXIT_USAGE, "--listen: write HOST:PORT, or [IPV6]:PORT");
     if (!options->insecure && !address_is_loopback(host))
-        return refuse(node, NODE_EXIT_CONFIG,
-                      "--listen beyond this machine's loopback lets anyone who can reach the port in: give --insecure if "
-                      "the network is yours alone, or listen on 127.0.0.1");
+        return refuse(
+            node, NODE_EXIT_CONFIG,
+            "--listen beyond this machine's loopback lets anyone who can reach the port in: give --insecure if "
+            "the network is yours alone, or listen on 127.0.0.1");
     return NODE_EXIT_OK;
 }
 
@@ -250,9 +252,11 @@ static int make_identity(struct node *node, const struct node_options *options, 
                          const struct buffer *packed, uint64_t code_hash)
 {
     if (options->cluster == NULL || options->bundles_count == 0)
-        return refuse(node, NODE_EXIT_CONFIG,
-                      "this data directory is empty: the first start needs --cluster 1=HOST:PORT,... and --machine FILE");
-    if (formation_identity(options->id, options->cluster, code_hash, true_random(), identity, node->why) != STATUS_OK)
+        return refuse(
+            node, NODE_EXIT_CONFIG,
+            "this data directory is empty: the first start needs --cluster 1=HOST:PORT,... and --machine FILE");
+    if (formation_identity(options->id, options->cluster, code_hash, true_random(), identity, node->why) !=
+        STATUS_OK)
         return NODE_EXIT_CONFIG;
     if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(packed)) != STATUS_OK ||
         identity_save(node->disk, identity) != STATUS_OK)
@@ -303,17 +307,22 @@ static const char *own_address(const struct identity *identity)
 static void make_replica(struct node *node, const struct node_options *options, const struct identity *identity,
                          struct slice bundles)
 {
-    static const struct replica_env callbacks = {.send = env_send, .close = env_close, .log = env_log,
-                                                 .apply = env_apply, .reply = env_reply, .fatal = env_fatal};
+    static const struct replica_env callbacks = {.send = env_send,
+                                                 .close = env_close,
+                                                 .log = env_log,
+                                                 .apply = env_apply,
+                                                 .reply = env_reply,
+                                                 .fatal = env_fatal};
     struct replica_env env = callbacks;
     env.context = node;
-    struct replica_options how = {.seed = true_random(),
-                                  .election_timeout_ms = options->election_ms > 0 ? options->election_ms : NODE_ELECTION_MS,
-                                  .heartbeat_ms = options->heartbeat_ms > 0 ? options->heartbeat_ms : NODE_HEARTBEAT_MS,
-                                  .address = own_address(identity),
-                                  .identity = *identity,
-                                  .bundles = bundles,
-                                  .fingerprint = machine_fingerprint()};
+    struct replica_options how = {
+        .seed = true_random(),
+        .election_timeout_ms = options->election_ms > 0 ? options->election_ms : NODE_ELECTION_MS,
+        .heartbeat_ms = options->heartbeat_ms > 0 ? options->heartbeat_ms : NODE_HEARTBEAT_MS,
+        .address = own_address(identity),
+        .identity = *identity,
+        .bundles = bundles,
+        .fingerprint = machine_fingerprint()};
     node->replica = replica_new(&how, &env, node->storage);
 }
 
@@ -387,8 +396,10 @@ static int run_opened(struct node *node, const struct node_options *options)
         make_replica(node, options, &identity, buffer_slice(&bundles));
         LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
         if (strcmp(options->listen, own_address(&identity)) != 0)
-            LOG(LOG_WARN, "node", "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
-                "--listen is wrong", (unsigned long long)identity.id, own_address(&identity));
+            LOG(LOG_WARN, "node",
+                "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
+                "--listen is wrong",
+                (unsigned long long)identity.id, own_address(&identity));
         start_loop(node);
         ev_run(node->loop, 0);
         stop_loop(node);

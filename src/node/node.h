@@ -20,7 +20,7 @@ enum {
     NODE_DRAIN_MS = 5000, /* at SIGTERM: requests in progress may take this long */
 
     NODE_EXIT_OK = 0,
-    NODE_EXIT_FAILED = 1,  /* the log failed */
+    NODE_EXIT_FAILED = 1, /* the log failed */
     NODE_EXIT_USAGE = 2,
     NODE_EXIT_CONFIG = 78, /* the flags, the data directory and the cluster do not go together */
     NODE_EXIT_INTERRUPTED = 130
@@ -28,16 +28,16 @@ enum {
 
 struct node_options {
     node_id id;
-    const char *data;          /* directory */
-    const char *listen;        /* HOST:PORT */
-    const char *cluster;       /* "1=H:P,2=H:P,..." of the first start; NULL: not given */
+    const char *data;            /* directory */
+    const char *listen;          /* HOST:PORT */
+    const char *cluster;         /* "1=H:P,2=H:P,..." of the first start; NULL: not given */
     const struct slice *bundles; /* of the first start, in the order of the flags */
     size_t bundles_count;
-    uint32_t heartbeat_ms;     /* 0: default */
-    uint32_t election_ms;      /* 0: default */
-    uint64_t segment_bytes;    /* 0: default */
-    size_t lua_bytes_max;      /* 0: default */
-    bool insecure;             /* may listen beyond loopback */
+    uint32_t heartbeat_ms;  /* 0: default */
+    uint32_t election_ms;   /* 0: default */
+    uint64_t segment_bytes; /* 0: default */
+    size_t lua_bytes_max;   /* 0: default */
+    bool insecure;          /* may listen beyond loopback */
     enum log_level log_level;
     enum log_format log_format;
 };

@@ -53,7 +53,7 @@ struct node {
     ev_signal terminate;
     ev_signal interrupt;
     ev_timer drain;
-    int signals;   /* to end, so far */
+    int signals; /* to end, so far */
     bool draining;
     bool ending;
     int exit_code;

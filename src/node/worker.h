@@ -15,11 +15,11 @@ struct worker;
 enum { WORKER_JOBS_MAX = 1024 }; /* out at once, a power of two; the replica keeps far fewer out */
 
 struct worker_ops {
-    const char *name;                          /* of the thread, at most 15 bytes */
-    void (*run)(void *context, void *job);     /* on the thread */
-    bool (*idle)(void *context);               /* on the thread, when no job waits: one small step of work that can wait;
+    const char *name;                      /* of the thread, at most 15 bytes */
+    void (*run)(void *context, void *job); /* on the thread */
+    bool (*idle)(void *context);          /* on the thread, when no job waits: one small step of work that can wait;
                                                 * true while there is more. May be NULL */
-    void (*done)(void *owner, void *job);      /* on the loop, in order */
+    void (*done)(void *owner, void *job); /* on the loop, in order */
 };
 
 /* Starts the thread. `context` goes to run and idle, `owner` to done. */

@@ -5,7 +5,8 @@ static const char *check_delta(const struct raft *raft, const struct raft_digest
 {
     if (raft->current_term < before->current_term)
         return "currentTerm fell";
-    if (raft->current_term == before->current_term && before->voted_for != 0 && raft->voted_for != before->voted_for)
+    if (raft->current_term == before->current_term && before->voted_for != 0 &&
+        raft->voted_for != before->voted_for)
         return "votedFor changed within a term";
     if (raft->commit_index < before->commit_index)
         return "commitIndex fell";
@@ -51,7 +52,8 @@ const char *raft_invariants(const struct raft *raft, const struct raft_digest *b
     if (raft->role == RAFT_CANDIDATE && raft->voted_for != raft->options.id)
         return "a candidate that did not vote for itself";
     for (size_t i = 0; raft->role == RAFT_LEADER && i < raft->configuration.voters_count; i++) {
-        const char *broken = raft->configuration.voters[i] == raft->options.id ? NULL : check_peer(raft, &raft->peers[i]);
+        const char *broken =
+            raft->configuration.voters[i] == raft->options.id ? NULL : check_peer(raft, &raft->peers[i]);
         if (broken != NULL)
             return broken;
     }

@@ -9,12 +9,8 @@ void progress_init(struct progress *progress, node_id id, raft_index last_log_in
     CHECK(window <= PROGRESS_INFLIGHT_MAX);
     uint32_t epoch = progress->epoch + 1;
     raft_time sent = progress->sent;
-    *progress = (struct progress){.id = id,
-                                  .next_index = last_log_index + 1,
-                                  .epoch = epoch,
-                                  .contact = now,
-                                  .sent = sent,
-                                  .window = window};
+    *progress = (struct progress){
+        .id = id, .next_index = last_log_index + 1, .epoch = epoch, .contact = now, .sent = sent, .window = window};
 }
 
 void progress_reset(struct progress *progress)

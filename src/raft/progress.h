@@ -25,23 +25,24 @@ struct progress {
     node_id id;
     raft_index next_index;
     raft_index match_index;
-    bool replicating;         /* else probing */
-    bool probe_out;           /* probing: a message with entries waits for its answer */
-    bool sending;             /* entries are wanted, and SENT has not come yet */
+    bool replicating; /* else probing */
+    bool probe_out;   /* probing: a message with entries waits for its answer */
+    bool sending;     /* entries are wanted, and SENT has not come yet */
     uint32_t epoch;
-    raft_time contact;        /* heard from last, in this term */
-    raft_time sent;           /* sent to last */
-    raft_index commit_sent;   /* leader_commit that was sent last */
-    uint64_t round_acked;     /* ReadIndex round (thesis §6.4) */
-    uint32_t window;          /* messages that may be in flight now */
+    raft_time contact;      /* heard from last, in this term */
+    raft_time sent;         /* sent to last */
+    raft_index commit_sent; /* leader_commit that was sent last */
+    uint64_t round_acked;   /* ReadIndex round (thesis §6.4) */
+    uint32_t window;        /* messages that may be in flight now */
     uint64_t inflight_bytes;
-    size_t inflight_first;    /* a ring, oldest first */
+    size_t inflight_first; /* a ring, oldest first */
     size_t inflight_count;
     struct progress_inflight inflight[PROGRESS_INFLIGHT_MAX];
 };
 
 /* A new leader knows nothing of its followers: next_index is after its last entry, match_index is 0 (§5.3). */
-void progress_init(struct progress *progress, node_id id, raft_index last_log_index, uint32_t window, raft_time now);
+void progress_init(struct progress *progress, node_id id, raft_index last_log_index, uint32_t window,
+                   raft_time now);
 
 /* The link or the order is lost: what was in flight is not counted on any more. */
 void progress_reset(struct progress *progress);

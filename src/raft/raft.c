@@ -229,9 +229,9 @@ static bool check_term(struct raft *raft, const struct raft_message *message)
 {
     if (message->term <= raft->current_term)
         return true;
-    bool pre_vote = (message->type == RAFT_REQUEST_VOTE && message->request_vote.pre_vote) ||
-                    (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote &&
-                     message->vote_response.granted);
+    bool pre_vote =
+        (message->type == RAFT_REQUEST_VOTE && message->request_vote.pre_vote) ||
+        (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote && message->vote_response.granted);
     if (pre_vote)
         return true; /* thesis §9.6: a pre-vote's term is only a question */
     if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft)) {

@@ -29,27 +29,27 @@ struct raft;
 
 struct raft_options {
     node_id id;
-    uint64_t seed;                    /* fixes every random choice */
-    uint32_t election_timeout_ms;     /* drawn anew from [this, 2 * this) for each wait (§5.2) */
-    uint32_t heartbeat_ms;            /* less than election_timeout_ms */
-    uint32_t window_messages;         /* AppendEntries with entries in flight to one follower, 1..256 */
-    uint32_t window_bytes;            /* bytes of entries in flight to one follower; one message may exceed it alone */
-    uint32_t message_bytes_max;       /* bytes of entries in one AppendEntries; one entry may exceed it alone */
+    uint64_t seed;                /* fixes every random choice */
+    uint32_t election_timeout_ms; /* drawn anew from [this, 2 * this) for each wait (§5.2) */
+    uint32_t heartbeat_ms;        /* less than election_timeout_ms */
+    uint32_t window_messages;     /* AppendEntries with entries in flight to one follower, 1..256 */
+    uint32_t window_bytes;        /* bytes of entries in flight to one follower; one message may exceed it alone */
+    uint32_t message_bytes_max;   /* bytes of entries in one AppendEntries; one entry may exceed it alone */
     uint64_t uncommitted_entries_max; /* a leader refuses proposals beyond this many entries not yet committed */
     struct trace_sink trace;          /* the narrative; .line NULL: none */
 };
 
 enum raft_event_type {
-    RAFT_EVENT_TIMEOUT,      /* a deadline may have passed; harmless when none has */
-    RAFT_EVENT_MESSAGE,      /* from a peer */
-    RAFT_EVENT_PROPOSE,      /* append entries, if leader */
-    RAFT_EVENT_PERSISTED,    /* a write is durable */
-    RAFT_EVENT_SENT,         /* how much of a wanted range went out */
-    RAFT_EVENT_READ,         /* linearizable reads wait (thesis §6.4) */
-    RAFT_EVENT_PEER_UP,      /* the link to a peer is new: probe at once */
-    RAFT_EVENT_PEER_DOWN,    /* the link to a peer is gone: what was in flight is lost */
-    RAFT_EVENT_STEP_DOWN,    /* give up leadership or candidacy (operator, hanging disk, parked machine) */
-    RAFT_EVENT_RELUCTANT     /* set or clear: campaign only after four election timeouts without a leader (parked) */
+    RAFT_EVENT_TIMEOUT,   /* a deadline may have passed; harmless when none has */
+    RAFT_EVENT_MESSAGE,   /* from a peer */
+    RAFT_EVENT_PROPOSE,   /* append entries, if leader */
+    RAFT_EVENT_PERSISTED, /* a write is durable */
+    RAFT_EVENT_SENT,      /* how much of a wanted range went out */
+    RAFT_EVENT_READ,      /* linearizable reads wait (thesis §6.4) */
+    RAFT_EVENT_PEER_UP,   /* the link to a peer is new: probe at once */
+    RAFT_EVENT_PEER_DOWN, /* the link to a peer is gone: what was in flight is lost */
+    RAFT_EVENT_STEP_DOWN, /* give up leadership or candidacy (operator, hanging disk, parked machine) */
+    RAFT_EVENT_RELUCTANT  /* set or clear: campaign only after four election timeouts without a leader (parked) */
 };
 
 struct raft_event {
@@ -69,8 +69,8 @@ struct raft_event {
         } persisted;
         struct {
             node_id peer;
-            uint32_t epoch;      /* of the message that wanted them */
-            raft_index last;     /* index of the last entry that went along */
+            uint32_t epoch;  /* of the message that wanted them */
+            raft_index last; /* index of the last entry that went along */
             uint32_t bytes;
         } sent;
         struct {
@@ -97,13 +97,13 @@ enum raft_append_source {
 
 /* What must become durable together. */
 struct raft_write {
-    uint64_t number;      /* 0: nothing to write; else greater than every earlier one */
-    bool vote;            /* currentTerm and votedFor changed: */
+    uint64_t number; /* 0: nothing to write; else greater than every earlier one */
+    bool vote;       /* currentTerm and votedFor changed: */
     raft_term term;
     node_id voted_for;
-    raft_index cut_from;  /* not 0: drop the entries from here on (§5.3), before appending */
+    raft_index cut_from; /* not 0: drop the entries from here on (§5.3), before appending */
     enum raft_append_source source;
-    raft_index first;     /* entries first..last, of `append_term` unless they come from the message */
+    raft_index first; /* entries first..last, of `append_term` unless they come from the message */
     raft_index last;
     raft_term append_term;
 };
@@ -113,18 +113,18 @@ struct raft_effects {
     size_t messages_count;
     struct raft_message messages[RAFT_MESSAGES_MAX];
 
-    enum raft_role role;         /* as it is after the step, with the next three */
+    enum raft_role role; /* as it is after the step, with the next three */
     raft_term term;
-    node_id leader;              /* 0: none known */
+    node_id leader; /* 0: none known */
     raft_index commit_index;
-    bool leadership_changed;     /* role, term or leader differ from before the step */
-    bool proposal_refused;       /* PROPOSE: not leader, or too much uncommitted */
+    bool leadership_changed; /* role, term or leader differ from before the step */
+    bool proposal_refused;   /* PROPOSE: not leader, or too much uncommitted */
 
-    uint64_t reads_ready_id;     /* not 0: reads up to this id are confirmed, at read_index */
+    uint64_t reads_ready_id; /* not 0: reads up to this id are confirmed, at read_index */
     raft_index read_index;
-    uint64_t reads_failed_id;    /* not 0: reads up to this id, not confirmed before, failed: not leader (any more) */
+    uint64_t reads_failed_id; /* not 0: reads up to this id, not confirmed before, failed: not leader (any more) */
 
-    raft_time wake_at;           /* UINT64_MAX: never (a lone learner) */
+    raft_time wake_at; /* UINT64_MAX: never (a lone learner) */
 };
 
 /* For status, metrics and specs. */
@@ -132,11 +132,11 @@ struct raft_peer_status {
     node_id id;
     raft_index next_index;
     raft_index match_index;
-    bool replicating;            /* else probing */
-    bool active;                 /* heard from within the last check-quorum period */
+    bool replicating; /* else probing */
+    bool active;      /* heard from within the last check-quorum period */
     uint32_t inflight_messages;
     uint32_t inflight_bytes;
-    uint32_t window_messages;    /* now: shrinks on loss, grows on acks */
+    uint32_t window_messages; /* now: shrinks on loss, grows on acks */
 };
 
 struct raft_status {
@@ -148,8 +148,8 @@ struct raft_status {
     raft_index commit_index;
     raft_index last_log_index;
     raft_term last_log_term;
-    raft_index durable_index;    /* own log, durable and not since cut */
-    size_t peers_count;          /* leader only */
+    raft_index durable_index; /* own log, durable and not since cut */
+    size_t peers_count;       /* leader only */
     struct raft_peer_status peers[RAFT_MEMBERS_MAX];
 };
 

@@ -341,14 +341,15 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
         return;
     }
     if (raft->role == RAFT_LEADER) {
-        RAFT_TRACE(raft, "recv AppendEntries from %llu in our own term -> ignore", (unsigned long long)message->from);
+        RAFT_TRACE(raft, "recv AppendEntries from %llu in our own term -> ignore",
+                   (unsigned long long)message->from);
         return;
     }
     if (!runs_are_sound(raft, append, runs, runs_count))
         return;
     accept_leader(raft, message->from);
-    bool known = append->prev_log_index == 0 ||
-                 trail_term(&raft->trail, append->prev_log_index) == append->prev_log_term;
+    bool known =
+        append->prev_log_index == 0 || trail_term(&raft->trail, append->prev_log_index) == append->prev_log_term;
     if (append->prev_log_index > raft->trail.last || !known) {
         refuse(raft, message);
         return;

@@ -50,31 +50,31 @@ struct raft {
     raft_index commit_index;
 
     /* the disk */
-    uint64_t last_write;       /* number given out last */
+    uint64_t last_write; /* number given out last */
     uint64_t persisted_write;
-    uint64_t vote_write;       /* the last that carried term and vote */
-    raft_index durable_index;  /* own log, durable and not cut since */
+    uint64_t vote_write;      /* the last that carried term and vote */
+    raft_index durable_index; /* own log, durable and not cut since */
     struct write_out writes[WRITES_MAX];
     size_t writes_first;
     size_t writes_count;
 
     /* elections (§5.2) */
     raft_time election_deadline;
-    raft_time leader_contact;  /* heard from a leader last; 0: never */
+    raft_time leader_contact; /* heard from a leader last; 0: never */
     bool reluctant;
     bool votes[RAFT_MEMBERS_MAX]; /* granted, by place in configuration.voters; as candidate or pre-candidate */
 
     /* Figure 2, leader */
     struct progress peers[RAFT_MEMBERS_MAX]; /* by place in configuration.voters; own place unused */
-    raft_index term_start;     /* index of this term's no-op */
+    raft_index term_start;                   /* index of this term's no-op */
     raft_time heartbeat_deadline;
     raft_time quorum_deadline;
     raft_time commit_deadline; /* followers are told the commit index by then; UINT64_MAX: they know */
 
     /* reads */
-    uint64_t round;            /* given out last */
-    uint64_t read_waiting;     /* id that waits for the first commit of the term; 0: none */
-    uint64_t read_last;        /* id seen last */
+    uint64_t round;        /* given out last */
+    uint64_t read_waiting; /* id that waits for the first commit of the term; 0: none */
+    uint64_t read_last;    /* id seen last */
     struct read_round rounds[READ_ROUNDS_MAX];
     size_t rounds_first;
     size_t rounds_count;

@@ -11,8 +11,8 @@ struct raft_trail {
     struct raft_run *runs; /* by index; each goes up to the next one's first, the last one to `last` */
     size_t count;
     size_t capacity;
-    raft_index first;      /* 1 until logs are compacted */
-    raft_index last;       /* 0: empty */
+    raft_index first; /* 1 until logs are compacted */
+    raft_index last;  /* 0: empty */
 };
 
 void trail_init(struct raft_trail *trail);

@@ -16,8 +16,8 @@ typedef uint64_t raft_time; /* ms */
 typedef uint64_t node_id;   /* 1 or more; 0 is "nobody" */
 
 enum {
-    RAFT_MEMBERS_MAX = 32,                     /* voters and learners together */
-    RAFT_MESSAGES_MAX = 2 * RAFT_MEMBERS_MAX   /* in one step's effects */
+    RAFT_MEMBERS_MAX = 32,                   /* voters and learners together */
+    RAFT_MESSAGES_MAX = 2 * RAFT_MEMBERS_MAX /* in one step's effects */
 };
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
@@ -25,7 +25,7 @@ enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER 
 /* Who votes and who only listens (§6). Sorted by id. Joint configurations and learners come with membership change;
  * their room is here. */
 struct raft_configuration {
-    uint64_t id;               /* index of the entry that made it */
+    uint64_t id; /* index of the entry that made it */
     size_t voters_count;
     node_id voters[RAFT_MEMBERS_MAX];
 };
@@ -37,9 +37,9 @@ struct raft_run {
 };
 
 enum raft_message_type {
-    RAFT_REQUEST_VOTE,    /* §5.2; with pre_vote: thesis §9.6 */
+    RAFT_REQUEST_VOTE, /* §5.2; with pre_vote: thesis §9.6 */
     RAFT_VOTE_RESPONSE,
-    RAFT_APPEND_ENTRIES,  /* §5.3; without entries: the heartbeat, and the question of a ReadIndex round */
+    RAFT_APPEND_ENTRIES, /* §5.3; without entries: the heartbeat, and the question of a ReadIndex round */
     RAFT_APPEND_RESPONSE
 };
 
@@ -61,18 +61,18 @@ struct raft_append_entries {
      * into bytes_max (at least one) and answers with a SENT event. last_index == prev_log_index: none, and no SENT.
      * Coming in: the entries that are attached end at last_index. */
     raft_index last_index;
-    uint32_t bytes_max;        /* going out only; not on the wire */
+    uint32_t bytes_max; /* going out only; not on the wire */
     raft_index leader_commit;
-    uint64_t round;            /* ReadIndex round that an answer confirms (thesis §6.4) */
-    uint32_t epoch;            /* the leader's count of resets of this link; echoed, so late answers are known */
+    uint64_t round; /* ReadIndex round that an answer confirms (thesis §6.4) */
+    uint32_t epoch; /* the leader's count of resets of this link; echoed, so late answers are known */
 };
 
 struct raft_append_response {
     bool success;
-    raft_index match_index;    /* success: the log matches up to here, and is durable up to here */
-    raft_index reject_index;   /* refusal: the prev_log_index that did not match */
-    raft_index hint_index;     /* refusal: try prev_log_index = hint_index next ... */
-    raft_term hint_term;       /* ... where this follower has this term: skips a whole term in one round trip */
+    raft_index match_index;  /* success: the log matches up to here, and is durable up to here */
+    raft_index reject_index; /* refusal: the prev_log_index that did not match */
+    raft_index hint_index;   /* refusal: try prev_log_index = hint_index next ... */
+    raft_term hint_term;     /* ... where this follower has this term: skips a whole term in one round trip */
     uint64_t round;
     uint32_t epoch;
 };
@@ -81,8 +81,8 @@ struct raft_message {
     enum raft_message_type type;
     node_id from;
     node_id to;
-    raft_term term;            /* the sender's currentTerm; a pre-vote request: the term it would campaign in */
-    uint64_t after_write;      /* going out only: hold back until this write is durable; 0: send now */
+    raft_term term;       /* the sender's currentTerm; a pre-vote request: the term it would campaign in */
+    uint64_t after_write; /* going out only: hold back until this write is durable; 0: send now */
     union {
         struct raft_request_vote request_vote;
         struct raft_vote_response vote_response;

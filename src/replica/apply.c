@@ -174,7 +174,8 @@ static void take_parking(struct replica *replica)
     for (uint32_t i = 0; i < replica->requests_capacity && replica->proposed_count > 0; i++) {
         struct pending *request = &replica->requests[i];
         if (request->state == REQUEST_PROPOSED && request->index > 0)
-            request_fail(replica, request, ERROR_LOST, "this node parked before it could answer; the outcome is unknown");
+            request_fail(replica, request, ERROR_LOST,
+                         "this node parked before it could answer; the outcome is unknown");
     }
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct pending *request = request_of(replica, replica->reads[i].token);

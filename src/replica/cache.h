@@ -11,10 +11,10 @@
 struct chunk {
     uint32_t references;
     raft_index first;
-    raft_index last;     /* lowered by a cut; the bytes stay for whoever holds the chunk */
+    raft_index last; /* lowered by a cut; the bytes stay for whoever holds the chunk */
     struct buffer bytes;
-    uint32_t *offsets;   /* of each record, and the end */
-    struct chunk *next;  /* younger */
+    uint32_t *offsets;  /* of each record, and the end */
+    struct chunk *next; /* younger */
 };
 
 struct cache {

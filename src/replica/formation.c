@@ -94,8 +94,8 @@ static uint64_t hash_line(const struct identity_member *members, size_t count)
     return hash != 0 ? hash : 1;
 }
 
-enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed, struct identity *identity,
-                               struct buffer *why)
+enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed,
+                               struct identity *identity, struct buffer *why)
 {
     memset(identity, 0, sizeof *identity);
     enum status status = formation_parse_line(line, identity->members, &identity->members_count, why);
@@ -117,7 +117,8 @@ enum status formation_identity(node_id id, const char *line, uint64_t code_hash,
     char text[32];
     snprintf(text, sizeof text, "%llu", (unsigned long long)id);
     return found ? STATUS_OK
-                 : say(why, STATUS_MISMATCH, "--id %s is not in the --cluster line: add it, or give the id that is", text);
+                 : say(why, STATUS_MISMATCH, "--id %s is not in the --cluster line: add it, or give the id that is",
+                       text);
 }
 
 enum status formation_check(const struct identity *identity, node_id id, const char *line, uint64_t code_hash,
@@ -127,7 +128,8 @@ enum status formation_check(const struct identity *identity, node_id id, const c
     if (identity->id != id) {
         snprintf(text, sizeof text, "node %llu, not of node %llu", (unsigned long long)identity->id,
                  (unsigned long long)id);
-        return say(why, STATUS_MISMATCH, "this data directory is that of %s: give the matching --id or --data", text);
+        return say(why, STATUS_MISMATCH, "this data directory is that of %s: give the matching --id or --data",
+                   text);
     }
     if (identity->formation == FORMATION_FORMED || line == NULL)
         return STATUS_OK;
@@ -137,17 +139,19 @@ enum status formation_check(const struct identity *identity, node_id id, const c
     if (status != STATUS_OK)
         return status;
     if (hash_line(members, count) != identity->line_hash)
-        return say(why, STATUS_MISMATCH,
-                   "this data directory was first started with another --cluster line than %s: give the same line, or "
-                   "an empty --data directory",
-                   line);
+        return say(
+            why, STATUS_MISMATCH,
+            "this data directory was first started with another --cluster line than %s: give the same line, or "
+            "an empty --data directory",
+            line);
     if (code_hash != 0 && code_hash != identity->code_hash) {
         snprintf(text, sizeof text, "%016llx, then %016llx", (unsigned long long)identity->code_hash,
                  (unsigned long long)code_hash);
-        return say(why, STATUS_MISMATCH,
-                   "the modules differ from those of the first start (%s): give the same files until the cluster has "
-                   "formed",
-                   text);
+        return say(
+            why, STATUS_MISMATCH,
+            "the modules differ from those of the first start (%s): give the same files until the cluster has "
+            "formed",
+            text);
     }
     return STATUS_OK;
 }
@@ -163,7 +167,8 @@ void formation_pack_set(const struct identity_member *members, size_t count, str
     }
 }
 
-enum status formation_unpack_set(struct slice payload, struct identity_member members[RAFT_MEMBERS_MAX], size_t *count)
+enum status formation_unpack_set(struct slice payload, struct identity_member members[RAFT_MEMBERS_MAX],
+                                 size_t *count)
 {
     struct pack_reader reader = pack_reader_make(payload);
     uint32_t listed = 0;

@@ -20,8 +20,8 @@ enum status formation_parse_line(const char *line, struct identity_member member
                                  struct buffer *why) MUST_USE;
 
 /* Makes the identity for a first start: `id` must be in the line. `seed` is true randomness for the incarnation. */
-enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed, struct identity *identity,
-                               struct buffer *why) MUST_USE;
+enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed,
+                               struct identity *identity, struct buffer *why) MUST_USE;
 
 /* Holds a start's flags against the identity that is there: the same id, and if not formed yet the same line and code.
  * OK, or MISMATCH with a sentence that shows both and says what to do. line NULL: not given. */

@@ -23,16 +23,16 @@ struct chunk; /* replica/cache.h: records in memory, counted */
 
 struct log_job {
     enum log_job_type type;
-    enum status status;          /* set by log_job_run */
-    struct log_job *next;        /* in the replica's queue */
-    char why[640];               /* the sentence, if not OK */
+    enum status status;   /* set by log_job_run */
+    struct log_job *next; /* in the replica's queue */
+    char why[640];        /* the sentence, if not OK */
     /* WRITE */
-    uint64_t number;             /* raft's write number */
+    uint64_t number; /* raft's write number */
     struct storage_write write;
     struct slice parts[LOG_JOB_PARTS_MAX];
     struct chunk *pinned[LOG_JOB_PARTS_MAX];
     /* READ */
-    node_id for_peer;            /* 0: for the machine */
+    node_id for_peer; /* 0: for the machine */
     uint32_t epoch;
     raft_index first;
     raft_index last;
@@ -42,16 +42,16 @@ struct log_job {
     struct raft_message append; /* the AppendEntries they are for */
     /* IDENTITY */
     struct identity identity;
-    bool put_bundles;            /* write `bundles` before the identity */
-    bool drop_bundles;           /* they are entries now */
+    bool put_bundles;  /* write `bundles` before the identity */
+    bool drop_bundles; /* they are entries now */
     struct buffer bundles;
 };
 
 enum machine_job_type { MACHINE_JOB_APPLY, MACHINE_JOB_QUERY };
 
 struct machine_query_item {
-    uint64_t request;            /* the replica's number for it */
-    uint64_t now_ms;             /* 0: the last stamp */
+    uint64_t request;              /* the replica's number for it */
+    uint64_t now_ms;               /* 0: the last stamp */
     size_t name_offset, name_size; /* in machine_job.bytes */
     size_t args_offset, args_size;
 };
@@ -61,9 +61,9 @@ struct machine_job {
     /* APPLY */
     struct slice records;
     struct chunk *pinned;
-    struct buffer owned;         /* records read back from disk, instead of a chunk */
+    struct buffer owned; /* records read back from disk, instead of a chunk */
     bool want_results;
-    raft_index applied;          /* set: the index applied last */
+    raft_index applied; /* set: the index applied last */
     /* QUERY */
     struct machine_query_item *queries;
     size_t queries_count;
@@ -71,8 +71,8 @@ struct machine_job {
     /* both: set by machine_job_run */
     struct machine_results results;
     struct machine_status status;
-    struct buffer catalog;       /* filled when status.catalog_version changed with this job */
-    struct buffer info;          /* with it: machine_pack_info's bytes */
+    struct buffer catalog; /* filled when status.catalog_version changed with this job */
+    struct buffer info;    /* with it: machine_pack_info's bytes */
 };
 
 /* Runs a job on the thread that owns the storage; `disk` is its disk. */

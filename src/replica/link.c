@@ -38,8 +38,8 @@ static bool send_frame(struct replica *replica, struct link *link, const struct 
     return replica->env.send(replica->env.context, link, parts, records_count + 1);
 }
 
-bool link_send_message(struct replica *replica, node_id id, const struct message *message, const struct slice *records,
-                       size_t records_count)
+bool link_send_message(struct replica *replica, node_id id, const struct message *message,
+                       const struct slice *records, size_t records_count)
 {
     const struct peer *peer = replica_peer(replica, id);
     if (peer == NULL || peer->out == NULL)
@@ -53,18 +53,19 @@ static void say_hello(struct replica *replica, struct link *link)
 {
     const struct identity *identity = &replica->identity;
     struct message message = {.type = MESSAGE_HELLO};
-    message.hello = (struct message_hello){.protocol_min = PROTOCOL,
-                                           .protocol_max = PROTOCOL,
-                                           .cluster_id = identity->cluster_id,
-                                           .from = identity->id,
-                                           .to = link->peer,
-                                           .incarnation = identity->incarnation,
-                                           .formation = identity->formation,
-                                           .line_hash = identity->line_hash,
-                                           .code_hash = identity->code_hash,
-                                           .set_hash = identity->cluster_id,
-                                           .fingerprint = replica->fingerprint,
-                                           .address = slice_text(replica_peer(replica, identity->id)->member.address)};
+    message.hello =
+        (struct message_hello){.protocol_min = PROTOCOL,
+                               .protocol_max = PROTOCOL,
+                               .cluster_id = identity->cluster_id,
+                               .from = identity->id,
+                               .to = link->peer,
+                               .incarnation = identity->incarnation,
+                               .formation = identity->formation,
+                               .line_hash = identity->line_hash,
+                               .code_hash = identity->code_hash,
+                               .set_hash = identity->cluster_id,
+                               .fingerprint = replica->fingerprint,
+                               .address = slice_text(replica_peer(replica, identity->id)->member.address)};
     (void)send_frame(replica, link, &message, NULL, 0, link->outgoing && !link->marked);
     link->marked = true;
 }
@@ -93,8 +94,8 @@ static bool refuse(struct replica *replica, struct link *link, const char *why)
 /* --- HELLO ----------------------------------------------------------------------------------------------------------------------------- */
 
 /* What is wrong with it; NULL: nothing. `text` has room for what is not always the same. */
-static const char *object_to(const struct replica *replica, const struct message_hello *hello, const struct peer *peer,
-                             char text[REASON_BYTES])
+static const char *object_to(const struct replica *replica, const struct message_hello *hello,
+                             const struct peer *peer, char text[REASON_BYTES])
 {
     const struct identity *identity = &replica->identity;
     if (hello->to != identity->id)
@@ -109,7 +110,8 @@ static const char *object_to(const struct replica *replica, const struct message
         if (hello->line_hash != identity->line_hash && identity->formation != FORMATION_FORMED)
             return "its --cluster line is another one: give every node the same line";
         if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED) {
-            snprintf(text, REASON_BYTES, "its modules are others (%016llx, here %016llx): give every node the same files",
+            snprintf(text, REASON_BYTES,
+                     "its modules are others (%016llx, here %016llx): give every node the same files",
                      (unsigned long long)hello->code_hash, (unsigned long long)identity->code_hash);
             return text;
         }
@@ -118,7 +120,8 @@ static const char *object_to(const struct replica *replica, const struct message
         return "it has no incarnation";
     /* Before the set is pinned, a node may still begin anew. */
     if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation)
-        return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put the old "
+        return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put "
+               "the old "
                "directory back, or set it aside and let the node join anew";
     return NULL;
 }
@@ -281,9 +284,10 @@ static bool check_records(struct replica *replica, const struct message *message
             return false;
         if ((chained && entry_chain(slice_make(rest.data, entry.size), chain) != entry.chain) ||
             (own_chain(replica, entry.index, entry.term, &own) && own != entry.chain)) {
-            LOG(LOG_ERROR, "log", "entry %llu from node %llu does not fit this node's log up to there: one of the two "
-                "logs is damaged; nothing was changed", (unsigned long long)entry.index,
-                (unsigned long long)message->raft.from);
+            LOG(LOG_ERROR, "log",
+                "entry %llu from node %llu does not fit this node's log up to there: one of the two "
+                "logs is damaged; nothing was changed",
+                (unsigned long long)entry.index, (unsigned long long)message->raft.from);
             return false;
         }
         add_run(replica, count, &entry);
@@ -382,7 +386,8 @@ size_t link_receive(struct replica *replica, struct link *link, struct slice byt
         *alive = status == STATUS_OK && take_message(replica, link, &message);
         used += status == STATUS_OK ? size : 0;
         if (status != STATUS_OK)
-            LOG(LOG_WARN, "link", "a frame from node %llu is %s", (unsigned long long)link->peer, status_text(status));
+            LOG(LOG_WARN, "link", "a frame from node %llu is %s", (unsigned long long)link->peer,
+                status_text(status));
     }
     return *alive ? used : bytes.size;
 }

@@ -70,8 +70,8 @@ static void add_records(struct replica *replica, struct log_job *job, raft_index
 static void make_noop(struct replica *replica, const struct raft_write *write)
 {
     clock_lead(replica);
-    struct entry entry = {.index = write->first, .term = write->append_term, .stamp_ms = clock_stamp(replica),
-                          .kind = ENTRY_NOOP};
+    struct entry entry = {
+        .index = write->first, .term = write->append_term, .stamp_ms = clock_stamp(replica), .kind = ENTRY_NOOP};
     struct buffer records = {0};
     entry_encode(&records, &entry, replica->last_chain);
     replica->last_chain = entry.chain;
@@ -137,7 +137,8 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
 
 void log_write_entry_one(struct replica *replica)
 {
-    struct entry entry = {.index = 1, .term = 1, .kind = ENTRY_CONFIGURATION, .payload = buffer_slice(&replica->set)};
+    struct entry entry = {
+        .index = 1, .term = 1, .kind = ENTRY_CONFIGURATION, .payload = buffer_slice(&replica->set)};
     struct buffer records = {0};
     entry_encode(&records, &entry, 0);
     (void)cache_append(&replica->cache, &records, 1, 1);
@@ -165,8 +166,8 @@ void log_submit_identity(struct replica *replica, bool drop_bundles)
 
 static void say_sent(struct replica *replica, node_id peer, uint32_t epoch, raft_index last, size_t bytes)
 {
-    struct raft_event event = {
-        .type = RAFT_EVENT_SENT, .sent = {.peer = peer, .epoch = epoch, .last = last, .bytes = (uint32_t)bytes}};
+    struct raft_event event = {.type = RAFT_EVENT_SENT,
+                               .sent = {.peer = peer, .epoch = epoch, .last = last, .bytes = (uint32_t)bytes}};
     replica_step(replica, &event);
 }
 
@@ -184,7 +185,8 @@ static raft_index attach(struct replica *replica, raft_index first, raft_index l
         raft_index until = chunk->last < last ? chunk->last : last;
         size_t start = chunk->offsets[next - chunk->first];
         raft_index fit = next - 1;
-        while (fit < until && (*bytes + (chunk->offsets[fit + 1 - chunk->first + 1] - start) <= bytes_max || fit < first))
+        while (fit < until &&
+               (*bytes + (chunk->offsets[fit + 1 - chunk->first + 1] - start) <= bytes_max || fit < first))
             fit++;
         if (fit < next)
             break;
@@ -304,8 +306,10 @@ void replica_log_done(struct replica *replica, struct log_job *job, struct repli
     replica->log_jobs--;
     if (job->status != STATUS_OK) {
         char sentence[900];
-        snprintf(sentence, sizeof sentence, "the log failed: %s (%s); nothing that was acknowledged is lost: mend the "
-                 "disk and start this node again", job->why, status_text(job->status));
+        snprintf(sentence, sizeof sentence,
+                 "the log failed: %s (%s); nothing that was acknowledged is lost: mend the "
+                 "disk and start this node again",
+                 job->why, status_text(job->status));
         replica->env.fatal(replica->env.context, 1, sentence);
         log_job_free(job);
         return;

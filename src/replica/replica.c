@@ -59,8 +59,8 @@ static void look_at_ends(struct replica *replica, struct storage *storage)
     struct buffer set = {0};
     struct entry entry;
     raft_index got = 0;
-    replica->entry_one_differs =
-        storage_read(storage, 1, 1, 1, &bytes, &got) != STATUS_OK || entry_peek(buffer_slice(&bytes), &entry) != STATUS_OK;
+    replica->entry_one_differs = storage_read(storage, 1, 1, 1, &bytes, &got) != STATUS_OK ||
+                                 entry_peek(buffer_slice(&bytes), &entry) != STATUS_OK;
     formation_pack_set(replica->identity.members, replica->identity.members_count, &set);
     if (!replica->entry_one_differs)
         replica->entry_one_differs =
@@ -202,9 +202,10 @@ void replica_start(struct replica *replica, struct replica_time now)
         }
     }
     if (replica->entry_one_differs) {
-        replica->env.fatal(replica->env.context, 78,
-                           "file identity and the log are of different clusters: the data directory is a mixture; put the "
-                           "right files back, or set it aside and let the node join anew");
+        replica->env.fatal(
+            replica->env.context, 78,
+            "file identity and the log are of different clusters: the data directory is a mixture; put the "
+            "right files back, or set it aside and let the node join anew");
         return;
     }
     if (replica->raft != NULL) {
@@ -216,9 +217,10 @@ void replica_start(struct replica *replica, struct replica_time now)
         replica->told_formed = true;
         replica_begin_raft(replica);
     } else if (replica->identity.formation == FORMATION_FORMED) {
-        replica->env.fatal(replica->env.context, 78,
-                           "this data directory was part of a cluster, and its log is gone: set the directory aside "
-                           "and let the node join anew");
+        replica->env.fatal(
+            replica->env.context, 78,
+            "this data directory was part of a cluster, and its log is gone: set the directory aside "
+            "and let the node join anew");
     } else {
         formation_progress(replica);
     }

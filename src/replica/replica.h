@@ -24,10 +24,10 @@ struct replica;
 struct link;
 
 enum {
-    REPLICA_REQUESTS_MAX = 65536,               /* in progress at this node; beyond it: BUSY */
+    REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
     REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
-    REPLICA_CACHE_BYTES = 64 * 1024 * 1024,     /* recent records kept for followers and the machine */
-    REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024   /* bytes that env.send may hold back for one peer */
+    REPLICA_CACHE_BYTES = 64 * 1024 * 1024,       /* recent records kept for followers and the machine */
+    REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024     /* bytes that env.send may hold back for one peer */
 };
 
 /* The file of bundles that wait to be entries (storage_put_file). */
@@ -35,9 +35,9 @@ enum {
 
 struct replica_reply {
     bool ok;
-    bool definite;       /* of an error */
+    bool definite; /* of an error */
     uint64_t index;
-    struct slice value;  /* the MessagePack value, or the error map; borrowed for the call */
+    struct slice value; /* the MessagePack value, or the error map; borrowed for the call */
 };
 
 /* The seam. Functions must not call back into the replica. */
@@ -59,18 +59,18 @@ struct replica_env {
 };
 
 struct replica_time {
-    uint64_t boot_ms;  /* a clock that never jumps and counts sleep (CLOCK_BOOTTIME) */
-    uint64_t wall_ms;  /* since the Unix epoch; may be anything */
+    uint64_t boot_ms; /* a clock that never jumps and counts sleep (CLOCK_BOOTTIME) */
+    uint64_t wall_ms; /* since the Unix epoch; may be anything */
 };
 
 struct replica_options {
     uint64_t seed;
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
-    const char *address;          /* where this node listens: HOST:PORT */
-    struct identity identity;     /* as loaded, or made anew by formation_identity (replica/formation.h) */
-    struct slice bundles;         /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
-    uint64_t fingerprint;         /* of the runtime */
+    const char *address;      /* where this node listens: HOST:PORT */
+    struct identity identity; /* as loaded, or made anew by formation_identity (replica/formation.h) */
+    struct slice bundles;     /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
+    uint64_t fingerprint;     /* of the runtime */
     struct trace_sink trace;
 };
 
@@ -96,7 +96,8 @@ uint64_t replica_wake_at(const struct replica *replica);
 
 /* Begins a request: `client` comes back in env.reply, which may be called before this returns. What `request` borrows is
  * copied. A batch has the name "tidelock.batch". Other "tidelock." names are the node's and must not come here. */
-void replica_request(struct replica *replica, uint64_t client, const struct request *request, struct replica_time now);
+void replica_request(struct replica *replica, uint64_t client, const struct request *request,
+                     struct replica_time now);
 
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);

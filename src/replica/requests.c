@@ -55,8 +55,8 @@ static void release(struct replica *replica, struct pending *request)
     replica->requests_count--;
 }
 
-static void answer_origin(struct replica *replica, const struct pending *request, bool ok, bool definite, uint64_t index,
-                          struct slice value)
+static void answer_origin(struct replica *replica, const struct pending *request, bool ok, bool definite,
+                          uint64_t index, struct slice value)
 {
     struct message message = {.type = MESSAGE_FORWARDED};
     message.forwarded = (struct message_forwarded){
@@ -126,7 +126,8 @@ void request_wait(struct replica *replica, struct pending *request)
     replica->waiting[replica->waiting_count++] = token_of(replica, request);
 }
 
-uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *from, bool batch)
+uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *from,
+                     bool batch)
 {
     struct pending *request = new_request(replica);
     request->client = client;
@@ -292,12 +293,12 @@ static void forward(struct replica *replica, struct pending *request, node_id le
 {
     struct message message = {.type = MESSAGE_FORWARD};
     uint64_t left = request->deadline > replica->now.boot_ms ? request->deadline - replica->now.boot_ms : 1;
-    message.forward = (struct message_forward){
-        .id = token_of(replica, request),
-        .timeout_ms = (uint32_t)left,
-        .flags = (request->query_only ? FORWARD_QUERY_ONLY : 0u) | (request->batch ? FORWARD_BATCH : 0u),
-        .name = name_of(request),
-        .args = args_of(request)};
+    message.forward = (struct message_forward){.id = token_of(replica, request),
+                                               .timeout_ms = (uint32_t)left,
+                                               .flags = (request->query_only ? FORWARD_QUERY_ONLY : 0u) |
+                                                        (request->batch ? FORWARD_BATCH : 0u),
+                                               .name = name_of(request),
+                                               .args = args_of(request)};
     if (!link_send_message(replica, leader, &message, NULL, 0)) {
         request_wait(replica, request);
         return;
@@ -470,7 +471,8 @@ void requests_scan(struct replica *replica)
         struct pending *request = &replica->requests[i];
         if (request->state == REQUEST_FREE || request->deadline > replica->now.boot_ms)
             continue;
-        bool sent = request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
+        bool sent =
+            request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
         if (sent || request->is_query)
             request_fail(replica, request, ERROR_TIMEOUT, "no answer in time");
         else if (replica->machine.parked_at != 0)

@@ -10,23 +10,23 @@
 #include "replica/replica.h"
 
 enum {
-    MACHINE_JOBS_MAX = 2,             /* out at once: what gathers meanwhile is the next batch */
-    APPLY_BYTES_MAX = 1024 * 1024,    /* of one apply job, unless a record is larger */
+    MACHINE_JOBS_MAX = 2,          /* out at once: what gathers meanwhile is the next batch */
+    APPLY_BYTES_MAX = 1024 * 1024, /* of one apply job, unless a record is larger */
     APPLY_ENTRIES_MAX = 4096,
-    READ_BYTES_MAX = 1024 * 1024,     /* of one read back */
-    SCAN_MS = 50,                     /* requests' deadlines are looked at this often */
-    MARK_MS = 5,                      /* a log idle for this long gets a mark */
-    UNCOMMITTED_MAX = 131072,         /* entries; a power of two: proposals are found by index in a ring of this size */
+    READ_BYTES_MAX = 1024 * 1024, /* of one read back */
+    SCAN_MS = 50,                 /* requests' deadlines are looked at this often */
+    MARK_MS = 5,                  /* a log idle for this long gets a mark */
+    UNCOMMITTED_MAX = 131072,     /* entries; a power of two: proposals are found by index in a ring of this size */
     PROTOCOL = 1
 };
 
 struct link {
     struct replica *replica;
     void *context;
-    node_id peer;        /* 0: incoming, and no HELLO yet */
+    node_id peer; /* 0: incoming, and no HELLO yet */
     bool outgoing;
-    bool agreed;         /* its HELLO was as it should be */
-    bool marked;         /* incoming: the mark C1 has come */
+    bool agreed; /* its HELLO was as it should be */
+    bool marked; /* incoming: the mark C1 has come */
     bool closing;
     struct link *next;
 };
@@ -34,33 +34,33 @@ struct link {
 /* What this node knows of another member. */
 struct peer {
     struct identity_member member;
-    struct link *out;     /* agreed, so that messages can go */
-    uint8_t formation;    /* how far it said it is */
+    struct link *out;  /* agreed, so that messages can go */
+    uint8_t formation; /* how far it said it is */
     uint64_t set_hash;
     bool heard;
-    int64_t wall_offset;  /* its wall clock less our boot clock, when it last spoke */
+    int64_t wall_offset; /* its wall clock less our boot clock, when it last spoke */
     bool wall_known;
-    bool reading;         /* a LOG_JOB_READ for it is out */
-    bool wanting;         /* the core waits for SENT of this one, which could not be sent yet: */
+    bool reading; /* a LOG_JOB_READ for it is out */
+    bool wanting; /* the core waits for SENT of this one, which could not be sent yet: */
     struct raft_message wanted;
-    char complaint[256];  /* said last, so that it is logged once */
+    char complaint[256]; /* said last, so that it is logged once */
 };
 
 enum request_state {
     REQUEST_FREE,
-    REQUEST_WAITING,   /* for a leader, a link, or the service's code */
-    REQUEST_PROPOSED,  /* in the batch of this turn, or in the log at `index` */
-    REQUEST_READING,   /* for a ReadIndex round, then for applying up to `index` */
-    REQUEST_QUERYING,  /* at the machine */
-    REQUEST_FORWARDED  /* at the leader `peer` */
+    REQUEST_WAITING,  /* for a leader, a link, or the service's code */
+    REQUEST_PROPOSED, /* in the batch of this turn, or in the log at `index` */
+    REQUEST_READING,  /* for a ReadIndex round, then for applying up to `index` */
+    REQUEST_QUERYING, /* at the machine */
+    REQUEST_FORWARDED /* at the leader `peer` */
 };
 
 struct pending {
     enum request_state state;
     uint32_t generation;
-    uint64_t client;      /* for env.reply; or, with origin, the sender's own number */
-    node_id origin;       /* not 0: forwarded to us by this member */
-    bool origin_gone;     /* it has given up on the answer: a link between us broke */
+    uint64_t client;  /* for env.reply; or, with origin, the sender's own number */
+    node_id origin;   /* not 0: forwarded to us by this member */
+    bool origin_gone; /* it has given up on the answer: a link between us broke */
     uint64_t deadline;
     raft_index index;
     raft_term term;
@@ -70,33 +70,33 @@ struct pending {
     bool query_only;
     bool stale;
     bool forward;
-    bool is_query;        /* known to be one */
-    struct buffer bytes;  /* name, then args; empty once proposed; kept if small */
+    bool is_query;       /* known to be one */
+    struct buffer bytes; /* name, then args; empty once proposed; kept if small */
     uint32_t name_size;
     uint32_t next_free;
 };
 
 /* A proposal of this turn. */
 struct proposal {
-    uint64_t token;       /* of its pending; 0: the replica's own (a bundle) */
+    uint64_t token; /* of its pending; 0: the replica's own (a bundle) */
     uint8_t kind;
-    size_t offset;        /* of the payload in replica->batch_bytes */
+    size_t offset; /* of the payload in replica->batch_bytes */
     size_t size;
 };
 
 struct read_wait {
     uint64_t token;
     uint64_t read_id;
-    raft_index index;     /* 0: not confirmed yet */
+    raft_index index; /* 0: not confirmed yet */
 };
 
 struct replica {
     struct replica_env env;
-    struct raft *raft;    /* NULL while the cluster forms */
+    struct raft *raft; /* NULL while the cluster forms */
     struct raft_options raft_options;
     struct raft_effects effects;
     struct identity identity;
-    struct buffer set;    /* entry 1's payload */
+    struct buffer set; /* entry 1's payload */
     struct buffer bundles;
     uint32_t bundles_count;
     bool identity_saving;
@@ -115,57 +115,57 @@ struct replica {
     struct cache cache;
     raft_index last_index;
     uint64_t last_chain;
-    struct log_job *write_out;   /* being written */
+    struct log_job *write_out; /* being written */
     uint64_t write_since;
     bool hang_reported;
     struct log_job *queue_first; /* writes that wait for it */
     struct log_job *queue_last;
     uint64_t persisted;
     raft_index persisted_index; /* on disk, as far as it can be read back */
-    uint64_t written_at;         /* boot_ms of the last write, for the mark; 0: marked */
+    uint64_t written_at;        /* boot_ms of the last write, for the mark; 0: marked */
     bool marking;
-    size_t log_jobs;             /* out, of all kinds */
+    size_t log_jobs; /* out, of all kinds */
     struct raft_message *outbox;
     size_t outbox_count, outbox_capacity;
-    struct raft_message *held;   /* wait for a write */
+    struct raft_message *held; /* wait for a write */
     size_t held_count, held_capacity;
     struct buffer frame;
-    struct raft_run *runs;       /* of the message being taken */
+    struct raft_run *runs; /* of the message being taken */
     size_t runs_capacity;
 
     /* the machine */
     raft_index apply_next;
     raft_index applied;
     size_t machine_jobs;
-    bool query_out;              /* at most one of them is of queries, so that entries are not starved */
+    bool query_out; /* at most one of them is of queries, so that entries are not starved */
     bool apply_reading;
     struct machine_status machine;
     struct catalog *catalog;
     struct buffer info;
     bool reluctant;
-    raft_term bundles_proposed;  /* in this term */
+    raft_term bundles_proposed; /* in this term */
     bool bundles_dropped;
 
     /* cluster time */
-    uint64_t stamp;              /* the last that was given or seen */
-    uint64_t stamp_at;           /* boot_ms then; 0: not leading */
+    uint64_t stamp;    /* the last that was given or seen */
+    uint64_t stamp_at; /* boot_ms then; 0: not leading */
 
     /* requests */
     struct pending *requests;
     uint32_t requests_capacity;
     uint32_t requests_free;
-    uint32_t generation;         /* where tokens begin: another one in each life, so that late answers fit none */
+    uint32_t generation; /* where tokens begin: another one in each life, so that late answers fit none */
     size_t requests_count;
     size_t requests_bytes;
-    uint32_t *by_index;          /* slot + 1 by index modulo UNCOMMITTED_MAX */
+    uint32_t *by_index; /* slot + 1 by index modulo UNCOMMITTED_MAX */
     size_t proposed_count;
-    uint64_t *waiting;           /* tokens */
+    uint64_t *waiting; /* tokens */
     size_t waiting_count, waiting_capacity;
     bool route_again;
     struct proposal *batch;
     size_t batch_count, batch_capacity;
     struct buffer batch_bytes;
-    struct read_wait *reads;     /* oldest first */
+    struct read_wait *reads; /* oldest first */
     size_t reads_count, reads_capacity;
     uint64_t read_id;
     bool reads_new;
@@ -195,7 +195,8 @@ void apply_read_back(struct replica *replica, struct log_job *done);
 void apply_read_effects(struct replica *replica);
 
 /* requests.c */
-uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *request, bool batch);
+uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *request,
+                     bool batch);
 struct pending *request_of(struct replica *replica, uint64_t token);
 void request_end(struct replica *replica, struct pending *request, bool ok, bool definite, uint64_t index,
                  struct slice value);
@@ -218,8 +219,8 @@ void clock_heard(struct replica *replica, node_id peer, uint64_t wall_ms);
 /* link.c */
 void link_hello_all(struct replica *replica);
 void link_free_all(struct replica *replica);
-bool link_send_message(struct replica *replica, node_id peer, const struct message *message, const struct slice *records,
-                       size_t records_count);
+bool link_send_message(struct replica *replica, node_id peer, const struct message *message,
+                       const struct slice *records, size_t records_count);
 void formation_progress(struct replica *replica);
 
 #endif

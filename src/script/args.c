@@ -301,7 +301,8 @@ static bool find_option(struct slice options, const char *name, struct slice *va
     if (options.size == 0 || pack_read_map(&reader, &pairs) != STATUS_OK)
         return false;
     for (uint32_t i = 0; i < pairs; i++) {
-        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 2, value) != STATUS_OK)
+        if (pack_read_text(&reader, &key) != STATUS_OK ||
+            pack_skip(&reader, PACK_DEPTH_MAX - 2, value) != STATUS_OK)
             return false;
         if (slice_equal(key, slice_text(name)))
             return true;
@@ -320,7 +321,8 @@ static bool options_known(const struct args *args, struct slice options, char *w
     CHECK(pack_read_map(&reader, &pairs) == STATUS_OK);
     for (uint32_t i = 0; i < pairs; i++) {
         bool known = false;
-        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 2, NULL) != STATUS_OK) {
+        if (pack_read_text(&reader, &key) != STATUS_OK ||
+            pack_skip(&reader, PACK_DEPTH_MAX - 2, NULL) != STATUS_OK) {
             snprintf(why, WHY_BYTES, "the names of options must be text");
             return false;
         }
@@ -377,7 +379,8 @@ struct given {
     struct slice options;
 };
 
-static bool read_given(const struct args *args, struct pack_reader *reader, uint32_t count, struct given *given, char *why)
+static bool read_given(const struct args *args, struct pack_reader *reader, uint32_t count, struct given *given,
+                       char *why)
 {
     given->count = 0;
     given->options = (struct slice){0};

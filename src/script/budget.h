@@ -20,9 +20,9 @@ enum {
 
 enum budget_fault {
     BUDGET_OK,
-    BUDGET_SPENT,   /* instructions: the code BUDGET */
-    BUDGET_TOO_DEEP,/* the code DEPTH */
-    BUDGET_MEMORY   /* the allocator's limit, or the native stack: parks, never a result */
+    BUDGET_SPENT,    /* instructions: the code BUDGET */
+    BUDGET_TOO_DEEP, /* the code DEPTH */
+    BUDGET_MEMORY    /* the allocator's limit, or the native stack: parks, never a result */
 };
 
 struct budget {

@@ -54,9 +54,10 @@ static enum status open_bundle(struct slice bundle, struct opened *opened)
     uint64_t format = 0;
     struct slice kind;
     if (bundle.size > BUNDLE_BYTES_MAX || pack_read_array(&reader, &fields) != STATUS_OK || fields != 5 ||
-        pack_read_u64(&reader, &format) != STATUS_OK || format != 1 || pack_read_text(&reader, &kind) != STATUS_OK ||
-        !slice_equal(kind, slice_text("machine")) || pack_read_text(&reader, &opened->mount) != STATUS_OK ||
-        !shape_is_word(opened->mount) || pack_read_text(&reader, &opened->main) != STATUS_OK ||
+        pack_read_u64(&reader, &format) != STATUS_OK || format != 1 ||
+        pack_read_text(&reader, &kind) != STATUS_OK || !slice_equal(kind, slice_text("machine")) ||
+        pack_read_text(&reader, &opened->mount) != STATUS_OK || !shape_is_word(opened->mount) ||
+        pack_read_text(&reader, &opened->main) != STATUS_OK ||
         pack_read_array(&reader, &opened->count) != STATUS_OK || opened->count == 0 ||
         opened->count > BUNDLE_FILES_MAX)
         return STATUS_INVALID;
@@ -111,7 +112,7 @@ struct build {
     size_t count;
     struct buffer *why;
     bool failed;
-    const char *wanting;        /* the file whose requires are being followed */
+    const char *wanting; /* the file whose requires are being followed */
 };
 
 static void note_required(void *context, struct slice module, unsigned line)
@@ -195,8 +196,8 @@ static void pack_bundle(const struct build *build, struct slice mount, struct bu
 /* The module's own name, found by loading it. */
 static enum status own_name(const struct build *build, struct buffer *name, struct buffer *why);
 
-enum status bundle_build(const char *mount, const char *path, bundle_read read, void *context, struct buffer *bundle,
-                         struct buffer *why)
+enum status bundle_build(const char *mount, const char *path, bundle_read read, void *context,
+                         struct buffer *bundle, struct buffer *why)
 {
     struct build build = {.read = read, .context = context, .why = why, .wanting = path};
     const char *slash = strrchr(path, '/');
@@ -306,7 +307,8 @@ static int load_protected(lua_State *L)
     lua_pushcclosure(L, sandbox_require, 2);
     sandbox_add(L, 2, "require");
     loading->env = 2;
-    snprintf(file, sizeof file, "%.*s.lua", (int)loading->opened.main.size, (const char *)loading->opened.main.data);
+    snprintf(file, sizeof file, "%.*s.lua", (int)loading->opened.main.size,
+             (const char *)loading->opened.main.data);
     run_source(L, loading, loading->opened.main);
     int module = lua_gettop(L);
     struct buffer why = {0};
@@ -391,7 +393,8 @@ static uint32_t any_number(void *context, struct slice mount, struct slice map)
     return (*(uint32_t *)context)++;
 }
 
-static void take_module_name(void *context, const char *mount, const char *module, double version, struct hash128 hash)
+static void take_module_name(void *context, const char *mount, const char *module, double version,
+                             struct hash128 hash)
 {
     (void)mount;
     (void)version;

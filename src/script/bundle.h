@@ -15,8 +15,8 @@ struct lua_State;
 
 enum {
     BUNDLE_FILES_MAX = 256,
-    BUNDLE_SOURCE_MAX = 1024 * 1024,       /* one source */
-    BUNDLE_BYTES_MAX = 8 * 1024 * 1024     /* all */
+    BUNDLE_SOURCE_MAX = 1024 * 1024,   /* one source */
+    BUNDLE_BYTES_MAX = 8 * 1024 * 1024 /* all */
 };
 
 /* How bundle_build gets a file: appends its content. NOT_FOUND, TOO_LARGE, IO. */

@@ -65,19 +65,19 @@ enum op {
 };
 
 struct function {
-    const uint8_t *code;      /* 4 bytes an instruction */
-    const uint8_t *upvalues;  /* 2 bytes each */
-    const uint8_t *lines;     /* NULL: none */
-    const uint8_t *names;     /* of upvalues, each ended by 0 */
+    const uint8_t *code;     /* 4 bytes an instruction */
+    const uint8_t *upvalues; /* 2 bytes each */
+    const uint8_t *lines;    /* NULL: none */
+    const uint8_t *names;    /* of upvalues, each ended by 0 */
     const uint8_t *end;
-    struct slice *texts;      /* object constants that are text, by the instructions' count */
+    struct slice *texts; /* object constants that are text, by the instructions' count */
     uint32_t texts_count;
     uint32_t code_count;
     uint32_t first_line;
     uint32_t line_bytes;
     uint32_t frame;
     uint32_t upvalues_count;
-    uint32_t parent;          /* UINT32_MAX: the function that was dumped */
+    uint32_t parent; /* UINT32_MAX: the function that was dumped */
 };
 
 struct dump {
@@ -86,7 +86,7 @@ struct dump {
     bool bad;
     struct function *functions;
     uint32_t count;
-    uint32_t *open;           /* functions whose parent has not come yet */
+    uint32_t *open; /* functions whose parent has not come yet */
     uint32_t open_count;
     void (*each)(void *context, const struct bytecode_use *use);
     void *context;
@@ -165,7 +165,8 @@ static void read_constant(struct dump *dump, struct function *function, uint32_t
 
 static void skip_number(struct dump *dump)
 {
-    uint8_t low = read_byte(dump); /* its lowest bit says whether a second half follows; 33 bits, so up to 5 bytes */
+    uint8_t low =
+        read_byte(dump); /* its lowest bit says whether a second half follows; 33 bits, so up to 5 bytes */
     bool two = (low & 1) != 0;
     while (low >= 0x80 && !dump->bad)
         low = read_byte(dump);
@@ -289,7 +290,8 @@ static enum bytecode_owner owner_of(const struct dump *dump, uint32_t at, uint32
         }
         if (index >= function->upvalues_count)
             return BYTECODE_INNER;
-        unsigned upvalue = (unsigned)function->upvalues[2 * index] | (unsigned)function->upvalues[2 * index + 1] << 8;
+        unsigned upvalue = (unsigned)function->upvalues[2 * index] | (unsigned)function->upvalues[2 * index + 1]
+                                                                         << 8;
         at = function->parent;
         if ((upvalue & UPVALUE_LOCAL) != 0)
             return dump->functions[at].parent == UINT32_MAX ? BYTECODE_TOP : BYTECODE_INNER;
@@ -451,7 +453,8 @@ static void tell_stores_into_tables(struct dump *dump, uint32_t at)
     mem_free(flow.now);
 }
 
-enum status bytecode_walk(struct slice bytes, void (*each)(void *context, const struct bytecode_use *use), void *context)
+enum status bytecode_walk(struct slice bytes, void (*each)(void *context, const struct bytecode_use *use),
+                          void *context)
 {
     struct dump dump = {.at = bytes.data, .end = bytes.data + bytes.size, .each = each, .context = context};
     read_all(&dump);

@@ -11,11 +11,11 @@
 #include "base/status.h"
 
 enum bytecode_kind {
-    BYTECODE_READ,        /* of the global `name` */
-    BYTECODE_WRITE,       /* to the global `name` */
-    BYTECODE_READ_FIELD,  /* of `name`.`field`, where `name` is a global */
-    BYTECODE_STORE,       /* from a function inside another into a local `name` of an outer one */
-    BYTECODE_STORE_FIELD  /* into a table that was reached through the local `name` of an outer function */
+    BYTECODE_READ,       /* of the global `name` */
+    BYTECODE_WRITE,      /* to the global `name` */
+    BYTECODE_READ_FIELD, /* of `name`.`field`, where `name` is a global */
+    BYTECODE_STORE,      /* from a function inside another into a local `name` of an outer one */
+    BYTECODE_STORE_FIELD /* into a table that was reached through the local `name` of an outer function */
 };
 
 /* Whose local a store reaches, seen from the function that was dumped. */

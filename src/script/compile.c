@@ -54,8 +54,8 @@ static const struct {
 static void refuse_line(struct chunk *chunk, unsigned line, const char *what, const char *advice)
 {
     char text[400];
-    int size = snprintf(text, sizeof text, "%s%s:%u: %s; %s", chunk->why->size > 0 ? "\n" : "", chunk->name, line, what,
-                        advice);
+    int size = snprintf(text, sizeof text, "%s%s:%u: %s; %s", chunk->why->size > 0 ? "\n" : "", chunk->name, line,
+                        what, advice);
     buffer_append(chunk->why, text, (size_t)size < sizeof text ? (size_t)size : sizeof text - 1);
     chunk->refused = true;
 }
@@ -75,9 +75,11 @@ static void look_at_use(void *context, const struct bytecode_use *use)
         refuse_line(chunk, use->line, what, "write local, and keep state in maps");
     } else if (use->kind == BYTECODE_STORE && use->owner == BYTECODE_TOP) {
         snprintf(what, sizeof what, "'%s' is a local of the file: a function cannot change it", name);
-        refuse_line(chunk, use->line, what, "it would not be rolled back, nor be the same on every node: keep it in a map");
+        refuse_line(chunk, use->line, what,
+                    "it would not be rolled back, nor be the same on every node: keep it in a map");
     } else if (use->kind == BYTECODE_READ || field) {
-        if (sandbox_has(chunk->L, use->name, use->field) || (field && !sandbox_has(chunk->L, use->name, (struct slice){0})))
+        if (sandbox_has(chunk->L, use->name, use->field) ||
+            (field && !sandbox_has(chunk->L, use->name, (struct slice){0})))
             return;
         for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
             if (strcmp(missing[i].name, name) == 0)
@@ -119,9 +121,9 @@ enum status compile_source(lua_State *L, struct slice source, const char *name, 
 
 struct look {
     lua_State *L;
-    int function;      /* where it is on the stack */
+    int function; /* where it is on the stack */
     char file[160];
-    unsigned line;     /* of the first thing found in `file`; 0: nothing */
+    unsigned line; /* of the first thing found in `file`; 0: nothing */
     char what[200];
 };
 
@@ -147,9 +149,10 @@ static void look_at_store(void *context, const struct bytecode_use *use)
         return;
     snprintf(look->file, sizeof look->file, "%s", debug.short_src);
     look->line = use->line;
-    snprintf(look->what, sizeof look->what, use->kind == BYTECODE_STORE
-                                                ? "'%.*s' lives as long as the module: a function cannot change it"
-                                                : "the table '%.*s' lives as long as the module: a function cannot write to it",
+    snprintf(look->what, sizeof look->what,
+             use->kind == BYTECODE_STORE
+                 ? "'%.*s' lives as long as the module: a function cannot change it"
+                 : "the table '%.*s' lives as long as the module: a function cannot write to it",
              (int)(use->name.size < 40 ? use->name.size : 40), (const char *)use->name.data);
 }
 
@@ -216,7 +219,7 @@ void compile_check_loaded(lua_State *L)
     lua_settop(L, top);
     if (look.line == 0)
         return;
-    lua_pushfstring(L, "%s:%d: %s; it would not be rolled back, nor be the same on every node: keep it in a map", look.file,
-                    (int)look.line, look.what);
+    lua_pushfstring(L, "%s:%d: %s; it would not be rolled back, nor be the same on every node: keep it in a map",
+                    look.file, (int)look.line, look.what);
     lua_error(L);
 }

@@ -303,8 +303,8 @@ static int ctx_index(lua_State *L)
     else if (strcmp(name, "session") == 0)
         lua_pushnil(L);
     else
-        return luaL_error(L, "ctx has no field '%s'; there are index term now session id fail call log random map db",
-                          name);
+        return luaL_error(
+            L, "ctx has no field '%s'; there are index term now session id fail call log random map db", name);
     return 1;
 }
 
@@ -340,8 +340,8 @@ static void freeze(lua_State *L, lua_CFunction missing)
 
 void ctx_push(lua_State *L, struct vm_mount *mount, bool query)
 {
-    static const luaL_Reg functions[] = {{"fail", ctx_fail},     {"log", ctx_log}, {"random", ctx_random},
-                                         {"call", ctx_call},     {"map", ctx_map}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"fail", ctx_fail}, {"log", ctx_log}, {"random", ctx_random},
+                                         {"call", ctx_call}, {"map", ctx_map}, {NULL, NULL}};
     (void)mount;
     freeze(L, db_index);
     lua_newtable(L); /* the fixed fields */

@@ -40,14 +40,14 @@ static const struct {
     {"print", "use ctx.log"},
 };
 
-static const char *const refused_math[] = {"sin", "cos",   "tan",  "asin", "acos", "atan", "atan2", "sinh",
-                                           "cosh", "tanh", "exp",  "log",  "log10", "pow", "randomseed"};
+static const char *const refused_math[] = {"sin",  "cos",  "tan", "asin", "acos",  "atan", "atan2",     "sinh",
+                                           "cosh", "tanh", "exp", "log",  "log10", "pow",  "randomseed"};
 
 static void refuse(struct lexer *lexer, const char *what, const char *advice)
 {
     char line[400];
-    int size = snprintf(line, sizeof line, "%s%s:%u: %s; %s", lexer->why->size > 0 ? "\n" : "", lexer->name, lexer->line,
-                        what, advice);
+    int size = snprintf(line, sizeof line, "%s%s:%u: %s; %s", lexer->why->size > 0 ? "\n" : "", lexer->name,
+                        lexer->line, what, advice);
     buffer_append(lexer->why, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1);
     lexer->refused = true;
 }
@@ -143,7 +143,8 @@ static enum token next_token(struct lexer *lexer)
         return TOKEN_END;
     uint8_t c = *lexer->at;
     const uint8_t *from = lexer->at;
-    if ((c >= '0' && c <= '9') || (c == '.' && lexer->at + 1 < lexer->end && lexer->at[1] >= '0' && lexer->at[1] <= '9')) {
+    if ((c >= '0' && c <= '9') ||
+        (c == '.' && lexer->at + 1 < lexer->end && lexer->at[1] >= '0' && lexer->at[1] <= '9')) {
         read_number(lexer);
         return TOKEN_NUMBER;
     }
@@ -198,8 +199,9 @@ static void check_library(struct lexer *lexer, bool os)
              (int)(look.text.size < 40 ? look.text.size : 40), (const char *)look.text.data);
     if (os) {
         if (!is(&look, "time"))
-            refuse(lexer, what, "replicated code gives the same result everywhere, so it cannot reach the machine it "
-                                "runs on; os.time() and ctx.now give the time");
+            refuse(lexer, what,
+                   "replicated code gives the same result everywhere, so it cannot reach the machine it "
+                   "runs on; os.time() and ctx.now give the time");
         return;
     }
     for (size_t i = 0; i < sizeof refused_math / sizeof refused_math[0]; i++)
@@ -222,7 +224,8 @@ static void check_name(struct lexer *lexer)
     }
 }
 
-static void check_require(struct lexer *lexer, void (*required)(void *context, struct slice module, unsigned line), void *context)
+static void check_require(struct lexer *lexer, void (*required)(void *context, struct slice module, unsigned line),
+                          void *context)
 {
     struct lexer look = *lexer;
     enum token token = next_token(&look);

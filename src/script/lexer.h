@@ -11,6 +11,7 @@
 /* Walks the tokens. OK; or INVALID with lines "NAME:LINE: what; what to do". `required`, if not NULL, is called for each
  * literal name in require 'name'. */
 enum status lexer_check(struct slice source, const char *name, struct buffer *why,
-                        void (*required)(void *context, struct slice module, unsigned line), void *context) MUST_USE;
+                        void (*required)(void *context, struct slice module, unsigned line),
+                        void *context) MUST_USE;
 
 #endif

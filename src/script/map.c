@@ -289,7 +289,8 @@ static int map_clear(lua_State *L)
     prefix_bounds(L, map, 2, &lo, &hi);
     uint64_t count = tree_count(vm->tree, buffer_slice(&lo), buffer_slice(&hi));
     bool enough = vm_of(L)->budget.left > (int64_t)(count * CHARGE_ROW);
-    struct tree_cursor *cursor = enough ? tree_cursor_open(vm->tree, buffer_slice(&lo), buffer_slice(&hi), false) : NULL;
+    struct tree_cursor *cursor =
+        enough ? tree_cursor_open(vm->tree, buffer_slice(&lo), buffer_slice(&hi), false) : NULL;
     buffer_close(&lo);
     buffer_close(&hi);
     struct slice key;
@@ -518,9 +519,9 @@ static int map_new_field(lua_State *L)
 void map_setup(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"get", map_get},       {"has", map_has},     {"put", map_put},     {"del", map_del},   {"take", map_take},
-        {"add", map_add},       {"update", map_update}, {"clear", map_clear}, {"len", map_len}, {"first", map_first},
-        {"last", map_last},     {"pairs", map_pairs}, {"range", map_range}, {NULL, NULL}};
+        {"get", map_get},   {"has", map_has},       {"put", map_put},     {"del", map_del}, {"take", map_take},
+        {"add", map_add},   {"update", map_update}, {"clear", map_clear}, {"len", map_len}, {"first", map_first},
+        {"last", map_last}, {"pairs", map_pairs},   {"range", map_range}, {NULL, NULL}};
     luaL_newmetatable(L, map_type);
     lua_newtable(L);
     luaL_register(L, NULL, methods);

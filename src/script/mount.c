@@ -105,8 +105,8 @@ static void add_named(lua_State *L, struct mounting *mounting, enum vm_kind kind
 {
     int value = lua_gettop(L);
     struct vm_function *function = mem_zalloc(1, sizeof *function);
-    int size = snprintf(function->name, sizeof function->name, "%s.%s", mounting->mount->name,
-                        lua_tostring(L, value - 1));
+    int size =
+        snprintf(function->name, sizeof function->name, "%s.%s", mounting->mount->name, lua_tostring(L, value - 1));
     CHECK(size > 0 && (size_t)size < sizeof function->name); /* bundle_check bounds names */
     function->name_size = (size_t)size;
     function->kind = kind;
@@ -219,8 +219,8 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     mount->apply_ref = mount->query_ref = mount->init_ref = LUA_NOREF;
     mount->next = vm->mounts;
     vm->mounts = mount;
-    struct mounting mounting = {.vm = vm, .mount = mount, .bundle = bundle, .why = why, .map_number = map_number,
-                                .context = context};
+    struct mounting mounting = {
+        .vm = vm, .mount = mount, .bundle = bundle, .why = why, .map_number = map_number, .context = context};
     /* The module's own code runs here: under a budget, like anything of a user's. */
     vm->running = true;
     vm->calls_open = 0;

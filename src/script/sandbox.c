@@ -108,7 +108,8 @@ static int sandbox_pairs(lua_State *L)
         lua_pop(L, 1);
         int type = lua_type(L, -1);
         if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN)
-            return luaL_error(L, "pairs: a %s as key has no order that is the same everywhere", lua_typename(L, type));
+            return luaL_error(L, "pairs: a %s as key has no order that is the same everywhere",
+                              lua_typename(L, type));
         lua_pushvalue(L, -1);
         lua_rawseti(L, 2, ++count);
     }
@@ -209,7 +210,8 @@ static void refuse_protected(lua_State *L, const char *name)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     if (luaL_getmetafield(L, 1, "__metatable"))
-        luaL_error(L, "%s: this table is protected: it lives as long as the module; keep what changes in a map", name);
+        luaL_error(L, "%s: this table is protected: it lives as long as the module; keep what changes in a map",
+                   name);
 }
 
 static int guard_raw(lua_State *L)
@@ -284,7 +286,8 @@ static int bounded_pattern(lua_State *L)
             loops++;
     }
     if (loops > PATTERN_LOOPS_MAX && subject > 64)
-        return luaL_error(L, "a pattern with more than 2 of * + - ? on more than 64 bytes may take for ever; split it");
+        return luaL_error(
+            L, "a pattern with more than 2 of * + - ? on more than 64 bytes may take for ever; split it");
     if (loops > 0 && subject > PATTERN_SUBJECT_MAX)
         return luaL_error(L, "a pattern with * + - ? on more than 4096 bytes may take for ever; split the text");
     uint64_t steps = (uint64_t)subject + 1;
@@ -408,9 +411,11 @@ static int os_time(lua_State *L)
 
 static int write_frozen(lua_State *L)
 {
-    return luaL_error(L, "'%s' cannot be set: replicated code has no globals, and its libraries are frozen; keep state "
-                         "in maps, and declare locals",
-                      lua_isstring(L, 2) ? lua_tostring(L, 2) : "?");
+    return luaL_error(
+        L,
+        "'%s' cannot be set: replicated code has no globals, and its libraries are frozen; keep state "
+        "in maps, and declare locals",
+        lua_isstring(L, 2) ? lua_tostring(L, 2) : "?");
 }
 
 static int read_unknown(lua_State *L)
@@ -491,10 +496,10 @@ static void add_string(lua_State *L, int env)
 
 static void add_libraries(lua_State *L, int env)
 {
-    static const char *const math[] = {"abs", "ceil", "floor", "fmod", "frexp", "huge", "ldexp", "max",
-                                       "min", "modf", "pi",    "sqrt", NULL};
-    static const char *const bits[] = {"arshift", "band", "bnot", "bor", "bswap", "bxor",
-                                       "lshift",  "rol",  "ror",  "rshift", "tobit", "tohex", NULL};
+    static const char *const math[] = {"abs", "ceil", "floor", "fmod", "frexp", "huge", "ldexp",
+                                       "max", "min",  "modf",  "pi",   "sqrt",  NULL};
+    static const char *const bits[] = {"arshift", "band", "bnot",   "bor",   "bswap", "bxor", "lshift",
+                                       "rol",     "ror",  "rshift", "tobit", "tohex", NULL};
     add_string(L, env);
     lua_newtable(L);
     wrap(L, "table", "concat", charged_table, 4, false);
@@ -582,7 +587,8 @@ bool sandbox_has(lua_State *L, struct slice name, struct slice field)
     lua_pushlstring(L, (const char *)name.data, name.size);
     lua_rawget(L, -2);
     bool found = !lua_isnil(L, -1);
-    if (found && field.size > 0 && lua_getmetatable(L, -1)) { /* a library: the frozen table stands behind an empty one */
+    if (found && field.size > 0 &&
+        lua_getmetatable(L, -1)) { /* a library: the frozen table stands behind an empty one */
         lua_getfield(L, -1, "__index");
         lua_pushlstring(L, (const char *)field.data, field.size);
         lua_rawget(L, -2);

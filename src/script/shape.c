@@ -23,8 +23,8 @@ struct shape {
     bool wrong;
 };
 
-static const char *const module_fields[] = {"name", "version", "state", "init", "commands", "queries",
-                                            "apply", "query", NULL};
+static const char *const module_fields[] = {"name",    "version", "state", "init", "commands",
+                                            "queries", "apply",   "query", NULL};
 static const char *const function_fields[] = {"run", "args", "help", NULL};
 
 static void __attribute__((format(printf, 3, 4))) say(struct shape *shape, int line, const char *format, ...)
@@ -111,7 +111,8 @@ static size_t distance(struct slice a, const char *b)
 }
 
 /* Says that the name is none of `known`, and which one may be meant. */
-static void say_unknown(struct shape *shape, int line, const char *where, struct slice name, const char *const *known)
+static void say_unknown(struct shape *shape, int line, const char *where, struct slice name,
+                        const char *const *known)
 {
     const char *nearest = NULL;
     size_t least = name.size < 4 ? 2 : 3;
@@ -126,7 +127,8 @@ static void say_unknown(struct shape *shape, int line, const char *where, struct
     }
     int size = (int)(name.size < 64 ? name.size : 64);
     if (nearest != NULL)
-        say(shape, line, "%sthere is no field '%.*s'; did you mean %s?", where, size, (const char *)name.data, nearest);
+        say(shape, line, "%sthere is no field '%.*s'; did you mean %s?", where, size, (const char *)name.data,
+            nearest);
     else
         say(shape, line, "%sthere is no field '%.*s'; there are%s", where, size, (const char *)name.data, all);
 }
@@ -202,10 +204,11 @@ static void check_functions(struct shape *shape, const char *field)
         char where[WORD_MAX + 32];
         lua_pushlstring(L, (const char *)names[i].data, names[i].size);
         lua_rawget(L, table);
-        snprintf(where, sizeof where, "%s.%.*s: ", field, (int)(names[i].size < WORD_MAX ? names[i].size : WORD_MAX),
-                 (const char *)names[i].data);
+        snprintf(where, sizeof where, "%s.%.*s: ", field,
+                 (int)(names[i].size < WORD_MAX ? names[i].size : WORD_MAX), (const char *)names[i].data);
         if (!shape_is_word(names[i]))
-            say(shape, line_of(L, table + 1), "%sa name is made of a-z, 0-9 and _, and begins with a letter", where);
+            say(shape, line_of(L, table + 1), "%sa name is made of a-z, 0-9 and _, and begins with a letter",
+                where);
         if (lua_istable(L, -1))
             check_declared(shape, where);
         else if (!lua_isfunction(L, -1))
@@ -232,8 +235,8 @@ static void check_both(struct shape *shape)
             lua_pushlstring(L, (const char *)names[i].data, names[i].size);
             lua_rawget(L, queries);
             if (!lua_isnil(L, -1))
-                say(shape, 0, "'%.*s' is both a command and a query", (int)(names[i].size < 64 ? names[i].size : 64),
-                    (const char *)names[i].data);
+                say(shape, 0, "'%.*s' is both a command and a query",
+                    (int)(names[i].size < 64 ? names[i].size : 64), (const char *)names[i].data);
             lua_pop(L, 1);
         }
         mem_free(names);
@@ -255,7 +258,8 @@ static void check_state(struct shape *shape)
         for (size_t i = 0; i < count; i++) {
             lua_pushlstring(L, (const char *)names[i].data, names[i].size);
             lua_rawget(L, state);
-            if (!shape_is_word(names[i]) || lua_type(L, -1) != LUA_TSTRING || strcmp(lua_tostring(L, -1), "map") != 0)
+            if (!shape_is_word(names[i]) || lua_type(L, -1) != LUA_TSTRING ||
+                strcmp(lua_tostring(L, -1), "map") != 0)
                 say(shape, 0, "state.%.*s: state is a table like { rows = 'map' }, names made of a-z, 0-9 and _",
                     (int)(names[i].size < 64 ? names[i].size : 64), (const char *)names[i].data);
             lua_pop(L, 1);
@@ -305,8 +309,9 @@ static void check_dispatch(struct shape *shape)
     if (tables && (has(shape, "apply") || has(shape, "query")))
         say(shape, 0, "apply and query stand in place of the tables commands and queries: have one or the other");
     else if (!tables && !has(shape, "apply"))
-        say(shape, 0, has(shape, "query") ? "query goes with a function apply" :
-                                            "a module has commands, queries, or a function apply");
+        say(shape, 0,
+            has(shape, "query") ? "query goes with a function apply"
+                                : "a module has commands, queries, or a function apply");
 }
 
 enum status shape_check(lua_State *L, int module, const char *file, struct buffer *why)
@@ -315,7 +320,8 @@ enum status shape_check(lua_State *L, int module, const char *file, struct buffe
     size_t count = 0;
     luaL_checkstack(L, 16, "too deep");
     if (!lua_istable(L, module)) {
-        say(&shape, 0, "a module returns a table, not %s", lua_isnil(L, module) ? "nothing" : luaL_typename(L, module));
+        say(&shape, 0, "a module returns a table, not %s",
+            lua_isnil(L, module) ? "nothing" : luaL_typename(L, module));
         return STATUS_INVALID;
     }
     struct slice *names = names_of(&shape, module, "the module's fields", &count);

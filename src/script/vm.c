@@ -198,7 +198,8 @@ static int call_protected(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, calling->ref);
     if (calling->name.size > 0)
         lua_pushlstring(L, (const char *)calling->name.data, calling->name.size);
-    if (args_push(L, calling->function != NULL ? calling->function->args : NULL, calling->args, calling->bad_args) < 0) {
+    if (args_push(L, calling->function != NULL ? calling->function->args : NULL, calling->args, calling->bad_args) <
+        0) {
         lua_pushnil(L);
         return lua_error(L);
     }
@@ -334,7 +335,8 @@ void vm_names(const struct vm *vm, void (*each)(void *context, const char *name,
 }
 
 void vm_mounts(const struct vm *vm,
-               void (*each)(void *context, const char *mount, const char *module, double version, struct hash128 hash),
+               void (*each)(void *context, const char *mount, const char *module, double version,
+                            struct hash128 hash),
                void *context)
 {
     for (const struct vm_mount *mount = vm->mounts; mount != NULL; mount = mount->next)

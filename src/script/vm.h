@@ -32,8 +32,8 @@ struct vm_entry {
     uint64_t index;
     uint64_t term;
     uint64_t now_ms;
-    uint64_t seed;      /* of ctx.random: the cluster and the index */
-    bool read_only;     /* a query */
+    uint64_t seed;  /* of ctx.random: the cluster and the index */
+    bool read_only; /* a query */
 };
 
 enum vm_kind { VM_NONE, VM_COMMAND, VM_QUERY, VM_RAW };
@@ -50,9 +50,9 @@ void vm_free(struct vm *vm);
 
 /* Loads a bundle under its mount's name. `map_number` gives each map of the module its number. OK; INVALID with lines in
  * `why`. The same mount again: EXISTS. */
-enum status vm_mount(struct vm *vm, struct slice bundle, uint32_t (*map_number)(void *context, struct slice mount,
-                                                                                struct slice map),
-                     void *context, struct buffer *why) MUST_USE;
+enum status vm_mount(struct vm *vm, struct slice bundle,
+                     uint32_t (*map_number)(void *context, struct slice mount, struct slice map), void *context,
+                     struct buffer *why) MUST_USE;
 
 /* Forgets a mount that was just made (its init failed). */
 void vm_unmount(struct vm *vm, struct slice mount);
@@ -84,7 +84,8 @@ void vm_names(const struct vm *vm, void (*each)(void *context, const char *name,
 
 /* Calls `each` for every mount. */
 void vm_mounts(const struct vm *vm,
-               void (*each)(void *context, const char *mount, const char *module, double version, struct hash128 hash),
+               void (*each)(void *context, const char *mount, const char *module, double version,
+                            struct hash128 hash),
                void *context);
 
 /* Cluster time of the entry in progress, for os.time; random numbers for math.random. */

@@ -16,8 +16,8 @@ struct vm_function {
     char name[VM_NAME_MAX]; /* "kv.set" */
     size_t name_size;
     enum vm_kind kind;
-    int ref;                /* of the Lua function, in the registry */
-    struct args *args;      /* NULL: not declared */
+    int ref;           /* of the Lua function, in the registry */
+    struct args *args; /* NULL: not declared */
     struct vm_mount *mount;
 };
 
@@ -26,10 +26,10 @@ struct vm_mount {
     char module[64];
     double version;
     struct hash128 hash;
-    uint32_t id_map;        /* host row of ctx.id: see ctx.c */
-    int ctx_ref;            /* ctx of commands */
-    int query_ctx_ref;      /* ctx of queries */
-    int apply_ref;          /* LUA_NOREF: dispatched by tables */
+    uint32_t id_map;   /* host row of ctx.id: see ctx.c */
+    int ctx_ref;       /* ctx of commands */
+    int query_ctx_ref; /* ctx of queries */
+    int apply_ref;     /* LUA_NOREF: dispatched by tables */
     int query_ref;
     int init_ref;
     struct vm_mount *next;
@@ -45,20 +45,20 @@ struct vm {
     struct prng prng;
     bool prng_seeded;
     bool running;
-    uint32_t calls_open;       /* nesting of vm_call and ctx.call */
-    bool querying;             /* the call in progress must not write */
+    uint32_t calls_open; /* nesting of vm_call and ctx.call */
+    bool querying;       /* the call in progress must not write */
     struct vm_mount *current;
     struct vm_mount *mounts;
     struct vm_function **functions; /* open addressing by name */
     struct vm_function *recent;     /* the last one found; NULL: none */
     size_t functions_count;
     size_t functions_capacity;
-    struct map_loop *loops;    /* open ones: map.c */
-    int call_ref;              /* call_protected as a Lua function */
-    struct pool pool;          /* the Lua state's objects */
+    struct map_loop *loops; /* open ones: map.c */
+    int call_ref;           /* call_protected as a Lua function */
+    struct pool pool;       /* the Lua state's objects */
     size_t lua_bytes;
     size_t lua_bytes_max;
-    struct buffer key;         /* scratch of map operations */
+    struct buffer key; /* scratch of map operations */
     struct buffer value;
     char why[256];
 };

@@ -19,7 +19,7 @@ struct event {
     uint64_t order; /* breaks ties: first made, first run */
     enum event_kind kind;
     uint32_t node;
-    uint32_t life;  /* of the node when it was made; 0: any */
+    uint32_t life; /* of the node when it was made; 0: any */
     struct raft_message message;
     struct raft_run runs[RUNS_MAX];
     size_t runs_count;
@@ -177,7 +177,8 @@ static void trace_line(void *context, const char *text)
 {
     struct world_context *where = context;
     char line[320];
-    int size = snprintf(line, sizeof line, "[%5llu] %u %s\n", (unsigned long long)where->world->now, where->node + 1, text);
+    int size = snprintf(line, sizeof line, "[%5llu] %u %s\n", (unsigned long long)where->world->now,
+                        where->node + 1, text);
     buffer_append(&where->world->trace, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1);
 }
 
@@ -244,12 +245,13 @@ static void send_now(struct core_world *world, uint32_t at, struct raft_message 
     put_on_wire(world, at, &message);
     if (!wants)
         return;
-    struct raft_event event = {.type = RAFT_EVENT_SENT,
-                               .sent = {.peer = message.to,
-                                        .epoch = message.append_entries.epoch,
-                                        .last = message.append_entries.last_index,
-                                        .bytes = (uint32_t)(message.append_entries.last_index -
-                                                            message.append_entries.prev_log_index) * 100}};
+    struct raft_event event = {
+        .type = RAFT_EVENT_SENT,
+        .sent = {.peer = message.to,
+                 .epoch = message.append_entries.epoch,
+                 .last = message.append_entries.last_index,
+                 .bytes =
+                     (uint32_t)(message.append_entries.last_index - message.append_entries.prev_log_index) * 100}};
     step(world, at, &event);
 }
 
@@ -283,8 +285,9 @@ static void take_effects(struct core_world *world, uint32_t at)
     struct raft_message messages[RAFT_MESSAGES_MAX];
     memcpy(messages, node->effects.messages, count * sizeof messages[0]);
     if (node->effects.wake_at != UINT64_MAX)
-        add_event(world, node->effects.wake_at > world->now ? node->effects.wake_at : world->now + 1, EVENT_WAKE, at)->life =
-            node->life;
+        add_event(world, node->effects.wake_at > world->now ? node->effects.wake_at : world->now + 1, EVENT_WAKE,
+                  at)
+            ->life = node->life;
     for (size_t i = 0; i < count; i++) {
         if (messages[i].after_write > node->persisted && !world->options.ack_before_durable)
             hold(node, &messages[i]);
@@ -322,7 +325,8 @@ static void written(struct core_world *world, const struct event *done)
         node->disk_last = write->cut_from - 1;
     if (write->source != RAFT_APPEND_NONE) {
         CHECK_EQ(write->first, node->disk_last + 1);
-        memcpy(node->disk_terms + write->first, done->terms, (size_t)(write->last - write->first + 1) * sizeof(raft_term));
+        memcpy(node->disk_terms + write->first, done->terms,
+               (size_t)(write->last - write->first + 1) * sizeof(raft_term));
         node->disk_last = write->last;
     }
     node->persisted = write->number;

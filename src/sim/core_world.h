@@ -14,11 +14,11 @@ struct core_world;
 
 struct core_world_options {
     uint64_t seed;
-    uint32_t nodes;          /* 1..7 */
-    uint32_t loss;           /* parts in a million, of messages */
+    uint32_t nodes; /* 1..7 */
+    uint32_t loss;  /* parts in a million, of messages */
     uint32_t duplication;
-    uint32_t delay_ms_max;   /* of a message, from 1: more than one gives reorder */
-    uint32_t write_ms_max;   /* of a write, from 1 */
+    uint32_t delay_ms_max; /* of a message, from 1: more than one gives reorder */
+    uint32_t write_ms_max; /* of a write, from 1 */
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     bool forget_vote;        /* planted bug: a restart forgets its vote */

@@ -21,8 +21,9 @@ static struct world_node *node_of(const struct world_end *end)
 static void add(struct world_end *end, enum world_event_kind kind, uint64_t at, size_t bytes)
 {
     end->wire->events++;
-    world_event_add(end->wire->world, (struct world_event){.at = at, .kind = kind, .wire = end->wire, .side = end->side,
-                                                           .bytes = bytes});
+    world_event_add(
+        end->wire->world,
+        (struct world_event){.at = at, .kind = kind, .wire = end->wire, .side = end->side, .bytes = bytes});
 }
 
 static struct world_wire *new_wire(struct replica_world *world, uint32_t from, uint32_t to)
@@ -63,7 +64,8 @@ static void close_end(struct world_end *end)
         link_closed(node->replica, link, world_time(node));
     struct world_end *other = &end->wire->ends[1 - end->side];
     if (!other->closed)
-        add(other, WORLD_END, (other->last_at > end->wire->world->now ? other->last_at : end->wire->world->now) + 1, 0);
+        add(other, WORLD_END, (other->last_at > end->wire->world->now ? other->last_at : end->wire->world->now) + 1,
+            0);
 }
 
 bool world_env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count)
@@ -119,7 +121,8 @@ static void free_dead_wires(struct replica_world *world)
     struct world_wire **at = &world->wires;
     while (*at != NULL) {
         struct world_wire *wire = *at;
-        if (wire->ends[0].node == REPLICA_WORLD_NOBODY || !wire->ends[0].closed || !wire->ends[1].closed || wire->events > 0) {
+        if (wire->ends[0].node == REPLICA_WORLD_NOBODY || !wire->ends[0].closed || !wire->ends[1].closed ||
+            wire->events > 0) {
             at = &wire->next;
             continue;
         }
@@ -146,7 +149,8 @@ void world_wires_dial(struct world_node *node)
 static bool is_stalled(const struct world_end *end)
 {
     uint32_t from = end->wire->ends[1 - end->side].node;
-    return from != REPLICA_WORLD_NOBODY && end->node != REPLICA_WORLD_NOBODY && end->wire->world->stalled[from][end->node];
+    return from != REPLICA_WORLD_NOBODY && end->node != REPLICA_WORLD_NOBODY &&
+           end->wire->world->stalled[from][end->node];
 }
 
 static void arrive(struct world_end *end, size_t bytes)
@@ -166,7 +170,8 @@ static void arrive(struct world_end *end, size_t bytes)
     }
     size_t need = 0;
     bool alive = true;
-    size_t used = link_receive(node->replica, end->link, buffer_slice(&end->input), world_time(node), &need, &alive);
+    size_t used =
+        link_receive(node->replica, end->link, buffer_slice(&end->input), world_time(node), &need, &alive);
     CHECK(used <= end->input.size);
     buffer_consume(&end->input, used);
     if (!alive)

@@ -72,8 +72,8 @@ struct replica_time world_time(const struct world_node *node)
 void world_break(struct replica_world *world, const char *what, uint64_t a, uint64_t b)
 {
     if (world->broken[0] == 0)
-        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s (%llu, %llu)", (unsigned long long)world->now, what,
-                 (unsigned long long)a, (unsigned long long)b);
+        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s (%llu, %llu)", (unsigned long long)world->now,
+                 what, (unsigned long long)a, (unsigned long long)b);
 }
 
 static void env_log(void *context, struct log_job *job)
@@ -146,7 +146,8 @@ static void check_applied(struct world_node *node, const struct machine_job *job
     if (index >= world->digests_capacity) {
         size_t grown = (size_t)index * 2 + 64;
         world->digests = mem_realloc(world->digests, grown * sizeof *world->digests);
-        memset(world->digests + world->digests_capacity, 0, (grown - world->digests_capacity) * sizeof *world->digests);
+        memset(world->digests + world->digests_capacity, 0,
+               (grown - world->digests_capacity) * sizeof *world->digests);
         world->digests_capacity = grown;
     }
     struct hash128 *known = &world->digests[index];
@@ -162,24 +163,28 @@ static void check_applied(struct world_node *node, const struct machine_job *job
 static bool refuse(struct world_node *node, int code, const struct buffer *why)
 {
     node->fatal_code = code;
-    snprintf(node->fatal, sizeof node->fatal, "%.*s", (int)(why->size < 900 ? why->size : 900), (const char *)why->data);
+    snprintf(node->fatal, sizeof node->fatal, "%.*s", (int)(why->size < 900 ? why->size : 900),
+             (const char *)why->data);
     return false;
 }
 
 /* As the node does it: the bundles, then the identity, durable before a word is said. */
-static bool open_identity(struct world_node *node, struct identity *identity, struct buffer *bundles, struct buffer *why)
+static bool open_identity(struct world_node *node, struct identity *identity, struct buffer *bundles,
+                          struct buffer *why)
 {
     uint64_t code_hash = hash64(node->bundles.data, node->bundles.size);
     enum status status = identity_load(node->disk, identity, why);
     if (status == STATUS_NOT_FOUND) {
-        if (formation_identity(node->id, node->line, code_hash, prng_next(&node->world->prng), identity, why) != STATUS_OK)
+        if (formation_identity(node->id, node->line, code_hash, prng_next(&node->world->prng), identity, why) !=
+            STATUS_OK)
             return refuse(node, 78, why);
         if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(&node->bundles)) != STATUS_OK ||
             identity_save(node->disk, identity) != STATUS_OK) {
             buffer_append(why, "the disk takes no writes", 24);
             return refuse(node, 1, why);
         }
-    } else if (status != STATUS_OK || formation_check(identity, node->id, node->line, code_hash, why) != STATUS_OK) {
+    } else if (status != STATUS_OK ||
+               formation_check(identity, node->id, node->line, code_hash, why) != STATUS_OK) {
         return refuse(node, 78, why);
     }
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
@@ -295,7 +300,9 @@ void world_after(struct world_node *node)
         return;
     }
     uint64_t at = replica_wake_at(node->replica);
-    at = at == UINT64_MAX ? at : at <= node->boot_offset + node->world->now ? node->world->now + 1 : at - node->boot_offset;
+    at = at == UINT64_MAX                             ? at
+         : at <= node->boot_offset + node->world->now ? node->world->now + 1
+                                                      : at - node->boot_offset;
     if (at == UINT64_MAX || at >= node->wake_at)
         return;
     node->wake_at = at;

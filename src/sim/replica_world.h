@@ -18,40 +18,40 @@ enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255 };
 struct replica_world_options {
     uint64_t seed;
     uint32_t nodes;
-    uint32_t delay_ms_max;  /* of bytes on their way, from 1 */
-    uint32_t write_ms_max;  /* of a log job, from 0; twice: until it is done, and until that is known */
-    uint32_t apply_ms_max;  /* of a machine job, from 0 */
+    uint32_t delay_ms_max; /* of bytes on their way, from 1 */
+    uint32_t write_ms_max; /* of a log job, from 0; twice: until it is done, and until that is known */
+    uint32_t apply_ms_max; /* of a machine job, from 0 */
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
 };
 
 struct replica_world_reply {
-    uint32_t replies;       /* 0: none yet; 1 */
-    bool node_died;         /* the node that was asked is gone: no reply will come */
+    uint32_t replies; /* 0: none yet; 1 */
+    bool node_died;   /* the node that was asked is gone: no reply will come */
     bool ok;
     bool definite;
     uint64_t index;
-    uint64_t at;            /* virtual ms */
-    struct slice value;     /* valid until the world is freed */
+    uint64_t at;        /* virtual ms */
+    struct slice value; /* valid until the world is freed */
 };
 
 struct replica_world_status {
     bool up;
-    bool raft;              /* formed, as far as raft is concerned */
-    uint32_t role;          /* enum raft_role */
+    bool raft;     /* formed, as far as raft is concerned */
+    uint32_t role; /* enum raft_role */
     uint64_t term;
     uint64_t leader;
     uint64_t commit;
     uint64_t last;
     uint64_t applied;
     uint64_t digest_hi, digest_lo;
-    uint64_t stamp_ms;      /* the machine's cluster time */
+    uint64_t stamp_ms; /* the machine's cluster time */
     uint64_t parked_at;
     uint64_t cluster_id;
     uint64_t incarnation;
     uint32_t formation;
-    int fatal_code;         /* of the last life that ended itself; 0: none did */
+    int fatal_code; /* of the last life that ended itself; 0: none did */
 };
 
 /* All nodes are down at first. `line` and `bundles` (a MessagePack list) are what each is first started with. */
@@ -60,7 +60,8 @@ struct replica_world *replica_world_new(const struct replica_world_options *opti
 void replica_world_free(struct replica_world *world);
 
 /* What a node is started with from now on, if it differs from the others. */
-void replica_world_flags(struct replica_world *world, uint32_t node, uint64_t id, const char *line, struct slice bundles);
+void replica_world_flags(struct replica_world *world, uint32_t node, uint64_t id, const char *line,
+                         struct slice bundles);
 
 /* Starts a node that is down. False: it refused; replica_world_fatal says why. */
 bool replica_world_start(struct replica_world *world, uint32_t node);

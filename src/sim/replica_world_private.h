@@ -34,12 +34,12 @@ struct world_event {
 struct world_wire {
     struct replica_world *world;
     uint32_t number;
-    uint32_t events;          /* in the heap */
+    uint32_t events; /* in the heap */
     struct world_end {
         struct world_wire *wire;
         uint32_t side;
-        uint32_t node;        /* REPLICA_WORLD_NOBODY: outside */
-        struct link *link;    /* NULL: this side has closed, or is not there yet */
+        uint32_t node;     /* REPLICA_WORLD_NOBODY: outside */
+        struct link *link; /* NULL: this side has closed, or is not there yet */
         bool closed;
         bool close_asked;
         struct buffer stream; /* on the way to this side */
@@ -52,14 +52,14 @@ struct world_wire {
 struct world_node {
     struct replica_world *world;
     uint32_t number;
-    uint32_t life;            /* grows with each start and crash */
+    uint32_t life; /* grows with each start and crash */
     node_id id;
     char line[512];
     struct buffer bundles;
     struct disk *disk;
     struct storage *storage;
     struct machine *machine;
-    struct replica *replica;  /* NULL: down */
+    struct replica *replica; /* NULL: down */
     uint64_t boot_offset;
     int64_t skew;
     uint64_t wake_at;
@@ -69,7 +69,7 @@ struct world_node {
     struct machine_job *machine_jobs[WORLD_JOBS_MAX];
     size_t machine_count;
     uint64_t machine_until;
-    bool close_asked;         /* some link is to be closed after the turn */
+    bool close_asked; /* some link is to be closed after the turn */
     bool dying;
     bool stopping;
     int fatal_code;
@@ -97,7 +97,7 @@ struct replica_world {
     bool stalled[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX];
     struct world_request *requests;
     size_t requests_count, requests_capacity;
-    struct hash128 *digests;  /* by index, as first seen */
+    struct hash128 *digests; /* by index, as first seen */
     size_t digests_capacity;
     uint64_t hash;
     char broken[256];

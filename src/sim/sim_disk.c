@@ -178,7 +178,8 @@ static enum status sim_read_at(struct disk *disk, struct disk_file *file, uint64
     return STATUS_OK;
 }
 
-static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data, size_t size)
+static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data,
+                                size_t size)
 {
     bool torn = false;
     enum status status = begin(disk, "file", &torn);
@@ -288,10 +289,19 @@ static void sim_free(struct disk *disk)
 struct disk *sim_disk_new(uint64_t seed)
 {
     struct sim_disk *made = mem_zalloc(1, sizeof *made);
-    made->disk = (struct disk){.open = sim_open, .close = sim_close, .read_at = sim_read_at, .write_at = sim_write_at,
-                               .sync = sim_sync, .size = sim_size, .resize = sim_resize, .rename = sim_rename,
-                               .remove = sim_remove, .list = sim_list, .sync_directory = sim_sync_directory,
-                               .error = sim_error, .free = sim_free};
+    made->disk = (struct disk){.open = sim_open,
+                               .close = sim_close,
+                               .read_at = sim_read_at,
+                               .write_at = sim_write_at,
+                               .sync = sim_sync,
+                               .size = sim_size,
+                               .resize = sim_resize,
+                               .rename = sim_rename,
+                               .remove = sim_remove,
+                               .list = sim_list,
+                               .sync_directory = sim_sync_directory,
+                               .error = sim_error,
+                               .free = sim_free};
     prng_seed(&made->prng, seed);
     return &made->disk;
 }

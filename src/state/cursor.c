@@ -27,11 +27,11 @@ struct tree_cursor {
     tree_mark opened;
     const struct row *last; /* shown last: alive until the entry ends, for it was there when the cursor opened */
     struct path path;
-    uint64_t version;       /* of the tree when `path` was good */
-    struct changed *ahead;  /* sorted by key */
+    uint64_t version;      /* of the tree when `path` was good */
+    struct changed *ahead; /* sorted by key */
     size_t ahead_count;
     size_t ahead_capacity;
-    tree_mark looked;       /* changes up to here are in `ahead` */
+    tree_mark looked; /* changes up to here are in `ahead` */
     uint64_t rollbacks;
 };
 

@@ -38,11 +38,11 @@ struct node {
     uint8_t common_bytes[NODE_COMMON_MAX];
     uint64_t words[NODE_MAX];
     union {
-        struct row *rows[NODE_MAX];      /* leaf */
-        struct row *firsts[NODE_MAX];    /* inner: a key at or below all of child i, above all of child i - 1; a row
+        struct row *rows[NODE_MAX];   /* leaf */
+        struct row *firsts[NODE_MAX]; /* inner: a key at or below all of child i, above all of child i - 1; a row
                                           * without value, owned by this node; firsts[0] is the least of the node */
     };
-    struct node *children[];             /* inner: NODE_MAX children, then NODE_MAX counts */
+    struct node *children[]; /* inner: NODE_MAX children, then NODE_MAX counts */
 };
 
 struct row *row_new(struct pool *pool, struct slice key, struct slice value, uint64_t born);

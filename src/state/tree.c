@@ -101,8 +101,12 @@ struct view *tree_view(struct tree *tree)
 {
     CHECK_EQ(tree->changes_count, 0);
     struct view *view = mem_zalloc(1, sizeof *view);
-    *view = (struct view){.root = tree->root, .epoch = tree->epoch, .digest = tree->digest, .rows = tree->rows,
-                          .bytes = tree->bytes, .next = tree->views};
+    *view = (struct view){.root = tree->root,
+                          .epoch = tree->epoch,
+                          .digest = tree->digest,
+                          .rows = tree->rows,
+                          .bytes = tree->bytes,
+                          .next = tree->views};
     tree->views = view;
     tree->epoch++;
     return view;
@@ -273,7 +277,8 @@ static struct node *insert(struct tree *tree, struct node *node, struct row *row
     if (child == 0) {
         /* What is below all keys goes to child 0, so its key may stand too high: lower it, or the next would be below. */
         struct row *old = node->firsts[0];
-        node_set(node, 0, row_new(&tree->pool, row_key(node->children[0]->rows[0]), slice_make(NULL, 0), tree->epoch));
+        node_set(node, 0,
+                 row_new(&tree->pool, row_key(node->children[0]->rows[0]), slice_make(NULL, 0), tree->epoch));
         tree_drop_row(tree, old);
     }
     struct node *to = node;
@@ -470,7 +475,8 @@ void tree_rollback(struct tree *tree, tree_mark mark)
         if (change->before != NULL)
             account(tree, change->before, true);
         if (change->after != NULL)
-            pool_free(&tree->pool, change->after, row_bytes(change->after)); /* younger than any view: views are taken between entries */
+            pool_free(&tree->pool, change->after,
+                      row_bytes(change->after)); /* younger than any view: views are taken between entries */
     }
     tree->version++;
     tree->rollbacks++;

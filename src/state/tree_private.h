@@ -33,8 +33,8 @@ struct tree {
     struct hash128 digest;
     uint64_t rows;
     uint64_t bytes;
-    uint64_t epoch;    /* grows with each view */
-    uint64_t version;  /* grows with each change of shape: a cursor's place is good while it stays */
+    uint64_t epoch;   /* grows with each view */
+    uint64_t version; /* grows with each change of shape: a cursor's place is good while it stays */
     uint64_t rollbacks;
     struct change *changes;
     size_t changes_count;

@@ -10,14 +10,14 @@
 #include "base/status.h"
 
 enum {
-    DISK_BLOCK_BYTES = 4096,  /* direct files: offsets, sizes and addresses are multiples */
+    DISK_BLOCK_BYTES = 4096, /* direct files: offsets, sizes and addresses are multiples */
     DISK_NAME_MAX = 64
 };
 
 enum disk_flags {
-    DISK_CREATE = 1,      /* make it if it is not there */
-    DISK_EXCLUSIVE = 2,   /* with CREATE: EXISTS if it is there */
-    DISK_DIRECT = 4       /* past the page cache; write_at is durable on return (data, and metadata it needs) */
+    DISK_CREATE = 1,    /* make it if it is not there */
+    DISK_EXCLUSIVE = 2, /* with CREATE: EXISTS if it is there */
+    DISK_DIRECT = 4     /* past the page cache; write_at is durable on return (data, and metadata it needs) */
 };
 
 struct disk_file;
@@ -30,7 +30,8 @@ struct disk {
     enum status (*read_at)(struct disk *disk, struct disk_file *file, uint64_t offset, void *data, size_t size,
                            size_t *got);
     /* Writes all of it. OK, NO_SPACE, IO: then nothing is known of the range. */
-    enum status (*write_at)(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data, size_t size);
+    enum status (*write_at)(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data,
+                            size_t size);
     /* Makes everything written to the file durable. After an error the file is not to be trusted again. */
     enum status (*sync)(struct disk *disk, struct disk_file *file);
     enum status (*size)(struct disk *disk, struct disk_file *file, uint64_t *bytes);
@@ -49,6 +50,7 @@ struct disk {
 
 /* Opens a real directory, made if `create` (its parent must exist), and takes its lock (file LOCK: who holds it). OK;
  * NOT_FOUND; LOCKED; IO. On failure `why` gets a whole sentence that says what to do. `lock` false: for looking only. */
-enum status disk_posix_open(const char *path, bool create, bool lock, struct disk **disk, struct buffer *why) MUST_USE;
+enum status disk_posix_open(const char *path, bool create, bool lock, struct disk **disk,
+                            struct buffer *why) MUST_USE;
 
 #endif

@@ -86,8 +86,8 @@ static void posix_close(struct disk *disk, struct disk_file *file)
     mem_free(file);
 }
 
-static enum status posix_read_at(struct disk *disk, struct disk_file *file, uint64_t offset, void *data, size_t size,
-                                 size_t *got)
+static enum status posix_read_at(struct disk *disk, struct disk_file *file, uint64_t offset, void *data,
+                                 size_t size, size_t *got)
 {
     *got = 0;
     while (*got < size) {
@@ -246,10 +246,18 @@ enum status disk_posix_open(const char *path, bool create, bool lock, struct dis
     struct posix_disk *made = mem_zalloc(1, sizeof *made);
     made->directory = directory;
     made->lock = -1;
-    made->disk = (struct disk){.open = posix_open, .close = posix_close, .read_at = posix_read_at,
-                               .write_at = posix_write_at, .sync = posix_sync, .size = posix_size,
-                               .resize = posix_resize, .rename = posix_rename, .remove = posix_remove,
-                               .list = posix_list, .sync_directory = posix_sync_directory, .error = posix_error,
+    made->disk = (struct disk){.open = posix_open,
+                               .close = posix_close,
+                               .read_at = posix_read_at,
+                               .write_at = posix_write_at,
+                               .sync = posix_sync,
+                               .size = posix_size,
+                               .resize = posix_resize,
+                               .rename = posix_rename,
+                               .remove = posix_remove,
+                               .list = posix_list,
+                               .sync_directory = posix_sync_directory,
+                               .error = posix_error,
                                .free = posix_free};
     enum status status = lock ? take_lock(made, path, why) : STATUS_OK;
     if (status != STATUS_OK) {

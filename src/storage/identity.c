@@ -45,8 +45,8 @@ static bool read_member(struct pack_reader *reader, struct identity_member *memb
     struct slice address;
     if (pack_read_array(reader, &fields) != STATUS_OK || fields != 3 ||
         pack_read_u64(reader, &member->id) != STATUS_OK ||
-        pack_read_u64(reader, &member->incarnation) != STATUS_OK ||
-        pack_read_text(reader, &address) != STATUS_OK || address.size >= sizeof member->address)
+        pack_read_u64(reader, &member->incarnation) != STATUS_OK || pack_read_text(reader, &address) != STATUS_OK ||
+        address.size >= sizeof member->address)
         return false;
     memcpy(member->address, address.data, address.size);
     member->address[address.size] = 0;
@@ -105,8 +105,9 @@ enum status identity_load(struct disk *disk, struct identity *identity, struct b
     }
     bool beside = false;
     if (status == STATUS_NOT_FOUND && disk->list(disk, note_later_file, &beside) == STATUS_OK && beside) {
-        say(why, "file identity is missing beside a log or vote: this node cannot know who it is; put the file back, or "
-                 "set the directory aside and let the node join anew");
+        say(why,
+            "file identity is missing beside a log or vote: this node cannot know who it is; put the file back, or "
+            "set the directory aside and let the node join anew");
         buffer_close(&content);
         return STATUS_CORRUPT;
     }

@@ -11,18 +11,18 @@
 
 struct identity_member {
     node_id id;
-    uint64_t incarnation;  /* 0: not known yet */
-    char address[256];     /* host:port, zero-terminated */
+    uint64_t incarnation; /* 0: not known yet */
+    char address[256];    /* host:port, zero-terminated */
 };
 
 struct identity {
     node_id id;
     uint64_t incarnation;
-    uint64_t cluster_id;   /* 0 until pinned */
-    uint8_t formation;     /* 0 new, 1 pinned, 2 formed (wire/message.h names them) */
-    uint64_t line_hash;    /* of the --cluster line this directory was first started with */
-    uint64_t code_hash;    /* of the bundles given then */
-    size_t members_count;  /* the line's members; with all incarnations once pinned */
+    uint64_t cluster_id;  /* 0 until pinned */
+    uint8_t formation;    /* 0 new, 1 pinned, 2 formed (wire/message.h names them) */
+    uint64_t line_hash;   /* of the --cluster line this directory was first started with */
+    uint64_t code_hash;   /* of the bundles given then */
+    size_t members_count; /* the line's members; with all incarnations once pinned */
     struct identity_member members[RAFT_MEMBERS_MAX];
 };
 

@@ -62,19 +62,19 @@ struct log_visitor {
 
 /* Where a scan ended. */
 struct log_end {
-    uint64_t segment;    /* number of the last segment; 0: no log */
-    uint64_t offset;     /* where its next frame goes */
-    bool torn;           /* something half written stands there */
-    bool headless;       /* a segment without a header follows: `segment` + 1 */
-    uint64_t number;     /* write number of the last frame */
-    bool marked;         /* the last frame is a mark */
-    bool next;           /* the last frame says that a further segment is there */
+    uint64_t segment; /* number of the last segment; 0: no log */
+    uint64_t offset;  /* where its next frame goes */
+    bool torn;        /* something half written stands there */
+    bool headless;    /* a segment without a header follows: `segment` + 1 */
+    uint64_t number;  /* write number of the last frame */
+    bool marked;      /* the last frame is a mark */
+    bool next;        /* the last frame says that a further segment is there */
     struct segment last;
 };
 
 /* Reads all segments of the disk. OK; CORRUPT, UNSUPPORTED, IO with a sentence in `why` (file, offset, what to do). */
-enum status log_scan(struct disk *disk, const struct log_visitor *visitor, struct log_end *end, struct buffer *why)
-    MUST_USE;
+enum status log_scan(struct disk *disk, const struct log_visitor *visitor, struct log_end *end,
+                     struct buffer *why) MUST_USE;
 
 void segment_name(char name[DISK_NAME_MAX], uint64_t number);
 void segment_encode(uint8_t block[DISK_BLOCK_BYTES], const struct segment *segment);

@@ -123,16 +123,18 @@ static void note_name(void *context, const char *name)
 static enum status damaged(struct scan *scan, uint64_t offset, const char *what)
 {
     char line[512];
-    int size = snprintf(line, sizeof line,
-                        "file %s, offset %llu: %s; the log is damaged, so this node must not vote with it: restore the "
-                        "file, or set the directory aside and let the node join anew",
-                        scan->file, (unsigned long long)offset, what);
+    int size =
+        snprintf(line, sizeof line,
+                 "file %s, offset %llu: %s; the log is damaged, so this node must not vote with it: restore the "
+                 "file, or set the directory aside and let the node join anew",
+                 scan->file, (unsigned long long)offset, what);
     buffer_append(scan->why, line, (size_t)size);
     return STATUS_CORRUPT;
 }
 
 /* Checks the records of a frame and shows them. NULL, or what is wrong, with its offset in the file. */
-static const char *scan_records(struct scan *scan, uint64_t offset, const struct frame *frame, bool show, uint64_t *bad)
+static const char *scan_records(struct scan *scan, uint64_t offset, const struct frame *frame, bool show,
+                                uint64_t *bad)
 {
     uint64_t at = offset + FRAME_HEADER_BYTES;
     uint64_t end = offset + frame->bytes;
@@ -252,7 +254,8 @@ static enum status scan_segment(struct scan *scan, uint64_t number, bool last_se
         return status;
     }
     bool whole = scan->size >= DISK_BLOCK_BYTES && segment_decode(scan->bytes, &scan->segment);
-    if (!whole && last_segment && number > 1 && (scan->size < DISK_BLOCK_BYTES || all_zero(scan->bytes, DISK_BLOCK_BYTES))) {
+    if (!whole && last_segment && number > 1 &&
+        (scan->size < DISK_BLOCK_BYTES || all_zero(scan->bytes, DISK_BLOCK_BYTES))) {
         end->headless = true;
         return STATUS_OK;
     }
@@ -268,7 +271,8 @@ static enum status scan_segment(struct scan *scan, uint64_t number, bool last_se
     if (scan->size < scan->segment.bytes)
         return damaged(scan, scan->size, "the file is shorter than its header says");
     end->next = false;
-    if (scan->visitor->segment != NULL && !scan->visitor->segment(scan->visitor->context, scan->file, &scan->segment))
+    if (scan->visitor->segment != NULL &&
+        !scan->visitor->segment(scan->visitor->context, scan->file, &scan->segment))
         scan->stopped = true;
     end->segment = number;
     end->last = scan->segment;

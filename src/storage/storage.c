@@ -22,11 +22,11 @@ struct place {
 struct storage {
     struct disk *disk;
     struct vote_file vote;
-    struct tail tail;       /* the segment that is written to */
+    struct tail tail; /* the segment that is written to */
     bool marked;
     bool torn;
     bool failed;
-    uint8_t *frame;         /* aligned; one frame being made */
+    uint8_t *frame; /* aligned; one frame being made */
     size_t frame_capacity;
     struct place *places;
     size_t places_count;
@@ -120,7 +120,8 @@ static bool see_segment(void *context, const char *file, const struct segment *s
     return true;
 }
 
-static bool see_record(void *context, const char *file, uint64_t offset, const struct entry *entry, struct slice bytes)
+static bool see_record(void *context, const char *file, uint64_t offset, const struct entry *entry,
+                       struct slice bytes)
 {
     struct storage *storage = context;
     if (storage->failed)
@@ -303,7 +304,8 @@ static enum status write_frame(struct storage *storage, struct frame *frame)
 {
     uint64_t space = frame_space(frame->bytes);
     reserve_frame(storage, (size_t)space);
-    if (storage->tail.offset + space + DISK_BLOCK_BYTES > storage->tail.segment.bytes) { /* a next frame must fit behind it */
+    if (storage->tail.offset + space + DISK_BLOCK_BYTES >
+        storage->tail.segment.bytes) { /* a next frame must fit behind it */
         enum status status = tail_roll(&storage->tail, space);
         if (status != STATUS_OK)
             return status;
@@ -313,8 +315,8 @@ static enum status write_frame(struct storage *storage, struct frame *frame)
     frame->synced = storage->tail.number;
     frame_encode(storage->frame, frame);
     memset(storage->frame + frame->bytes, 0, (size_t)(space - frame->bytes));
-    enum status status =
-        storage->disk->write_at(storage->disk, storage->tail.file, storage->tail.offset, storage->frame, (size_t)space);
+    enum status status = storage->disk->write_at(storage->disk, storage->tail.file, storage->tail.offset,
+                                                 storage->frame, (size_t)space);
     if (status != STATUS_OK)
         return status;
     if (frame->type == FRAME_ENTRIES)
@@ -334,8 +336,11 @@ static enum status write_cut(struct storage *storage, raft_index from)
     enum status status = reload_chain(storage);
     if (status != STATUS_OK)
         return status;
-    struct frame frame = {.type = FRAME_CUT, .bytes = FRAME_HEADER_BYTES, .first = from,
-                          .last = storage->last_index, .last_term = last_term(storage),
+    struct frame frame = {.type = FRAME_CUT,
+                          .bytes = FRAME_HEADER_BYTES,
+                          .first = from,
+                          .last = storage->last_index,
+                          .last_term = last_term(storage),
                           .last_chain = storage->last_chain};
     reserve_frame(storage, DISK_BLOCK_BYTES);
     return write_frame(storage, &frame);
@@ -422,8 +427,11 @@ enum status storage_mark(struct storage *storage)
     CHECK(!storage->failed);
     if (storage->marked || storage->last_index == 0)
         return STATUS_OK;
-    struct frame frame = {.type = FRAME_MARK, .bytes = FRAME_HEADER_BYTES, .first = storage->last_index + 1,
-                          .last = storage->last_index, .last_term = last_term(storage),
+    struct frame frame = {.type = FRAME_MARK,
+                          .bytes = FRAME_HEADER_BYTES,
+                          .first = storage->last_index + 1,
+                          .last = storage->last_index,
+                          .last_term = last_term(storage),
                           .last_chain = storage->last_chain};
     reserve_frame(storage, DISK_BLOCK_BYTES);
     enum status status = write_frame(storage, &frame);
@@ -434,7 +442,8 @@ bool storage_prepare(struct storage *storage)
 {
     bool more = false;
     /* A failure here is no failure of the log: whoever needs the segment meets it again. */
-    return !storage->failed && !storage->tail.spare_failed && tail_prepare(&storage->tail, storage->tail.segment_bytes, &more) == STATUS_OK && more;
+    return !storage->failed && !storage->tail.spare_failed &&
+           tail_prepare(&storage->tail, storage->tail.segment_bytes, &more) == STATUS_OK && more;
 }
 
 /* --- reading back -------------------------------------------------------------------------------------------------------- */
@@ -490,7 +499,8 @@ enum status storage_read(struct storage *storage, raft_index first, raft_index l
         uint8_t *frame = mem_alloc_aligned(DISK_BLOCK_BYTES, space);
         enum status status = read_frame(storage, place, frame, space);
         size_t offset = FRAME_HEADER_BYTES;
-        for (raft_index index = place->first; status == STATUS_OK && index <= place->last && index <= last; index++) {
+        for (raft_index index = place->first; status == STATUS_OK && index <= place->last && index <= last;
+             index++) {
             struct entry entry;
             struct slice rest = slice_make(frame + offset, place->bytes - offset);
             if (entry_decode(rest, &entry) != STATUS_OK || entry.index != index) {

@@ -13,8 +13,9 @@
 #include "storage/identity.h"
 
 enum {
-    STORAGE_SEGMENT_BYTES = 16 * 1024 * 1024, /* default; at least ENTRY_BYTES_MAX and two blocks is enforced by growing */
-    STORAGE_READ_BYTES_MAX = 4 * 1024 * 1024  /* one storage_read, unless a single record is larger */
+    STORAGE_SEGMENT_BYTES =
+        16 * 1024 * 1024, /* default; at least ENTRY_BYTES_MAX and two blocks is enforced by growing */
+    STORAGE_READ_BYTES_MAX = 4 * 1024 * 1024 /* one storage_read, unless a single record is larger */
 };
 
 struct storage;
@@ -29,10 +30,10 @@ struct storage_write {
     bool vote;
     raft_term term;
     node_id voted_for;
-    raft_index cut_from;        /* not 0: entries from here on are dropped */
+    raft_index cut_from;         /* not 0: entries from here on are dropped */
     const struct slice *records; /* parts, each of whole records, in index order; borrowed for the call */
-    size_t records_count;       /* number of parts; 0: none */
-    raft_index first;           /* index of the first and the last record */
+    size_t records_count;        /* number of parts; 0: none */
+    raft_index first;            /* index of the first and the last record */
     raft_index last;
 };
 

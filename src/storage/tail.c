@@ -48,8 +48,11 @@ enum status tail_prepare(struct tail *tail, uint64_t bytes, bool *more)
 /* Says in the segment that is full that the next one's file is there; room for it is kept. */
 static enum status write_next(struct tail *tail)
 {
-    const struct frame frame = {.type = FRAME_NEXT, .salt = tail->segment.salt, .number = tail->number + 1,
-                                .synced = tail->number, .bytes = FRAME_HEADER_BYTES};
+    const struct frame frame = {.type = FRAME_NEXT,
+                                .salt = tail->segment.salt,
+                                .number = tail->number + 1,
+                                .synced = tail->number,
+                                .bytes = FRAME_HEADER_BYTES};
     uint8_t *block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
     memset(block, 0, DISK_BLOCK_BYTES);
     frame_encode(block, &frame);
@@ -66,8 +69,8 @@ static enum status begin_segment(struct tail *tail, struct disk_file *file, uint
     if (tail->file != NULL)
         tail->disk->close(tail->disk, tail->file);
     tail->file = file;
-    tail->segment = (struct segment){.number = tail->segment.number + 1, .salt = prng_next(&tail->prng),
-                                        .bytes = bytes, .before = tail->number};
+    tail->segment = (struct segment){
+        .number = tail->segment.number + 1, .salt = prng_next(&tail->prng), .bytes = bytes, .before = tail->number};
     tail->offset = DISK_BLOCK_BYTES;
     uint8_t *block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
     segment_encode(block, &tail->segment);

@@ -10,15 +10,15 @@
 
 struct tail {
     struct disk *disk;
-    struct prng prng;         /* salts */
-    uint64_t segment_bytes;   /* of a new segment, unless a frame needs more */
-    struct disk_file *file;   /* the last segment; NULL: there is none yet */
+    struct prng prng;       /* salts */
+    uint64_t segment_bytes; /* of a new segment, unless a frame needs more */
+    struct disk_file *file; /* the last segment; NULL: there is none yet */
     struct segment segment;
-    uint64_t offset;          /* where its next frame goes */
-    uint64_t number;          /* of the last frame */
+    uint64_t offset; /* where its next frame goes */
+    uint64_t number; /* of the last frame */
     struct disk_file *spare;
-    uint64_t spare_bytes;     /* prewritten so far */
-    bool spare_failed;        /* not to be tried again before it is needed */
+    uint64_t spare_bytes; /* prewritten so far */
+    bool spare_failed;    /* not to be tried again before it is needed */
 };
 
 /* Prewrites the spare up to `bytes`: at most 1 MiB a call; *more: there is more to do. A failure gives back what it took. */

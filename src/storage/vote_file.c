@@ -75,8 +75,9 @@ static enum status read_slots(struct disk *disk, struct vote_file *vote, struct 
         LOG(LOG_WARN, "log", "one of the two slots of file vote was torn or damaged; mended from the other");
         return write_slots(disk, vote);
     }
-    const char text[] = "file vote, offset 0: both slots are damaged, so this node cannot know what it promised: set "
-                        "the directory aside and let the node join anew";
+    const char text[] =
+        "file vote, offset 0: both slots are damaged, so this node cannot know what it promised: set "
+        "the directory aside and let the node join anew";
     buffer_append(why, text, sizeof text - 1);
     return STATUS_CORRUPT;
 }

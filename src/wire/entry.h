@@ -25,8 +25,8 @@ enum entry_kind {
     ENTRY_NOOP = 1,          /* no payload: a leader's first of its term */
     ENTRY_CONFIGURATION = 2, /* entry 1: the set the cluster was formed with (replica/formation.h) */
     ENTRY_BUNDLE = 3,        /* a module and all it requires (script/bundle.h) */
-    ENTRY_COMMAND = 4,       /* MessagePack: text "mount.command", list of raw arguments: two values, one after another */
-    ENTRY_BATCH = 5,         /* MessagePack: one list of [name, args] lists; all or nothing */
+    ENTRY_COMMAND = 4, /* MessagePack: text "mount.command", list of raw arguments: two values, one after another */
+    ENTRY_BATCH = 5,   /* MessagePack: one list of [name, args] lists; all or nothing */
     ENTRY_KINDS
 };
 
@@ -35,10 +35,10 @@ struct entry {
     raft_index index;
     raft_term term;
     uint64_t chain;
-    uint64_t stamp_ms;  /* cluster time that the leader gave it */
+    uint64_t stamp_ms; /* cluster time that the leader gave it */
     uint8_t kind;
     uint8_t flags;
-    uint32_t size;      /* bytes of the record in all */
+    uint32_t size; /* bytes of the record in all */
     struct slice payload;
 };
 

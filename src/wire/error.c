@@ -40,8 +40,8 @@ bool error_code_of_service(const char *name, unsigned long size)
         if (!((name[i] >= 'A' && name[i] <= 'Z') || (name[i] >= '0' && name[i] <= '9') || name[i] == '_'))
             return false;
     const struct error_row *row = error_row_named(name, size);
-    return row == NULL || row == &rows[ERROR_NOT_FOUND] || row == &rows[ERROR_EXISTS] || row == &rows[ERROR_CONFLICT] ||
-           row == &rows[ERROR_BAD_ARGS] || row == &rows[ERROR_DENIED];
+    return row == NULL || row == &rows[ERROR_NOT_FOUND] || row == &rows[ERROR_EXISTS] ||
+           row == &rows[ERROR_CONFLICT] || row == &rows[ERROR_BAD_ARGS] || row == &rows[ERROR_DENIED];
 }
 
 void error_pack(struct buffer *out, enum error_code code, const char *message)
@@ -66,7 +66,8 @@ enum status error_unpack(struct slice error, struct slice *code, struct slice *m
     for (uint32_t i = 0; i < pairs; i++) {
         struct slice key;
         struct slice value;
-        if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX - 1, &value) != STATUS_OK)
+        if (pack_read_text(&reader, &key) != STATUS_OK ||
+            pack_skip(&reader, PACK_DEPTH_MAX - 1, &value) != STATUS_OK)
             return STATUS_INVALID;
         struct pack_reader inside = pack_reader_make(value);
         if (is(key, "data"))

@@ -9,25 +9,25 @@
 #include "base/status.h"
 
 /*  name             definite  exit  http  resp */
-#define ERROR_MAP(X)                                        \
-    X(BAD_REQUEST,     true,   2,    400,  "ERR")           \
-    X(BAD_ARGS,        true,   2,    400,  "ERR")           \
-    X(TOO_LARGE,       true,   2,    413,  "ERR")           \
-    X(UNKNOWN_COMMAND, true,   2,    404,  "ERR")           \
-    X(NOT_FOUND,       true,   5,    404,  "NOTFOUND")      \
-    X(EXISTS,          true,   6,    409,  "EXISTS")        \
-    X(CONFLICT,        true,   6,    412,  "CONFLICT")      \
-    X(WRONG_CLUSTER,   true,   3,    503,  "CLUSTERDOWN")   \
-    X(PARKED,          true,   3,    503,  "CLUSTERDOWN")   \
-    X(SCRIPT_ERROR,    true,   1,    500,  "SCRIPT")        \
-    X(BUDGET,          true,   1,    500,  "SCRIPT")        \
-    X(DEPTH,           true,   1,    500,  "SCRIPT")        \
-    X(NOT_LEADER,      true,   3,    307,  "MOVED")         \
-    X(NO_LEADER,       true,   3,    503,  "CLUSTERDOWN")   \
-    X(BUSY,            true,   3,    503,  "BUSY")          \
-    X(TIMEOUT,         false,  4,    504,  "UNKNOWN")       \
-    X(LOST,            false,  4,    504,  "UNKNOWN")       \
-    X(DENIED,          true,   7,    403,  "NOPERM")
+#define ERROR_MAP(X)                                                                                               \
+    X(BAD_REQUEST, true, 2, 400, "ERR")                                                                            \
+    X(BAD_ARGS, true, 2, 400, "ERR")                                                                               \
+    X(TOO_LARGE, true, 2, 413, "ERR")                                                                              \
+    X(UNKNOWN_COMMAND, true, 2, 404, "ERR")                                                                        \
+    X(NOT_FOUND, true, 5, 404, "NOTFOUND")                                                                         \
+    X(EXISTS, true, 6, 409, "EXISTS")                                                                              \
+    X(CONFLICT, true, 6, 412, "CONFLICT")                                                                          \
+    X(WRONG_CLUSTER, true, 3, 503, "CLUSTERDOWN")                                                                  \
+    X(PARKED, true, 3, 503, "CLUSTERDOWN")                                                                         \
+    X(SCRIPT_ERROR, true, 1, 500, "SCRIPT")                                                                        \
+    X(BUDGET, true, 1, 500, "SCRIPT")                                                                              \
+    X(DEPTH, true, 1, 500, "SCRIPT")                                                                               \
+    X(NOT_LEADER, true, 3, 307, "MOVED")                                                                           \
+    X(NO_LEADER, true, 3, 503, "CLUSTERDOWN")                                                                      \
+    X(BUSY, true, 3, 503, "BUSY")                                                                                  \
+    X(TIMEOUT, false, 4, 504, "UNKNOWN")                                                                           \
+    X(LOST, false, 4, 504, "UNKNOWN")                                                                              \
+    X(DENIED, true, 7, 403, "NOPERM")
 
 #define ERROR_ENUM(name, definite, exit_code, http, resp) ERROR_##name,
 enum error_code { ERROR_MAP(ERROR_ENUM) ERROR_CODES };
@@ -55,6 +55,7 @@ bool error_code_of_service(const char *name, unsigned long size);
 void error_pack(struct buffer *out, enum error_code code, const char *message);
 
 /* Splits an error map. INVALID if it is none. data is empty when there is none. */
-enum status error_unpack(struct slice error, struct slice *code, struct slice *message, struct slice *data) MUST_USE;
+enum status error_unpack(struct slice error, struct slice *code, struct slice *message,
+                         struct slice *data) MUST_USE;
 
 #endif

@@ -37,37 +37,37 @@ enum formation_state { FORMATION_NEW = 0, FORMATION_PINNED = 1, FORMATION_FORMED
 struct message_hello {
     uint32_t protocol_min;
     uint32_t protocol_max;
-    uint64_t cluster_id;       /* 0: not formed yet */
+    uint64_t cluster_id; /* 0: not formed yet */
     node_id from;
     node_id to;
-    uint64_t incarnation;      /* the sender's: random, made once with its data directory */
-    uint8_t formation;         /* enum formation_state */
-    uint64_t line_hash;        /* of the --cluster line as parsed; 0 when formed */
-    uint64_t code_hash;        /* of all bundles given at formation; 0 when formed */
-    uint64_t set_hash;         /* of the pinned set; 0 when FORMATION_NEW */
-    uint64_t fingerprint;      /* of the runtime: LuaJIT, sandbox, number format */
-    struct slice address;      /* where the sender listens */
+    uint64_t incarnation; /* the sender's: random, made once with its data directory */
+    uint8_t formation;    /* enum formation_state */
+    uint64_t line_hash;   /* of the --cluster line as parsed; 0 when formed */
+    uint64_t code_hash;   /* of all bundles given at formation; 0 when formed */
+    uint64_t set_hash;    /* of the pinned set; 0 when FORMATION_NEW */
+    uint64_t fingerprint; /* of the runtime: LuaJIT, sandbox, number format */
+    struct slice address; /* where the sender listens */
 };
 
 enum forward_flags {
-    FORWARD_QUERY_ONLY = 1,   /* refuse commands */
+    FORWARD_QUERY_ONLY = 1, /* refuse commands */
     FORWARD_BATCH = 2
 };
 
 struct message_forward {
-    uint64_t id;               /* the sender's own number for it; comes back in FORWARDED */
-    uint32_t timeout_ms;       /* that the client still waits */
+    uint64_t id;         /* the sender's own number for it; comes back in FORWARDED */
+    uint32_t timeout_ms; /* that the client still waits */
     uint32_t flags;
-    struct slice name;         /* "mount.command"; empty for a batch */
-    struct slice args;         /* one MessagePack value: the list of arguments, or of a batch */
+    struct slice name; /* "mount.command"; empty for a batch */
+    struct slice args; /* one MessagePack value: the list of arguments, or of a batch */
 };
 
 struct message_forwarded {
     uint64_t id;
     bool ok;
-    bool definite;             /* of an error */
-    uint64_t index;            /* of the entry, or of the state that was read */
-    struct slice value;        /* ok: the MessagePack value; else the error map {code, message, data} */
+    bool definite;      /* of an error */
+    uint64_t index;     /* of the entry, or of the state that was read */
+    struct slice value; /* ok: the MessagePack value; else the error map {code, message, data} */
 };
 
 struct message {
@@ -79,8 +79,8 @@ struct message {
         struct message_forward forward;
         struct message_forwarded forwarded;
     };
-    uint64_t wall_ms;          /* of a RAFT message: the sender's wall clock, for cluster time (replica/clock.h) */
-    struct slice records;      /* of a RAFT message: whole records, checked one by one by the receiver */
+    uint64_t wall_ms;     /* of a RAFT message: the sender's wall clock, for cluster time (replica/clock.h) */
+    struct slice records; /* of a RAFT message: whole records, checked one by one by the receiver */
 };
 
 /* Appends the frame of `message` without its records, whose `records_bytes` are counted in and must be sent right after

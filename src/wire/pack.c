@@ -14,10 +14,10 @@
 
 /* --- writing ------------------------------------------------------------------------------------------------------ */
 
-#define msgpack_pack_inline_func(name) static inline __attribute__((unused)) int raw_pack##name
-#define msgpack_pack_inline_func_cint(name) static inline __attribute__((unused)) int raw_pack##name
-#define msgpack_pack_inline_func_fixint(name) static inline __attribute__((unused)) int raw_pack_fix##name
-#define msgpack_pack_user struct buffer *
+#define msgpack_pack_inline_func(name)               static inline __attribute__((unused)) int raw_pack##name
+#define msgpack_pack_inline_func_cint(name)          static inline __attribute__((unused)) int raw_pack##name
+#define msgpack_pack_inline_func_fixint(name)        static inline __attribute__((unused)) int raw_pack_fix##name
+#define msgpack_pack_user                            struct buffer *
 #define msgpack_pack_append_buffer(user, data, size) return (buffer_append((user), (data), (size)), 0)
 
 #pragma GCC diagnostic push
@@ -164,13 +164,29 @@ static void set_float(struct pack_item *item, const uint8_t *at, size_t size)
 static size_t head_size(uint8_t type)
 {
     switch (type) {
-    case 0xC4: case 0xCC: case 0xD0: case 0xD9:
+    case 0xC4:
+    case 0xCC:
+    case 0xD0:
+    case 0xD9:
         return 1;
-    case 0xC5: case 0xCD: case 0xD1: case 0xDA: case 0xDC: case 0xDE:
+    case 0xC5:
+    case 0xCD:
+    case 0xD1:
+    case 0xDA:
+    case 0xDC:
+    case 0xDE:
         return 2;
-    case 0xC6: case 0xCA: case 0xCE: case 0xD2: case 0xDB: case 0xDD: case 0xDF:
+    case 0xC6:
+    case 0xCA:
+    case 0xCE:
+    case 0xD2:
+    case 0xDB:
+    case 0xDD:
+    case 0xDF:
         return 4;
-    case 0xCB: case 0xCF: case 0xD3:
+    case 0xCB:
+    case 0xCF:
+    case 0xD3:
         return 8;
     default:
         return 0;
@@ -211,18 +227,28 @@ static enum status read_long(struct pack_reader *reader, uint8_t type, size_t he
     uint64_t value = big_endian(at, head);
     const uint8_t *after = at + head;
     switch (type) {
-    case 0xC4: case 0xC5: case 0xC6:
+    case 0xC4:
+    case 0xC5:
+    case 0xC6:
         return take_bytes(reader, after, value, PACK_BIN, item);
-    case 0xD9: case 0xDA: case 0xDB:
+    case 0xD9:
+    case 0xDA:
+    case 0xDB:
         return take_bytes(reader, after, value, PACK_STR, item);
-    case 0xDC: case 0xDD:
+    case 0xDC:
+    case 0xDD:
         return take_head(reader, after, value, PACK_ARRAY, item);
-    case 0xDE: case 0xDF:
+    case 0xDE:
+    case 0xDF:
         return take_head(reader, after, value, PACK_MAP, item);
-    case 0xCA: case 0xCB:
+    case 0xCA:
+    case 0xCB:
         set_float(item, at, head);
         break;
-    case 0xCC: case 0xCD: case 0xCE: case 0xCF:
+    case 0xCC:
+    case 0xCD:
+    case 0xCE:
+    case 0xCF:
         set_natural(item, value);
         break;
     default: /* D0 to D3: signed, so the top bit of `head` bytes is the sign */

@@ -18,13 +18,13 @@ enum {
 enum pack_type {
     PACK_NIL,
     PACK_BOOLEAN,
-    PACK_INT,    /* fits int64_t: .integer */
-    PACK_UINT,   /* above INT64_MAX: .natural */
-    PACK_FLOAT,  /* .number (float 32 is widened) */
-    PACK_STR,    /* .bytes */
-    PACK_BIN,    /* .bytes */
-    PACK_ARRAY,  /* .count elements follow */
-    PACK_MAP     /* .count pairs follow */
+    PACK_INT,   /* fits int64_t: .integer */
+    PACK_UINT,  /* above INT64_MAX: .natural */
+    PACK_FLOAT, /* .number (float 32 is widened) */
+    PACK_STR,   /* .bytes */
+    PACK_BIN,   /* .bytes */
+    PACK_ARRAY, /* .count elements follow */
+    PACK_MAP    /* .count pairs follow */
 };
 
 struct pack_item {
@@ -70,7 +70,8 @@ void pack_nil(struct buffer *out);
 void pack_boolean(struct buffer *out, bool value);
 void pack_i64(struct buffer *out, int64_t value);
 void pack_u64(struct buffer *out, uint64_t value);
-void pack_number(struct buffer *out, double value); /* finite; NaN and infinities are the caller's to refuse (checked) */
+void pack_number(struct buffer *out,
+                 double value); /* finite; NaN and infinities are the caller's to refuse (checked) */
 void pack_text(struct buffer *out, struct slice text); /* str, or bin if it is not UTF-8 */
 void pack_array(struct buffer *out, uint32_t count);
 void pack_map(struct buffer *out, uint32_t count);

@@ -89,7 +89,8 @@ static const char *read_rest(struct pack_reader *reader, uint32_t count, struct 
     return read_options(options, request);
 }
 
-enum status request_decode(struct slice bytes, struct request *request, size_t *used, const char **why, bool *answerable)
+enum status request_decode(struct slice bytes, struct request *request, size_t *used, const char **why,
+                           bool *answerable)
 {
     *request = (struct request){.timeout_ms = REQUEST_TIMEOUT_MS, .forward = true};
     *answerable = false;
@@ -139,7 +140,8 @@ void response_ok(struct buffer *out, const struct request *request, struct slice
         pack_u64(out, index);
 }
 
-void response_error(struct buffer *out, const struct request *request, struct slice error, bool definite, uint64_t index)
+void response_error(struct buffer *out, const struct request *request, struct slice error, bool definite,
+                    uint64_t index)
 {
     response_head(out, request);
     struct pack_reader reader = pack_reader_make(error);

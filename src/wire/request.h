@@ -17,9 +17,9 @@
 #include "wire/error.h"
 
 enum {
-    REQUEST_BYTES_MAX = 2 * 1024 * 1024,  /* a whole request: the limit on arguments and room for names */
+    REQUEST_BYTES_MAX = 2 * 1024 * 1024, /* a whole request: the limit on arguments and room for names */
     REQUEST_NAME_MAX = 256,
-    REQUEST_TIMEOUT_MS = 5000,            /* when the client names none */
+    REQUEST_TIMEOUT_MS = 5000, /* when the client names none */
     REQUEST_TIMEOUT_MS_MAX = 600 * 1000
 };
 
@@ -27,13 +27,13 @@ enum request_read { READ_LINEARIZABLE, READ_STALE };
 
 struct request {
     uint64_t id;
-    struct slice name;      /* borrowed */
-    struct slice args;      /* one MessagePack value, an array, checked: depth, counts */
+    struct slice name; /* borrowed */
+    struct slice args; /* one MessagePack value, an array, checked: depth, counts */
     uint32_t args_count;
     uint32_t timeout_ms;
     enum request_read read;
-    bool has_options;       /* answer with the index */
-    bool forward;           /* default true */
+    bool has_options; /* answer with the index */
+    bool forward;     /* default true */
     bool query_only;
 };
 
