@@ -92,12 +92,14 @@ void replica_world_wipe(struct replica_world *world, uint32_t node)
 {
     CHECK(world->nodes[node].replica == NULL);
     sim_disk_wipe(world->nodes[node].disk);
+    witness_damaged(world->witness, node);
 }
 
 void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_t to)
 {
     CHECK(world->nodes[to].replica == NULL);
     sim_disk_copy(world->nodes[to].disk, world->nodes[from].disk);
+    witness_damaged(world->witness, to);
 }
 
 void replica_world_take_file(struct replica_world *world, uint32_t node, const struct replica_world *other,
@@ -105,6 +107,7 @@ void replica_world_take_file(struct replica_world *world, uint32_t node, const s
 {
     CHECK(world->nodes[node].replica == NULL);
     sim_disk_copy_file(world->nodes[node].disk, other->nodes[from].disk, name);
+    witness_damaged(world->witness, node);
 }
 
 void replica_world_skew(struct replica_world *world, uint32_t node, int64_t ms)

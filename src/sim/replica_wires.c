@@ -74,6 +74,10 @@ bool world_env_send(void *context, struct link *link, const struct slice *parts,
     struct world_end *end = link_context(link);
     if (end->closed || end->close_asked)
         return false;
+    struct message message;
+    size_t used = 0;
+    if (message_decode(parts[0], &message, &used) == STATUS_OK && message.type == MESSAGE_RAFT)
+        witness_sent(end->wire->world->witness, end->node, &message.raft);
     put(&end->wire->ends[1 - end->side], parts, parts_count);
     return true;
 }

@@ -10,7 +10,7 @@
 #include "sim/replica_world_private.h"
 #include "wire/pack.h"
 
-enum { WALL_START_MS_LOW = 1000, DIAL_MS = 20 };
+enum { WALL_START_MS_LOW = 1000, DIAL_MS = 20, COMPARE_EVENTS = 1000 };
 static const uint64_t wall_start_ms = 1700000000000u;
 
 /* --- the heap -------------------------------------------------------------------------------------------------------------- */
@@ -71,9 +71,7 @@ struct replica_time world_time(const struct world_node *node)
 
 void world_break(struct replica_world *world, const char *what, uint64_t a, uint64_t b)
 {
-    if (world->broken[0] == 0)
-        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s (%llu, %llu)", (unsigned long long)world->now,
-                 what, (unsigned long long)a, (unsigned long long)b);
+    witness_break(world->witness, what, a, b);
 }
 
 static void env_log(void *context, struct log_job *job)
@@ -82,6 +80,7 @@ static void env_log(void *context, struct log_job *job)
     struct replica_world *world = node->world;
     CHECK(node->log_count < WORLD_JOBS_MAX);
     node->log_jobs[node->log_count++] = job;
+    witness_submitted(world->witness, node->number, job);
     uint64_t begin = node->log_until > world->now ? node->log_until : world->now;
     if (node->hang_until > begin)
         begin = node->hang_until;
@@ -132,30 +131,6 @@ void world_hash_in(struct replica_world *world, uint64_t value)
 {
     const uint64_t both[2] = {world->hash, value};
     world->hash = hash64(both, sizeof both);
-}
-
-/* --- checks ------------------------------------------------------------------------------------------------------------------- */
-
-/* Figure 3, State Machine Safety: what was applied at an index is the same everywhere. */
-static void check_applied(struct world_node *node, const struct machine_job *job)
-{
-    struct replica_world *world = node->world;
-    raft_index index = job->status.applied;
-    if (job->type != MACHINE_JOB_APPLY || index == 0 || job->status.parked_at != 0)
-        return;
-    if (index >= world->digests_capacity) {
-        size_t grown = (size_t)index * 2 + 64;
-        world->digests = mem_realloc(world->digests, grown * sizeof *world->digests);
-        memset(world->digests + world->digests_capacity, 0,
-               (grown - world->digests_capacity) * sizeof *world->digests);
-        world->digests_capacity = grown;
-    }
-    struct hash128 *known = &world->digests[index];
-    if (known->hi == 0 && known->lo == 0)
-        *known = job->status.digest;
-    else if (known->hi != job->status.digest.hi || known->lo != job->status.digest.lo)
-        world_break(world, "two machines differ at an index", index, node->number);
-    world_hash_in(world, job->status.digest.lo);
 }
 
 /* --- lives ---------------------------------------------------------------------------------------------------------------------- */
@@ -233,6 +208,7 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
         started = storage_open(node->disk, &how, &node->storage, &why) == STATUS_OK || refuse(node, 78, &why);
     }
     if (started) {
+        witness_started(world->witness, number, node->storage);
         make_replica(node, &identity, &bundles);
         replica_start(node->replica, world_time(node));
         add_node_event(node, WORLD_DIAL, world->now);
@@ -261,6 +237,7 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     if (node->replica == NULL)
         return;
     end_requests(node);
+    witness_ended(world->witness, number);
     world_wires_crash(node);
     for (size_t i = 0; i < node->log_count; i++)
         log_job_free(node->log_jobs[i]);
@@ -294,6 +271,7 @@ void world_after(struct world_node *node)
         return;
     if (!node->dying)
         replica_turn(node->replica, world_time(node));
+    witness_looked(node->world->witness, node->number, replica_raft(node->replica));
     world_wires_close(node);
     if (node->dying || (node->stopping && replica_stopped(node->replica))) {
         replica_world_crash(node->world, node->number);
@@ -320,13 +298,23 @@ static void log_done(struct world_node *node)
     replica_log_done(node->replica, job, world_time(node));
 }
 
+static void log_run(struct world_node *node)
+{
+    struct log_job *job = node->log_jobs[node->log_ran++];
+    log_job_run(job, node->storage, node->disk);
+    witness_written(node->world->witness, node->number, job);
+}
+
 static void machine_done(struct world_node *node)
 {
     struct machine_job *job = node->machine_jobs[0];
     node->machine_count--;
     memmove(node->machine_jobs, node->machine_jobs + 1, node->machine_count * sizeof *node->machine_jobs);
     machine_job_run(job, node->machine);
-    check_applied(node, job);
+    if (job->type == MACHINE_JOB_APPLY) {
+        witness_applied(node->world->witness, node->number, &job->status);
+        world_hash_in(node->world, job->status.digest.lo);
+    }
     replica_machine_done(node->replica, job, world_time(node));
 }
 
@@ -349,7 +337,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
         add_node_event(node, WORLD_DIAL, world->now + DIAL_MS);
         break;
     case WORLD_LOG_RUN:
-        log_job_run(node->log_jobs[node->log_ran++], node->storage, node->disk);
+        log_run(node);
         break;
     case WORLD_LOG_DONE:
         log_done(node);
@@ -364,14 +352,22 @@ static void run_event(struct replica_world *world, const struct world_event *eve
 const char *replica_world_run(struct replica_world *world, uint64_t ms)
 {
     uint64_t until = world->now + ms;
-    while (world->count > 0 && world->heap[0].at <= until && world->broken[0] == 0) {
+    while (world->count > 0 && world->heap[0].at <= until && witness_broken(world->witness) == NULL) {
         struct world_event event = take_event(world);
         world->now = event.at;
         world_hash_in(world, event.at << 8 | (uint64_t)event.kind << 4 | event.node);
         run_event(world, &event);
+        if (++world->events % COMPARE_EVENTS == 0)
+            for (uint32_t i = 0; i < world->options.nodes; i++)
+                if (world->nodes[i].replica != NULL)
+                    witness_compare_all(world->witness, i, replica_raft(world->nodes[i].replica));
     }
-    world->now = until;
-    return world->broken[0] != 0 ? world->broken : NULL;
+    const char *broken = witness_broken(world->witness);
+    if (broken == NULL)
+        world->now = until;
+    else if (world->broken[0] == 0)
+        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, broken);
+    return broken == NULL ? NULL : world->broken;
 }
 
 uint32_t replica_world_request(struct replica_world *world, uint32_t number, struct slice name, struct slice args,
@@ -409,6 +405,7 @@ struct replica_world *replica_world_new(const struct replica_world_options *opti
     world->options = *options;
     world->now = WALL_START_MS_LOW;
     prng_seed(&world->prng, options->seed);
+    world->witness = witness_new(options->nodes);
     for (uint32_t i = 0; i < options->nodes; i++) {
         struct world_node *node = &world->nodes[i];
         node->world = world;
@@ -440,7 +437,7 @@ void replica_world_free(struct replica_world *world)
     for (size_t i = 0; i < world->requests_count; i++)
         buffer_close(&world->requests[i].value);
     mem_free(world->requests);
-    mem_free(world->digests);
+    witness_free(world->witness);
     mem_free(world->heap);
     mem_free(world);
 }

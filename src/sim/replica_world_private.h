@@ -5,6 +5,7 @@
 #include "base/prng.h"
 #include "replica/formation.h"
 #include "sim/replica_world.h"
+#include "sim/witness.h"
 
 enum { WORLD_JOBS_MAX = 64 };
 
@@ -97,8 +98,8 @@ struct replica_world {
     bool stalled[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX];
     struct world_request *requests;
     size_t requests_count, requests_capacity;
-    struct hash128 *digests; /* by index, as first seen */
-    size_t digests_capacity;
+    struct witness *witness;
+    uint64_t events; /* that were run */
     uint64_t hash;
     char broken[256];
 };

@@ -1,0 +1,445 @@
+/* sim/witness.c - see sim/witness.h. */
+#include "sim/witness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+
+enum { NODES_MAX = 16, NOBODY = 0 };
+
+/* What stands at (index, term), wherever it stands: the chain says what, and all before it. */
+struct fact {
+    raft_index index; /* 0: free place */
+    raft_term term;
+    uint64_t chain;
+};
+
+struct committed {
+    raft_term term;
+    raft_term in;          /* the term in which it was first seen committed */
+    struct hash128 digest; /* of the machine here, when the first one came */
+    bool applied;
+};
+
+/* One node as seen from outside. */
+struct seen {
+    raft_term *terms; /* of the durable log, by index */
+    size_t terms_capacity;
+    raft_index durable;  /* its last index */
+    raft_term vote_term; /* durable */
+    node_id voted_for;
+    bool damaged;
+    bool writing; /* the disk broke under this write: it may be there, in part, or not */
+    bool wrote_vote;
+    raft_term wrote_term;
+    node_id wrote_for;
+    raft_index wrote_cut, wrote_last;
+    bool up;
+    bool looked; /* in this life; then what its core said last: */
+    raft_term term;
+    enum raft_role role;
+    raft_index commit, last;
+    raft_index applied; /* in this life */
+};
+
+struct witness {
+    uint32_t nodes;
+    struct seen seen[NODES_MAX];
+    struct fact *facts; /* open addressing */
+    size_t facts_count, facts_capacity;
+    node_id *leaders; /* by term */
+    size_t leaders_capacity;
+    struct committed *committed; /* by index */
+    size_t committed_capacity;
+    raft_index committed_last;
+    char broken[256];
+};
+
+struct witness *witness_new(uint32_t nodes)
+{
+    CHECK(nodes <= NODES_MAX);
+    struct witness *witness = mem_zalloc(1, sizeof *witness);
+    witness->nodes = nodes;
+    return witness;
+}
+
+void witness_free(struct witness *witness)
+{
+    for (uint32_t i = 0; i < witness->nodes; i++)
+        mem_free(witness->seen[i].terms);
+    mem_free(witness->facts);
+    mem_free(witness->leaders);
+    mem_free(witness->committed);
+    mem_free(witness);
+}
+
+const char *witness_broken(const struct witness *witness)
+{
+    return witness->broken[0] != 0 ? witness->broken : NULL;
+}
+
+void witness_break(struct witness *witness, const char *what, uint64_t a, uint64_t b)
+{
+    if (witness->broken[0] == 0)
+        snprintf(witness->broken, sizeof witness->broken, "%s (%llu, %llu)", what, (unsigned long long)a,
+                 (unsigned long long)b);
+}
+
+static void *grown(void *list, size_t *capacity, uint64_t index, size_t size)
+{
+    if (index < *capacity)
+        return list;
+    size_t more = (size_t)index * 2 + 64;
+    list = mem_realloc(list, more * size);
+    memset((char *)list + *capacity * size, 0, (more - *capacity) * size);
+    *capacity = more;
+    return list;
+}
+
+/* --- the truth about entries (Log Matching, §5.3) ------------------------------------------------------------------------ */
+
+static struct fact *place_of(struct witness *witness, raft_index index, raft_term term)
+{
+    uint64_t both[2] = {index, term};
+    size_t at = (size_t)hash64(both, sizeof both) & (witness->facts_capacity - 1);
+    while (witness->facts[at].index != 0 && (witness->facts[at].index != index || witness->facts[at].term != term))
+        at = (at + 1) & (witness->facts_capacity - 1);
+    return &witness->facts[at];
+}
+
+static void grow_facts(struct witness *witness)
+{
+    struct fact *old = witness->facts;
+    size_t count = witness->facts_capacity;
+    witness->facts_capacity = count == 0 ? 1024 : count * 2;
+    witness->facts = mem_zalloc(witness->facts_capacity, sizeof *witness->facts);
+    for (size_t i = 0; i < count; i++)
+        if (old[i].index != 0)
+            *place_of(witness, old[i].index, old[i].term) = old[i];
+    mem_free(old);
+}
+
+/* An entry is durable in some log: at its (index, term) there must never be another. (In memory alone there may: a
+ * cluster of one leads before its vote is durable, and after a crash leads the same term again.) */
+static void learn(struct witness *witness, raft_index index, raft_term term, uint64_t chain)
+{
+    if (witness->facts_count * 2 >= witness->facts_capacity)
+        grow_facts(witness);
+    struct fact *fact = place_of(witness, index, term);
+    if (fact->index == 0) {
+        *fact = (struct fact){.index = index, .term = term, .chain = chain};
+        witness->facts_count++;
+    } else if (fact->chain != chain) {
+        witness_break(witness, "log matching: two entries with one index and term", index, term);
+    }
+}
+
+static raft_term durable_term(const struct seen *seen, raft_index index)
+{
+    return index == 0 || index > seen->durable ? 0 : seen->terms[index];
+}
+
+static void set_durable(struct seen *seen, raft_index index, raft_term term)
+{
+    seen->terms = grown(seen->terms, &seen->terms_capacity, index, sizeof *seen->terms);
+    seen->terms[index] = term;
+    seen->durable = index;
+}
+
+/* --- the log ------------------------------------------------------------------------------------------------------------------ */
+
+void witness_submitted(struct witness *witness, uint32_t number, const struct log_job *job)
+{
+    const struct seen *seen = &witness->seen[number];
+    if (job->type != LOG_JOB_WRITE)
+        return;
+    const raft_index cut = job->write.cut_from;
+    if (cut != 0 && seen->looked && seen->role == RAFT_LEADER && job->write.term <= seen->term && !job->write.vote)
+        witness_break(witness, "leader append-only: a leader cuts its log", number + 1, cut);
+    if (cut != 0 && cut <= witness->committed_last && durable_term(seen, cut) == witness->committed[cut].term)
+        witness_break(witness, "a committed entry is cut", number + 1, cut);
+}
+
+static void keep_write(struct witness *witness, struct seen *seen, const struct log_job *job)
+{
+    if (job->write.vote) {
+        seen->vote_term = job->write.term;
+        seen->voted_for = job->write.voted_for;
+    }
+    if (job->write.cut_from != 0 && job->write.cut_from <= seen->durable)
+        seen->durable = job->write.cut_from - 1;
+    for (size_t i = 0; i < job->write.records_count; i++) {
+        struct slice rest = job->parts[i];
+        struct entry entry;
+        for (; rest.size > 0; rest.data += entry.size, rest.size -= entry.size) {
+            CHECK(entry_peek(rest, &entry) == STATUS_OK);
+            if (entry.index != seen->durable + 1)
+                witness_break(witness, "a log has a gap", entry.index, seen->durable);
+            set_durable(seen, entry.index, entry.term);
+            learn(witness, entry.index, entry.term, entry.chain);
+        }
+    }
+}
+
+void witness_written(struct witness *witness, uint32_t number, const struct log_job *job)
+{
+    struct seen *seen = &witness->seen[number];
+    if (job->type != LOG_JOB_WRITE)
+        return;
+    if (job->status == STATUS_OK) {
+        keep_write(witness, seen, job);
+        return;
+    }
+    seen->writing = true;
+    seen->wrote_vote = job->write.vote;
+    seen->wrote_term = job->write.term;
+    seen->wrote_for = job->write.voted_for;
+    seen->wrote_cut = job->write.cut_from;
+    seen->wrote_last = job->write.records_count > 0 ? job->write.last : 0;
+}
+
+/* --- lives --------------------------------------------------------------------------------------------------------------------- */
+
+static raft_term recovered_term(const struct raft_run *runs, size_t count, raft_index index)
+{
+    raft_term term = 0;
+    for (size_t i = 0; i < count && runs[i].first <= index; i++)
+        term = runs[i].term;
+    return term;
+}
+
+/* What was durable must be there; what was being written may be, as far as it goes. */
+static void hold_recovered(struct witness *witness, uint32_t number, const struct storage *storage)
+{
+    const struct seen *seen = &witness->seen[number];
+    const struct raft_run *runs = NULL;
+    size_t count = storage_runs(storage, &runs);
+    raft_index last = storage_last_index(storage);
+    raft_index least = seen->durable;
+    raft_index most = seen->durable;
+    if (seen->writing && seen->wrote_cut != 0 && seen->wrote_cut <= least)
+        least = seen->wrote_cut - 1;
+    if (seen->writing && seen->wrote_last > most)
+        most = seen->wrote_last;
+    if (last < least)
+        witness_break(witness, "a restart lost durable entries: it found up to, of", last, least);
+    if (last > most)
+        witness_break(witness, "a restart found entries that were never written: up to, of", last, most);
+    for (raft_index index = 1; index <= last && index <= least; index++)
+        if (recovered_term(runs, count, index) != seen->terms[index])
+            witness_break(witness, "a restart found another entry", number + 1, index);
+    raft_term term = 0;
+    node_id voted_for = 0;
+    storage_vote(storage, &term, &voted_for);
+    bool old = term == seen->vote_term && voted_for == seen->voted_for;
+    bool new = seen->writing && seen->wrote_vote &&term == seen->wrote_term &&voted_for == seen->wrote_for;
+    if (!old && !new)
+        witness_break(witness, "a restart found another vote: its term, of", term, seen->vote_term);
+}
+
+void witness_started(struct witness *witness, uint32_t number, struct storage *storage)
+{
+    struct seen *seen = &witness->seen[number];
+    const struct raft_run *runs = NULL;
+    if (!seen->damaged)
+        hold_recovered(witness, number, storage);
+    size_t count = storage_runs(storage, &runs);
+    raft_index last = storage_last_index(storage);
+    seen->durable = 0;
+    for (raft_index index = 1; index <= last; index++)
+        set_durable(seen, index, recovered_term(runs, count, index));
+    if (last > 0)
+        learn(witness, last, storage_last_term(storage), storage_last_chain(storage));
+    storage_vote(storage, &seen->vote_term, &seen->voted_for);
+    seen->writing = false;
+    seen->up = true;
+    seen->looked = false;
+    seen->applied = 0;
+}
+
+void witness_ended(struct witness *witness, uint32_t number)
+{
+    witness->seen[number].up = false;
+    witness->seen[number].looked = false;
+}
+
+void witness_damaged(struct witness *witness, uint32_t number)
+{
+    witness->seen[number].damaged = true;
+}
+
+/* --- what is said ---------------------------------------------------------------------------------------------------------------- */
+
+/* Promises are votes, asking for votes, leading, and acknowledging. A term alone is none: a follower may answer a heartbeat
+ * in a term that its disk does not hold yet. If it forgets that term, it has voted for nobody in it; the majority that did
+ * vote remembers, so no second leader comes of it (§5.2), and what it acknowledged was durable. */
+void witness_sent(struct witness *witness, uint32_t number, const struct raft_message *message)
+{
+    const struct seen *seen = &witness->seen[number];
+    const raft_term term = message->term;
+    bool voted = seen->vote_term > term;
+    switch (message->type) {
+    case RAFT_REQUEST_VOTE:
+        voted |= seen->vote_term == term && seen->voted_for == message->from;
+        if (!voted && !message->request_vote.pre_vote)
+            witness_break(witness, "a candidate asks before its own vote is durable: node, term", message->from,
+                          term);
+        break;
+    case RAFT_VOTE_RESPONSE:
+        voted |= seen->vote_term == term && seen->voted_for == message->to;
+        if (!voted && message->vote_response.granted && !message->vote_response.pre_vote)
+            witness_break(witness, "a vote leaves before it is durable: node, term", message->from, term);
+        break;
+    case RAFT_APPEND_ENTRIES:
+        voted |= seen->vote_term == term && seen->voted_for == message->from;
+        if (!voted)
+            witness_break(witness, "a leader speaks whose own vote is not durable: node, term", message->from,
+                          term);
+        break;
+    default:
+        if (message->append_response.success && message->append_response.match_index > seen->durable)
+            witness_break(witness, "an entry is acknowledged before it is durable: index, on disk",
+                          message->append_response.match_index, seen->durable);
+        break;
+    }
+}
+
+/* --- what the cores say ------------------------------------------------------------------------------------------------------------ */
+
+/* Election Safety, §5.2; then Leader Completeness, §5.4: all that is committed is in its log. */
+static void hold_leader(struct witness *witness, uint32_t number, const struct raft *raft,
+                        const struct raft_status *now)
+{
+    witness->leaders =
+        grown(witness->leaders, &witness->leaders_capacity, now->current_term, sizeof *witness->leaders);
+    node_id *leader = &witness->leaders[now->current_term];
+    if (*leader != NOBODY && *leader != number + 1)
+        witness_break(witness, "election safety: a term has two leaders: term, second", now->current_term,
+                      number + 1);
+    *leader = number + 1;
+    raft_index last = witness->committed_last;
+    while (last > 0 && witness->committed[last].in >= now->current_term)
+        last--;
+    if (last > 0 && raft_term_at(raft, last) != witness->committed[last].term)
+        witness_break(witness, "leader completeness: a leader lacks a committed entry", number + 1, last);
+}
+
+/* Entry 1 is agreed on before anyone votes: formation, not a majority, makes it safe (replica/formation.h). */
+static void hold_durable_on_quorum(struct witness *witness, raft_index index, raft_term term)
+{
+    uint32_t holders = 0;
+    if (index == 1)
+        return;
+    for (uint32_t i = 0; i < witness->nodes; i++)
+        holders += witness->seen[i].damaged || durable_term(&witness->seen[i], index) == term;
+    if (holders * 2 <= witness->nodes)
+        witness_break(witness, "committed, but not durable on a majority: index, holders", index, holders);
+}
+
+static void hold_commit(struct witness *witness, uint32_t number, const struct raft *raft,
+                        const struct raft_status *now)
+{
+    raft_index from = witness->seen[number].looked ? witness->seen[number].commit : 0;
+    for (raft_index index = from + 1; index <= now->commit_index; index++) {
+        raft_term term = raft_term_at(raft, index);
+        witness->committed =
+            grown(witness->committed, &witness->committed_capacity, index, sizeof *witness->committed);
+        struct committed *known = &witness->committed[index];
+        if (index > witness->committed_last) {
+            witness->committed_last = index;
+            known->term = term;
+            known->in = now->current_term;
+            hold_durable_on_quorum(witness, index, term);
+        } else if (known->term != term) {
+            witness_break(witness, "two entries are committed at an index: node", number + 1, index);
+        }
+    }
+}
+
+/* A leader believes of its followers only what their disks hold. */
+static void hold_matches(struct witness *witness, const struct raft *raft, const struct raft_status *now)
+{
+    for (size_t i = 0; i < now->peers_count; i++) {
+        const struct raft_peer_status *peer = &now->peers[i];
+        if (peer->id == 0 || peer->id > witness->nodes || peer->id == now->id || peer->match_index == 0)
+            continue;
+        const struct seen *other = &witness->seen[peer->id - 1];
+        if (!other->damaged && other->vote_term <= now->current_term &&
+            durable_term(other, peer->match_index) != raft_term_at(raft, peer->match_index))
+            witness_break(witness, "a leader counts what a follower's disk does not hold: follower, index",
+                          peer->id, peer->match_index);
+    }
+}
+
+void witness_looked(struct witness *witness, uint32_t number, const struct raft *raft)
+{
+    struct seen *seen = &witness->seen[number];
+    if (raft == NULL || !seen->up)
+        return;
+    struct raft_status now;
+    raft_get_status(raft, &now);
+    if (now.commit_index > now.last_log_index)
+        witness_break(witness, "commit is beyond the end of the log", now.commit_index, now.last_log_index);
+    if (seen->looked) {
+        if (now.current_term < seen->term)
+            witness_break(witness, "a term went back", now.current_term, seen->term);
+        if (now.commit_index < seen->commit)
+            witness_break(witness, "a commit index went back", now.commit_index, seen->commit);
+        if (now.last_log_index < seen->last && now.last_log_index < now.commit_index)
+            witness_break(witness, "a log was cut below its commit index", now.last_log_index, now.commit_index);
+        if (seen->role == RAFT_LEADER && now.role == RAFT_LEADER && now.current_term == seen->term &&
+            now.last_log_index < seen->last)
+            witness_break(witness, "leader append-only: a leader's log became shorter", number + 1,
+                          now.last_log_index);
+    }
+    if (now.role == RAFT_LEADER && (!seen->looked || seen->role != RAFT_LEADER || seen->term != now.current_term))
+        hold_leader(witness, number, raft, &now);
+    if (!seen->looked || now.commit_index > seen->commit)
+        hold_commit(witness, number, raft, &now);
+    if (now.role == RAFT_LEADER)
+        hold_matches(witness, raft, &now);
+    seen->looked = true;
+    seen->term = now.current_term;
+    seen->role = now.role;
+    seen->commit = now.commit_index;
+    seen->last = now.last_log_index;
+}
+
+/* State Machine Safety, §5.4.3: what was applied at an index is the same everywhere. */
+void witness_applied(struct witness *witness, uint32_t number, const struct machine_status *status)
+{
+    struct seen *seen = &witness->seen[number];
+    raft_index index = status->applied;
+    if (index == 0 || status->parked_at != 0)
+        return;
+    if (index < seen->applied)
+        witness_break(witness, "a machine went back", index, seen->applied);
+    if (seen->looked && index > seen->commit)
+        witness_break(witness, "a machine is ahead of the commit index", index, seen->commit);
+    seen->applied = index;
+    if (index > witness->committed_last)
+        return;
+    struct committed *known = &witness->committed[index];
+    if (known->applied && (known->digest.hi != status->digest.hi || known->digest.lo != status->digest.lo))
+        witness_break(witness, "two machines differ at an index", index, number + 1);
+    known->applied = true;
+    known->digest = status->digest;
+}
+
+void witness_compare_all(struct witness *witness, uint32_t number, const struct raft *raft)
+{
+    const struct seen *seen = &witness->seen[number];
+    if (raft == NULL || !seen->looked)
+        return;
+    for (raft_index index = 1; index <= seen->commit; index++)
+        if (raft_term_at(raft, index) != witness->committed[index].term)
+            witness_break(witness, "a log differs from what is committed: node, index", number + 1, index);
+}
+
+raft_index witness_committed(const struct witness *witness, raft_term *term)
+{
+    *term = witness->committed_last > 0 ? witness->committed[witness->committed_last].term : 0;
+    return witness->committed_last;
+}
