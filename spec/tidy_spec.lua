@@ -106,6 +106,10 @@ describe('the source', function()
     assert.same({}, wrong)
   end)
 
+  it('has Lua that luacheck finds nothing in', function()
+    assert.same({}, lines_of('make -s tidy-lua 2>&1 | grep -E "^    (lua|examples|spec)/"'))
+  end)
+
   it('is formatted (make fmt)', function()
     assert.same({}, lines_of('clang-format --dry-run src/*/*.c src/*/*.h 2>&1 | sed -n "s/: warning.*//p" | head -20'))
   end)
