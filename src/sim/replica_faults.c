@@ -77,9 +77,43 @@ void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms)
     world->nodes[node].hang_until = world->now + ms;
 }
 
-void replica_world_slow(struct replica_world *world, uint32_t write_ms_max)
+void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max)
 {
-    world->options.write_ms_max = write_ms_max;
+    world->nodes[node].write_ms_max = write_ms_max;
+    world->nodes[node].apply_ms_max = apply_ms_max;
+}
+
+void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms)
+{
+    world->nodes[node].paused_until = world->now + ms;
+}
+
+void replica_world_drift(struct replica_world *world, uint32_t number, int32_t ppm)
+{
+    struct world_node *node = &world->nodes[number];
+    node->boot_base = world_time(node).boot_ms;
+    node->boot_since = world->now;
+    node->drift_ppm = ppm;
+}
+
+struct disk *replica_world_disk(struct replica_world *world, uint32_t node)
+{
+    return world->nodes[node].disk;
+}
+
+void replica_world_damaged(struct replica_world *world, uint32_t node)
+{
+    witness_damaged(world->witness, node);
+}
+
+void replica_world_lose(struct replica_world *world, struct replica_world_loss loss)
+{
+    world->loss = loss;
+}
+
+void replica_world_delay(struct replica_world *world, uint32_t delay_ms_max)
+{
+    world->options.delay_ms_max = delay_ms_max;
 }
 
 void replica_world_fail_disk(struct replica_world *world, uint32_t node, uint64_t steps)

@@ -68,6 +68,44 @@ static void close_end(struct world_end *end)
             0);
 }
 
+/* One whole frame of the core's: its first four bytes are its size, the ninth its type (wire/message.h). */
+static bool is_raft(const struct slice *parts, size_t count)
+{
+    uint32_t size = 0;
+    size_t sent = 0;
+    for (size_t i = 0; i < count; i++)
+        sent += parts[i].size;
+    if (parts[0].size < MESSAGE_HEADER_BYTES || parts[0].data[8] != MESSAGE_RAFT)
+        return false;
+    memcpy(&size, parts[0].data, sizeof size);
+    return size == sent;
+}
+
+/* What a bad network does to a frame: true if it is not to be put on its way now. Only the core's: it must live with it. */
+static bool lose(struct world_end *end, const struct slice *parts, size_t count)
+{
+    struct replica_world *world = end->wire->world;
+    const struct replica_world_loss *loss = &world->loss;
+    if (loss->lost + loss->doubled + loss->overtaken == 0)
+        return false;
+    if (prng_chance(&world->prng, loss->lost))
+        return true;
+    if (end->held.size == 0 && prng_chance(&world->prng, loss->overtaken)) {
+        for (size_t i = 0; i < count; i++)
+            buffer_append(&end->held, parts[i].data, parts[i].size);
+        return true;
+    }
+    put(end, parts, count);
+    if (prng_chance(&world->prng, loss->doubled))
+        put(end, parts, count);
+    if (end->held.size > 0) {
+        struct slice held = buffer_slice(&end->held);
+        put(end, &held, 1);
+        buffer_clear(&end->held);
+    }
+    return true;
+}
+
 bool world_env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count)
 {
     (void)context;
@@ -76,9 +114,12 @@ bool world_env_send(void *context, struct link *link, const struct slice *parts,
         return false;
     struct message message;
     size_t used = 0;
-    if (message_decode(parts[0], &message, &used) == STATUS_OK && message.type == MESSAGE_RAFT)
+    struct world_end *other = &end->wire->ends[1 - end->side];
+    bool raft = is_raft(parts, parts_count);
+    if (raft && message_decode(parts[0], &message, &used) == STATUS_OK)
         witness_sent(end->wire->world->witness, end->node, &message.raft);
-    put(&end->wire->ends[1 - end->side], parts, parts_count);
+    if (!raft || !lose(other, parts, parts_count))
+        put(other, parts, parts_count);
     return true;
 }
 
@@ -115,6 +156,7 @@ static void free_wire(struct world_wire *wire)
     for (size_t side = 0; side < 2; side++) {
         buffer_close(&wire->ends[side].stream);
         buffer_close(&wire->ends[side].input);
+        buffer_close(&wire->ends[side].held);
     }
     mem_free(wire);
 }
@@ -200,6 +242,11 @@ void world_wires_event(struct replica_world *world, const struct world_event *ev
     event->wire->events--;
     if (end->closed)
         return;
+    const struct world_node *at = node_of(end);
+    if (at != NULL && at->paused_until > world->now) {
+        add(end, event->kind, at->paused_until, event->bytes);
+        return;
+    }
     if (is_stalled(end) || (event->kind == WORLD_END && end->stream.size > 0)) {
         add(end, event->kind, world->now + STALL_MS, event->bytes);
         return;

@@ -10,7 +10,7 @@
 #include "sim/replica_world_private.h"
 #include "wire/pack.h"
 
-enum { WALL_START_MS_LOW = 1000, DIAL_MS = 20, COMPARE_EVENTS = 1000 };
+enum { WALL_START_MS_LOW = 1000, DIAL_MS = 20, COMPARE_EVENTS = 1000, MILLION = 1000000 };
 static const uint64_t wall_start_ms = 1700000000000u;
 
 /* --- the heap -------------------------------------------------------------------------------------------------------------- */
@@ -65,7 +65,9 @@ static void add_node_event(struct world_node *node, enum world_event_kind kind, 
 
 struct replica_time world_time(const struct world_node *node)
 {
-    return (struct replica_time){.boot_ms = node->world->now + node->boot_offset,
+    uint64_t since = node->world->now - node->boot_since;
+    int64_t drift = (int64_t)since * node->drift_ppm / MILLION;
+    return (struct replica_time){.boot_ms = node->boot_base + since + (uint64_t)drift,
                                  .wall_ms = wall_start_ms + node->world->now + (uint64_t)node->skew};
 }
 
@@ -84,8 +86,8 @@ static void env_log(void *context, struct log_job *job)
     uint64_t begin = node->log_until > world->now ? node->log_until : world->now;
     if (node->hang_until > begin)
         begin = node->hang_until;
-    uint64_t run = begin + prng_below(&world->prng, world->options.write_ms_max + 1u);
-    node->log_until = run + prng_below(&world->prng, world->options.write_ms_max + 1u);
+    uint64_t run = begin + prng_below(&world->prng, node->write_ms_max + 1u);
+    node->log_until = run + prng_below(&world->prng, node->write_ms_max + 1u);
     add_node_event(node, WORLD_LOG_RUN, run);
     add_node_event(node, WORLD_LOG_DONE, node->log_until);
 }
@@ -97,7 +99,7 @@ static void env_apply(void *context, struct machine_job *job)
     CHECK(node->machine_count < WORLD_JOBS_MAX);
     node->machine_jobs[node->machine_count++] = job;
     uint64_t begin = node->machine_until > world->now ? node->machine_until : world->now;
-    node->machine_until = begin + prng_below(&world->prng, world->options.apply_ms_max + 1u);
+    node->machine_until = begin + prng_below(&world->prng, node->apply_ms_max + 1u);
     add_node_event(node, WORLD_MACHINE_DONE, node->machine_until);
 }
 
@@ -186,7 +188,8 @@ static void make_replica(struct world_node *node, const struct identity *identit
     const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
     node->machine = machine_new(&machine);
     node->replica = replica_new(&how, &env, node->storage);
-    node->boot_offset = 5000 * (node->number + 1);
+    node->boot_base = 5000 * (node->number + 1) + node->world->now;
+    node->boot_since = node->world->now;
     node->log_until = node->machine_until = 0;
     node->wake_at = UINT64_MAX;
     node->dying = node->stopping = false;
@@ -253,6 +256,7 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     node->storage = NULL;
     sim_disk_restart(node->disk, prng_next(&world->prng));
     node->life++;
+    node->paused_until = 0;
 }
 
 void replica_world_stop(struct replica_world *world, uint32_t number)
@@ -262,6 +266,18 @@ void replica_world_stop(struct replica_world *world, uint32_t number)
     node->stopping = true;
     replica_stop(node->replica, world_time(node));
     world_after(node);
+}
+
+/* When the node's boot clock shows this; the next millisecond if it has. */
+static uint64_t when(const struct world_node *node, uint64_t boot_ms)
+{
+    uint64_t soonest = node->world->now + 1;
+    if (boot_ms <= node->boot_base)
+        return soonest;
+    uint64_t after = (boot_ms - node->boot_base) * MILLION;
+    uint64_t rate = (uint64_t)(MILLION + node->drift_ppm);
+    uint64_t at = node->boot_since + (after + rate - 1) / rate;
+    return at < soonest ? soonest : at;
 }
 
 /* After anything that touched a node: its turn, its next wake-up, its end. */
@@ -278,9 +294,8 @@ void world_after(struct world_node *node)
         return;
     }
     uint64_t at = replica_wake_at(node->replica);
-    at = at == UINT64_MAX                             ? at
-         : at <= node->boot_offset + node->world->now ? node->world->now + 1
-                                                      : at - node->boot_offset;
+    if (at != UINT64_MAX)
+        at = when(node, at);
     if (at == UINT64_MAX || at >= node->wake_at)
         return;
     node->wake_at = at;
@@ -327,6 +342,14 @@ static void run_event(struct replica_world *world, const struct world_event *eve
     struct world_node *node = &world->nodes[event->node];
     if (node->life != event->life || node->replica == NULL)
         return;
+    if (node->paused_until > world->now) {
+        struct world_event later = *event;
+        later.at = node->paused_until;
+        if (later.kind == WORLD_WAKE && event->at == node->wake_at)
+            node->wake_at = later.at;
+        world_event_add(world, later);
+        return;
+    }
     switch (event->kind) {
     case WORLD_WAKE:
         if (event->at == node->wake_at)
@@ -411,6 +434,8 @@ struct replica_world *replica_world_new(const struct replica_world_options *opti
         node->world = world;
         node->number = i;
         node->disk = sim_disk_new(prng_next(&world->prng));
+        node->write_ms_max = options->write_ms_max;
+        node->apply_ms_max = options->apply_ms_max;
         replica_world_flags(world, i, i + 1, line, bundles);
     }
     return world;

@@ -88,14 +88,30 @@ void replica_world_cut(struct replica_world *world, uint32_t from, uint32_t to, 
 void replica_world_break(struct replica_world *world, uint32_t from, uint32_t to);
 void replica_world_stall(struct replica_world *world, uint32_t from, uint32_t to, bool stalled);
 
+/* What becomes of frames of the core (RAFT messages): parts in a million are lost, doubled, overtaken by the next one. */
+struct replica_world_loss {
+    uint32_t lost;
+    uint32_t doubled;
+    uint32_t overtaken;
+};
+void replica_world_lose(struct replica_world *world, struct replica_world_loss loss);
+/* Bytes are on their way for 1 to this many ms. */
+void replica_world_delay(struct replica_world *world, uint32_t delay_ms_max);
+
 /* Opens a connection to a node from outside and sends these bytes; -> its number. */
 uint32_t replica_world_say(struct replica_world *world, uint32_t node, struct slice bytes);
 /* What came back on it so far; *open: the node has not closed it. */
 struct slice replica_world_heard(const struct replica_world *world, uint32_t connection, bool *open);
 
-/* Disks and clocks. */
+/* Disks, scripts, processes and clocks. Nothing of a paused node runs until then; a drifting boot clock runs faster by so
+ * many parts in a million, or slower; a skewed wall clock is off by so much. */
 void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms);
-void replica_world_slow(struct replica_world *world, uint32_t write_ms_max);
+void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max);
+void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms);
+void replica_world_drift(struct replica_world *world, uint32_t node, int32_t ppm);
+struct disk *replica_world_disk(struct replica_world *world, uint32_t node);
+/* Its disk keeps no longer what it promised: a spec or a fault has destroyed some of it. */
+void replica_world_damaged(struct replica_world *world, uint32_t node);
 void replica_world_fail_disk(struct replica_world *world, uint32_t node, uint64_t steps);
 void replica_world_wipe(struct replica_world *world, uint32_t node);
 void replica_world_copy_disk(struct replica_world *world, uint32_t from, uint32_t to);

@@ -45,6 +45,7 @@ struct world_wire {
         bool close_asked;
         struct buffer stream; /* on the way to this side */
         struct buffer input;  /* arrived, not used yet */
+        struct buffer held;   /* a frame that the next one overtakes */
         uint64_t last_at;
     } ends[2];
     struct world_wire *next;
@@ -60,9 +61,12 @@ struct world_node {
     struct disk *disk;
     struct storage *storage;
     struct machine *machine;
-    struct replica *replica; /* NULL: down */
-    uint64_t boot_offset;
+    struct replica *replica;        /* NULL: down */
+    uint64_t boot_base, boot_since; /* its boot clock was boot_base at boot_since of the world's */
+    int32_t drift_ppm;
     int64_t skew;
+    uint64_t paused_until;
+    uint32_t write_ms_max, apply_ms_max;
     uint64_t wake_at;
     struct log_job *log_jobs[WORLD_JOBS_MAX];
     size_t log_count, log_ran;
@@ -98,6 +102,7 @@ struct replica_world {
     bool stalled[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX];
     struct world_request *requests;
     size_t requests_count, requests_capacity;
+    struct replica_world_loss loss;
     struct witness *witness;
     uint64_t events; /* that were run */
     uint64_t hash;
