@@ -1,6 +1,7 @@
 /* sim/replica_faults.c - what a spec sees of a world of replicas, and does to its disks and clocks. See
  * sim/replica_world.h. */
 #include "base/check.h"
+#include "base/memory.h"
 #include "sim/sim_disk.h"
 #include "sim/replica_world_private.h"
 
@@ -12,6 +13,30 @@ uint64_t replica_world_now(const struct replica_world *world)
 uint64_t replica_world_hash(const struct replica_world *world)
 {
     return world->hash;
+}
+
+uint64_t replica_world_events(const struct replica_world *world)
+{
+    return world->events;
+}
+
+uint64_t replica_world_committed(const struct replica_world *world)
+{
+    raft_term term = 0;
+    return witness_committed(world->witness, &term);
+}
+
+bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
+                        struct buffer *out)
+{
+    struct machine_results results = {0};
+    CHECK(world->nodes[node].replica != NULL);
+    machine_query(world->nodes[node].machine, name, args, 0, &results);
+    bool ok = results.list[0].ok;
+    buffer_append(out, results.bytes.data + results.list[0].offset, results.list[0].size);
+    buffer_close(&results.bytes);
+    mem_free(results.list);
+    return ok;
 }
 
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node)
@@ -34,6 +59,7 @@ void replica_world_status(const struct replica_world *world, uint32_t number, st
     if (node->replica == NULL)
         return;
     status->up = true;
+    status->paused = node->paused_until > world->now;
     struct machine_status machine;
     machine_get_status(node->machine, &machine);
     status->applied = machine.applied;

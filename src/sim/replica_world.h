@@ -38,6 +38,7 @@ struct replica_world_reply {
 
 struct replica_world_status {
     bool up;
+    bool paused;
     bool raft;     /* formed, as far as raft is concerned */
     uint32_t role; /* enum raft_role */
     uint64_t term;
@@ -74,11 +75,18 @@ const char *replica_world_fatal(const struct replica_world *world, uint32_t node
 const char *replica_world_run(struct replica_world *world, uint64_t ms);
 uint64_t replica_world_now(const struct replica_world *world);
 uint64_t replica_world_hash(const struct replica_world *world);
+uint64_t replica_world_events(const struct replica_world *world);
+/* The highest index that was ever committed. */
+uint64_t replica_world_committed(const struct replica_world *world);
 
 /* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                                uint32_t timeout_ms, bool stale, bool forward, bool query_only);
 struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
+/* Asks a node's machine at once, past consensus: for verdicts when all is at rest. The bytes are a MessagePack value (or the
+ * error map), at the end of `out`; true: it is an answer. */
+bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
+                        struct buffer *out);
 void replica_world_status(const struct replica_world *world, uint32_t node, struct replica_world_status *status);
 /* The node that leads in the highest term; REPLICA_WORLD_NOBODY. */
 uint32_t replica_world_leader(const struct replica_world *world);

@@ -40,6 +40,8 @@ struct sim_disk {
     uint64_t crash_at;
     uint64_t fail_at;
     enum status fail_status;
+    uint64_t fail_read;
+    bool full;
     bool crashed;
     char error[160];
 };
@@ -128,6 +130,12 @@ static enum status begin(struct disk *disk, const char *name, bool *torn)
     return STATUS_OK;
 }
 
+static enum status no_space(struct sim_disk *disk, const char *name)
+{
+    snprintf(disk->error, sizeof disk->error, "%s: no space left on the simulated disk", name);
+    return disk->crashed ? STATUS_IO : STATUS_NO_SPACE;
+}
+
 /* --- the table ------------------------------------------------------------------------------------------------------------------ */
 
 static enum status sim_open(struct disk *disk, const char *text, unsigned flags, struct disk_file **file)
@@ -142,7 +150,7 @@ static enum status sim_open(struct disk *disk, const char *text, unsigned flags,
         bool torn = false;
         if ((flags & DISK_CREATE) == 0)
             return STATUS_NOT_FOUND;
-        enum status status = begin(disk, text, &torn);
+        enum status status = sim_disk->full ? no_space(sim_disk, text) : begin(disk, text, &torn);
         if (status != STATUS_OK)
             return status;
         struct inode *inode = mem_zalloc(1, sizeof *inode);
@@ -170,8 +178,10 @@ static enum status sim_read_at(struct disk *disk, struct disk_file *file, uint64
                                size_t *got)
 {
     const struct buffer *now = &file->inode->now;
-    if (sim(disk)->crashed)
+    if (sim(disk)->crashed || (sim(disk)->fail_read > 0 && --sim(disk)->fail_read == 0)) {
+        snprintf(sim(disk)->error, sizeof sim(disk)->error, "read: simulated failure");
         return STATUS_IO;
+    }
     *got = offset >= now->size ? 0 : now->size - offset < size ? (size_t)(now->size - offset) : size;
     if (*got > 0)
         memcpy(data, now->data + offset, *got);
@@ -182,7 +192,8 @@ static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint6
                                 size_t size)
 {
     bool torn = false;
-    enum status status = begin(disk, "file", &torn);
+    bool grows = offset + size > file->inode->now.size;
+    enum status status = grows && sim(disk)->full ? no_space(sim(disk), "file") : begin(disk, "file", &torn);
     if (status != STATUS_OK)
         return status;
     CHECK(!file->direct || (offset % DISK_BLOCK_BYTES == 0 && size % DISK_BLOCK_BYTES == 0));
@@ -217,7 +228,8 @@ static enum status sim_size(struct disk *disk, struct disk_file *file, uint64_t 
 static enum status sim_resize(struct disk *disk, struct disk_file *file, uint64_t bytes)
 {
     bool torn = false;
-    enum status status = begin(disk, "resize", &torn);
+    bool grows = bytes > file->inode->now.size;
+    enum status status = grows && sim(disk)->full ? no_space(sim(disk), "file") : begin(disk, "resize", &torn);
     if (status != STATUS_OK || torn)
         return status != STATUS_OK ? status : STATUS_IO;
     set_bytes(&file->inode->now, bytes, NULL, 0);
@@ -322,6 +334,16 @@ void sim_disk_fail_at(struct disk *disk, uint64_t operation, enum status status)
     sim(disk)->fail_status = status;
 }
 
+void sim_disk_fail_read(struct disk *disk, uint64_t reads)
+{
+    sim(disk)->fail_read = reads;
+}
+
+void sim_disk_full(struct disk *disk, bool full)
+{
+    sim(disk)->full = full;
+}
+
 void sim_disk_crash(struct disk *disk)
 {
     sim(disk)->crashed = true;
@@ -361,6 +383,7 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
     sim_disk->crashed = false;
     sim_disk->crash_at = 0;
     sim_disk->fail_at = 0;
+    sim_disk->fail_read = 0;
 }
 
 void sim_disk_wipe(struct disk *disk)

@@ -21,6 +21,12 @@ void sim_disk_crash_at(struct disk *disk, uint64_t operation);
 /* The operation with this number, once, fails with `status` and does nothing. 0: none. */
 void sim_disk_fail_at(struct disk *disk, uint64_t operation, enum status status);
 
+/* The read that is so many away (1: the next one) fails, once. 0: none. */
+void sim_disk_fail_read(struct disk *disk, uint64_t reads);
+
+/* While it is full, nothing new fits: files cannot be made, and cannot grow. Also after a restart. */
+void sim_disk_full(struct disk *disk, bool full);
+
 /* Crashes now, between two operations. */
 void sim_disk_crash(struct disk *disk);
 

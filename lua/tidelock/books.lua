@@ -1,0 +1,67 @@
+-- tidelock/books.lua: the service under the simulator's own clients. Every command writes down that it ran, so that the
+-- books can be held against what clients were told: nothing acknowledged is missing, nothing refused is there, nothing
+-- ran twice. The commands are those of a client history (get put append cas incr del) and some that must leave nothing.
+local function once(ctx, id)
+  ctx.db.done:add(id, 1)
+end
+
+return {
+  name = 'books', version = 1, state = { rows = 'map', done = 'map' },
+  commands = {
+    put = { args = 'id:int key value', run = function(ctx, id, key, value)
+      once(ctx, id)
+      ctx.db.rows:put(key, value)
+      return true
+    end },
+    append = { args = 'id:int key value', run = function(ctx, id, key, value)
+      once(ctx, id)
+      ctx.db.rows:update(key, function(old) return (old or '') .. value end)
+      return true
+    end },
+    cas = { args = 'id:int key old new', run = function(ctx, id, key, old, new)
+      once(ctx, id)
+      if ctx.db.rows:get(key) ~= old then return 0 end
+      ctx.db.rows:put(key, new)
+      return 1
+    end },
+    incr = { args = 'id:int key n:int', run = function(ctx, id, key, n)
+      once(ctx, id)
+      return ctx.db.rows:add(key, n)
+    end },
+    del = { args = 'id:int key', run = function(ctx, id, key)
+      once(ctx, id)
+      return ctx.db.rows:del(key) and 1 or 0
+    end },
+    refuse = { args = 'id:int key', run = function(ctx, id, key)
+      once(ctx, id)
+      ctx.db.rows:put(key, 'never')
+      return nil, 'as asked'
+    end },
+    fail = { args = 'id:int key', run = function(ctx, id, key)
+      once(ctx, id)
+      ctx.db.rows:del(key)
+      error('as asked')
+    end },
+    -- What failed inside is undone; what came before stays.
+    save = { args = 'id:int key', run = function(ctx, id, key)
+      once(ctx, id)
+      pcall(function()
+        ctx.db.rows:put(key, 'never')
+        ctx.db.done:add(id, 1)
+        error('as asked')
+      end)
+      return true
+    end },
+  },
+  queries = {
+    get = { args = 'key', run = function(ctx, key) return ctx.db.rows:get(key) end },
+    done = function(ctx)
+      local ids = {}
+      for id, times in ctx.db.done:pairs() do
+        if times ~= 1 then return nil, ('command %d ran %d times'):format(id, times) end
+        ids[#ids + 1] = id
+      end
+      return ids
+    end,
+  },
+}

@@ -1,0 +1,203 @@
+/* sim/books.c - see sim/books.h. */
+#include "sim/books.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/embed.h"
+#include "base/memory.h"
+#include "script/bundle.h"
+#include "wire/pack.h"
+
+enum { KEYS = 6 };
+#define BOOKS_FILE "lua/tidelock/books.lua"
+
+enum kind { GET, PUT, APPEND, CAS, INCR, DEL, REFUSE, FAIL, SAVE, KINDS };
+static const char *const names[KINDS] = {"books.get", "books.put",    "books.append", "books.cas", "books.incr",
+                                         "books.del", "books.refuse", "books.fail",   "books.save"};
+
+struct op {
+    enum kind kind;
+    bool ended;
+    enum swarm_outcome outcome;
+};
+
+struct books {
+    struct op *ops; /* by number, from 1 */
+    size_t count, capacity;
+    uint64_t current[SWARM_CLIENTS_MAX + 1]; /* of each client: its op */
+    uint32_t counters;                       /* keys below this are counters */
+    char wrong[160];
+};
+
+struct books *books_new(uint64_t seed)
+{
+    struct books *books = mem_zalloc(1, sizeof *books);
+    struct prng prng;
+    prng_seed(&prng, seed);
+    books->counters = (uint32_t)prng_below(&prng, KEYS);
+    return books;
+}
+
+void books_free(struct books *books)
+{
+    mem_free(books->ops);
+    mem_free(books);
+}
+
+static uint64_t add_op(struct books *books, enum kind kind)
+{
+    if (books->count + 1 >= books->capacity) {
+        books->capacity = books->capacity * 2 + 256;
+        books->ops = mem_realloc(books->ops, books->capacity * sizeof *books->ops);
+    }
+    books->ops[++books->count] = (struct op){.kind = kind};
+    return books->count;
+}
+
+static enum kind draw_kind(struct prng *prng, bool counter)
+{
+    uint64_t draw = prng_below(prng, 100);
+    if (draw < 30)
+        return GET;
+    if (draw < 34)
+        return REFUSE;
+    if (draw < 37)
+        return FAIL;
+    if (draw < 40)
+        return SAVE;
+    if (draw < 46)
+        return DEL;
+    if (counter)
+        return INCR;
+    return draw < 75 ? PUT : draw < 85 ? APPEND : CAS;
+}
+
+static void pack_word(struct buffer *out, const char *letter, uint64_t number)
+{
+    char text[32];
+    int size = snprintf(text, sizeof text, "%s%llu", letter, (unsigned long long)number);
+    pack_text(out, slice_make(text, (size_t)size));
+}
+
+static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *prng, struct buffer *name,
+                 struct buffer *args, bool *query)
+{
+    static const uint32_t sizes[KINDS] = {1, 3, 3, 4, 3, 2, 2, 2, 2};
+    struct books *books = context;
+    uint64_t key = prng_below(prng, KEYS);
+    enum kind kind = draw_kind(prng, key < books->counters);
+    uint64_t id = add_op(books, kind);
+    (void)now_ms;
+    books->current[client] = id;
+    *query = kind == GET;
+    buffer_append(name, names[kind], strlen(names[kind]));
+    pack_array(args, sizes[kind]);
+    if (kind != GET)
+        pack_u64(args, id);
+    pack_word(args, "k", key);
+    if (kind == PUT || kind == APPEND)
+        pack_word(args, "v", kind == PUT ? prng_below(prng, 4) : id);
+    if (kind == CAS) {
+        pack_word(args, "v", prng_below(prng, 4));
+        pack_word(args, "v", prng_below(prng, 4));
+    }
+    if (kind == INCR)
+        pack_u64(args, 1);
+    return true;
+}
+
+static void ended(void *context, uint32_t client, uint64_t began, enum swarm_outcome outcome,
+                  const struct replica_world_reply *reply)
+{
+    struct books *books = context;
+    struct op *op = &books->ops[books->current[client]];
+    (void)began;
+    (void)reply;
+    op->ended = true;
+    op->outcome = outcome;
+    if ((op->kind == REFUSE || op->kind == FAIL) && outcome == SWARM_OK)
+        snprintf(books->wrong, sizeof books->wrong, "command %llu was to be refused, and was told ok",
+                 (unsigned long long)books->current[client]);
+}
+
+/* Which numbers the state holds: one byte each. */
+static bool read_done(struct books *books, struct slice bytes, uint8_t *done)
+{
+    struct pack_reader reader = pack_reader_make(bytes);
+    uint32_t count = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t id = 0;
+        if (pack_read_u64(&reader, &id) != STATUS_OK || id == 0 || id > books->count)
+            return false;
+        done[id] = 1;
+    }
+    return true;
+}
+
+static void compare(struct books *books, const uint8_t *done)
+{
+    for (uint64_t id = 1; id <= books->count && books->wrong[0] == 0; id++) {
+        const struct op *op = &books->ops[id];
+        if (op->kind == GET || !op->ended)
+            continue;
+        const char *what = op->outcome == SWARM_OK && !done[id]                   ? "was acknowledged and is lost"
+                           : op->outcome == SWARM_REFUSED && done[id]             ? "was refused and has run"
+                           : (op->kind == REFUSE || op->kind == FAIL) && done[id] ? "failed and left something"
+                                                                                  : NULL;
+        if (what != NULL)
+            snprintf(books->wrong, sizeof books->wrong, "command %llu (%s) %s", (unsigned long long)id,
+                     names[op->kind], what);
+    }
+}
+
+static const char *verdict(void *context, struct replica_world *world, uint32_t node)
+{
+    struct books *books = context;
+    struct buffer args = {0};
+    struct buffer answer = {0};
+    uint8_t *done = mem_zalloc(books->count + 1, 1);
+    pack_array(&args, 0);
+    bool ok = replica_world_peek(world, node, slice_text("books.done"), buffer_slice(&args), &answer);
+    if (books->wrong[0] == 0 && (!ok || !read_done(books, buffer_slice(&answer), done)))
+        snprintf(books->wrong, sizeof books->wrong, "node %u: the books cannot be read: %.*s", node + 1,
+                 (int)(answer.size < 100 ? answer.size : 100), (const char *)answer.data);
+    if (books->wrong[0] == 0)
+        compare(books, done);
+    mem_free(done);
+    buffer_close(&args);
+    buffer_close(&answer);
+    return books->wrong[0] != 0 ? books->wrong : NULL;
+}
+
+struct workload books_workload(struct books *books)
+{
+    return (struct workload){.context = books, .next = next, .ended = ended, .verdict = verdict};
+}
+
+static enum status read_embedded(void *context, const char *path, struct buffer *content)
+{
+    (void)context;
+    for (unsigned long i = 0; i < embed_files_count; i++) {
+        if (strcmp(embed_files[i].path, path) != 0)
+            continue;
+        buffer_append(content, embed_files[i].data, embed_files[i].size);
+        return STATUS_OK;
+    }
+    return STATUS_NOT_FOUND;
+}
+
+void books_bundles(struct buffer *out)
+{
+    struct buffer bundle = {0};
+    struct buffer why = {0};
+    enum status status = bundle_build("books", BOOKS_FILE, read_embedded, NULL, &bundle, &why);
+    CHECK_EQ(status, STATUS_OK);
+    pack_array(out, 1);
+    pack_text(out, buffer_slice(&bundle));
+    buffer_close(&bundle);
+    buffer_close(&why);
+}

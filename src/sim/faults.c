@@ -1,0 +1,262 @@
+/* sim/faults.c - see sim/faults.h. Faults that destroy bytes which a disk had promised strike a minority of nodes at most,
+ * and never the last frame of a log before it is marked: until peers repair logs, nobody could tell that from a torn end. */
+#include "sim/faults.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "sim/sim_disk.h"
+
+typedef struct fault_field field_t;
+
+static struct replica_world_status status_of(const field_t *field, uint32_t node)
+{
+    struct replica_world_status status;
+    replica_world_status(field->world, node, &status);
+    return status;
+}
+
+/* --- processes ----------------------------------------------------------------------------------------------------------- */
+
+static void strike_crash(field_t *field, const struct strike *strike)
+{
+    replica_world_crash(field->world, strike->node);
+}
+
+/* The machine dies within one of the next operations of its disk. */
+static void strike_crash_in_write(field_t *field, const struct strike *strike)
+{
+    if (status_of(field, strike->node).up)
+        replica_world_fail_disk(field->world, strike->node, strike->amount);
+}
+
+static void strike_stop(field_t *field, const struct strike *strike)
+{
+    if (status_of(field, strike->node).up)
+        replica_world_stop(field->world, strike->node);
+}
+
+/* Whoever is down is started again: by this, and by the watchman of swarm.c. */
+static void mend_down(field_t *field, const struct strike *strike)
+{
+    if (!status_of(field, strike->node).up && !field->destroyed[strike->node])
+        (void)replica_world_start(field->world, strike->node);
+}
+
+static void strike_pause(field_t *field, const struct strike *strike)
+{
+    replica_world_pause(field->world, strike->node, strike->lasts);
+}
+
+static void strike_slow_script(field_t *field, const struct strike *strike)
+{
+    replica_world_slow(field->world, strike->node, field->write_ms_max, strike->amount);
+}
+
+static void mend_slow(field_t *field, const struct strike *strike)
+{
+    replica_world_slow(field->world, strike->node, field->write_ms_max, field->apply_ms_max);
+}
+
+/* --- partitions ------------------------------------------------------------------------------------------------------------ */
+
+enum partition { HALVES, ISOLATED, DEAF, DUMB, RING, BRIDGE, ONE_WAY, PARTITIONS };
+
+/* Whether this partition cuts from -> to. amount: its kind, then bits that say who is in which half. */
+static bool cuts(const field_t *field, const struct strike *strike, uint32_t from, uint32_t to)
+{
+    uint32_t half = strike->amount / PARTITIONS;
+    bool split = ((half >> from ^ half >> to) & 1) != 0;
+    uint32_t apart = (from + field->nodes - to) % field->nodes;
+    switch ((enum partition)(strike->amount % PARTITIONS)) {
+    case HALVES:
+        return split;
+    case ISOLATED:
+        return from == strike->node || to == strike->node;
+    case DEAF:
+        return to == strike->node;
+    case DUMB:
+        return from == strike->node;
+    case RING:
+        return apart != 1 && apart != field->nodes - 1;
+    case BRIDGE: /* one node sees both halves */
+        return split && from != strike->node && to != strike->node;
+    case ONE_WAY:
+        return from == strike->node && to == strike->peer;
+    default:
+        UNREACHABLE();
+    }
+}
+
+static void set_partition(field_t *field, const struct strike *strike, bool on)
+{
+    for (uint32_t from = 0; from < field->nodes; from++) {
+        for (uint32_t to = 0; to < field->nodes; to++) {
+            if (from == to || !cuts(field, strike, from, to))
+                continue;
+            field->cuts[from][to] += on ? 1 : -1u;
+            replica_world_cut(field->world, from, to, field->cuts[from][to] > 0);
+        }
+    }
+}
+
+static void strike_partition(field_t *field, const struct strike *strike)
+{
+    set_partition(field, strike, true);
+}
+
+static void mend_partition(field_t *field, const struct strike *strike)
+{
+    set_partition(field, strike, false);
+}
+
+/* --- links ------------------------------------------------------------------------------------------------------------------- */
+
+static void strike_break(field_t *field, const struct strike *strike)
+{
+    replica_world_break(field->world, strike->node, strike->peer);
+}
+
+static void strike_stall(field_t *field, const struct strike *strike)
+{
+    replica_world_stall(field->world, strike->node, strike->peer, true);
+}
+
+static void mend_stall(field_t *field, const struct strike *strike)
+{
+    replica_world_stall(field->world, strike->node, strike->peer, false);
+}
+
+static void strike_delay(field_t *field, const struct strike *strike)
+{
+    replica_world_delay(field->world, field->delay_ms_max + strike->amount);
+}
+
+static void mend_delay(field_t *field, const struct strike *strike)
+{
+    (void)strike;
+    replica_world_delay(field->world, field->delay_ms_max);
+}
+
+/* amount: thousandths of the core's frames. */
+static void strike_loss(field_t *field, const struct strike *strike)
+{
+    replica_world_lose(field->world, (struct replica_world_loss){.lost = strike->amount * 1000});
+}
+
+static void strike_double(field_t *field, const struct strike *strike)
+{
+    replica_world_lose(field->world, (struct replica_world_loss){.doubled = strike->amount * 1000});
+}
+
+static void strike_reorder(field_t *field, const struct strike *strike)
+{
+    replica_world_lose(field->world, (struct replica_world_loss){.overtaken = strike->amount * 1000});
+}
+
+static void mend_loss(field_t *field, const struct strike *strike)
+{
+    (void)strike;
+    replica_world_lose(field->world, (struct replica_world_loss){0});
+}
+
+/* --- disks --------------------------------------------------------------------------------------------------------------------- */
+
+static void strike_hang(field_t *field, const struct strike *strike)
+{
+    replica_world_hang(field->world, strike->node, strike->lasts);
+}
+
+static void strike_slow_disk(field_t *field, const struct strike *strike)
+{
+    replica_world_slow(field->world, strike->node, strike->amount, field->apply_ms_max);
+}
+
+/* One operation that changes the disk fails: a write or a sync, as it comes. */
+static void strike_disk_error(field_t *field, const struct strike *strike)
+{
+    struct disk *disk = replica_world_disk(field->world, strike->node);
+    sim_disk_fail_at(disk, sim_disk_operations(disk) + 1 + strike->amount, STATUS_IO);
+}
+
+static void strike_read_error(field_t *field, const struct strike *strike)
+{
+    sim_disk_fail_read(replica_world_disk(field->world, strike->node), 1 + strike->amount);
+}
+
+static void strike_full(field_t *field, const struct strike *strike)
+{
+    sim_disk_full(replica_world_disk(field->world, strike->node), true);
+}
+
+static void mend_full(field_t *field, const struct strike *strike)
+{
+    sim_disk_full(replica_world_disk(field->world, strike->node), false);
+}
+
+/* --- clocks -------------------------------------------------------------------------------------------------------------------- */
+
+/* amount: ms, half of them back. */
+static void strike_wall_clock(field_t *field, const struct strike *strike)
+{
+    replica_world_skew(field->world, strike->node,
+                       (int64_t)(strike->amount / 2) * (strike->amount % 2 == 0 ? 1 : -1));
+}
+
+/* amount: parts in a million, half of them slow. */
+static void strike_drift(field_t *field, const struct strike *strike)
+{
+    replica_world_drift(field->world, strike->node,
+                        (int32_t)(strike->amount / 2) * (strike->amount % 2 == 0 ? 1 : -1));
+}
+
+static void mend_drift(field_t *field, const struct strike *strike)
+{
+    replica_world_drift(field->world, strike->node, 0);
+}
+
+/* --- the table ------------------------------------------------------------------------------------------------------------------- */
+
+static const struct fault table[] = {
+    {"crash", "a process dies and comes back", 3000, 3000, 0, strike_crash, mend_down},
+    {"crash-in-write", "a machine dies within an operation of its disk: torn and lost writes", 3000, 3000, 12,
+     strike_crash_in_write, mend_down},
+    {"stop", "SIGTERM, and a start", 5000, 2000, 0, strike_stop, mend_down},
+    {"pause", "a process stands still", 3000, 3000, 0, strike_pause, NULL},
+    {"slow-script", "applying takes its time", 3000, 3000, 80, strike_slow_script, mend_slow},
+    {"partition", "halves, isolated, deaf, dumb, ring, bridge, one way", 3000, 4000, PARTITIONS * 128 - 1,
+     strike_partition, mend_partition},
+    {"flap", "a partition that comes and goes", 150, 120, PARTITIONS * 128 - 1, strike_partition, mend_partition},
+    {"break", "a connection ends with what was on its way", 500, 0, 0, strike_break, NULL},
+    {"stall", "bytes of a connection stop arriving", 1000, 1500, 0, strike_stall, mend_stall},
+    {"delay", "bytes are long on their way", 3000, 3000, 150, strike_delay, mend_delay},
+    {"loss", "frames of the core are lost", 2000, 2000, 400, strike_loss, mend_loss},
+    {"duplicate", "frames of the core come twice", 2000, 2000, 400, strike_double, mend_loss},
+    {"reorder", "frames of the core overtake each other", 2000, 2000, 400, strike_reorder, mend_loss},
+    {"hang", "a disk does not answer", 3000, 3000, 0, strike_hang, NULL},
+    {"slow-disk", "a disk answers late", 3000, 3000, 150, strike_slow_disk, mend_slow},
+    {"disk-error", "a write or a sync fails", 4000, 0, 12, strike_disk_error, NULL},
+    {"read-error", "a read fails", 4000, 0, 3, strike_read_error, NULL},
+    {"full", "a disk has no space left", 5000, 2500, 0, strike_full, mend_full},
+    {"wall-clock", "a wall clock jumps", 2000, 0, 20000000, strike_wall_clock, NULL},
+    {"drift", "a boot clock runs fast or slow", 4000, 6000, 200000, strike_drift, mend_drift},
+};
+
+size_t faults_count(void)
+{
+    return sizeof table / sizeof *table;
+}
+
+const struct fault *fault_at(size_t place)
+{
+    CHECK(place < faults_count());
+    return &table[place];
+}
+
+size_t fault_named(const char *name)
+{
+    size_t place = 0;
+    while (place < faults_count() && strcmp(table[place].name, name) != 0)
+        place++;
+    return place;
+}

@@ -1,0 +1,446 @@
+/* sim/swarm.c - see sim/swarm.h. */
+#include "sim/swarm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "sim/faults.h"
+#include "sim/sim_disk.h"
+
+enum {
+    FORM_MS = 30000,    /* the service answers within this, when nothing is broken */
+    WATCH_MS = 400,     /* the watchman looks at who is down this often */
+    LIVENESS_MS = 4000, /* and LIVENESS_ELECTIONS election timeouts: until all is well after mending */
+    LIVENESS_ELECTIONS = 30,
+    LUA_BYTES_MAX = 64 * 1024 * 1024,
+    RETRY_MS = 2
+};
+
+struct client {
+    uint64_t next_at;
+    bool busy;
+    uint32_t request;
+    uint64_t began;
+    uint32_t timeout_ms;
+    bool query;
+};
+
+struct swarm {
+    struct swarm_options options;
+    struct prng prng; /* of clients and the watchman; the world has its own */
+    struct replica_world *world;
+    struct fault_field field;
+    uint32_t election_ms;
+    bool early; /* faults strike while the cluster forms, too */
+    struct strike *script;
+    size_t script_count;
+    size_t next_strike;
+    struct strike *active; /* struck, to be mended */
+    size_t active_count;
+    uint64_t script_began;
+    uint64_t watch_at;
+    struct client clients[SWARM_CLIENTS_MAX];
+    struct buffer name, args;
+    struct swarm_report *report;
+    char broken[400];
+};
+
+/* --- drawing ---------------------------------------------------------------------------------------------------------------- */
+
+static void add_strikes(struct swarm *swarm, struct prng *prng, uint32_t place)
+{
+    const struct fault *fault = fault_at(place);
+    static const uint32_t thirds[] = {1, 3, 9}; /* of the usual time between two strikes */
+    uint32_t mean = fault->every_ms * thirds[prng_below(prng, 3)] / 3;
+    for (uint64_t at = prng_below(prng, 2 * mean); at < swarm->options.fault_ms;
+         at += prng_between(prng, 1, 2 * mean)) {
+        if (swarm->script_count == SWARM_STRIKES_MAX)
+            return;
+        struct strike strike = {.at = (uint32_t)at,
+                                .fault = place,
+                                .node = (uint32_t)prng_below(prng, swarm->field.nodes),
+                                .amount = (uint32_t)prng_below(prng, fault->amount_max + 1u),
+                                .lasts = (uint32_t)prng_below(prng, fault->lasts_ms + 1u)};
+        strike.peer = (strike.node + 1 + (uint32_t)prng_below(prng, swarm->field.nodes)) % swarm->field.nodes;
+        swarm->script[swarm->script_count++] = strike;
+    }
+}
+
+static void sort_script(struct swarm *swarm)
+{
+    for (size_t i = 1; i < swarm->script_count; i++) {
+        struct strike strike = swarm->script[i];
+        size_t place = i;
+        for (; place > 0 && swarm->script[place - 1].at > strike.at; place--)
+            swarm->script[place] = swarm->script[place - 1];
+        swarm->script[place] = strike;
+    }
+}
+
+/* A third of the faults are on; in one seed of eight none is, so that the workload is seen alone. */
+static void draw_script(struct swarm *swarm, struct prng *prng)
+{
+    bool quiet = prng_below(prng, 8) == 0;
+    swarm->script = mem_zalloc(SWARM_STRIKES_MAX, sizeof *swarm->script);
+    swarm->active = mem_zalloc(SWARM_STRIKES_MAX, sizeof *swarm->active);
+    for (uint32_t place = 0; place < faults_count(); place++) {
+        bool on = prng_below(prng, 3) == 0 && !quiet && (swarm->options.faults >> place & 1) != 0;
+        if (on)
+            add_strikes(swarm, prng, place);
+    }
+    sort_script(swarm);
+}
+
+static void make_world(struct swarm *swarm, struct prng *prng)
+{
+    struct replica_world_options how = {
+        .seed = prng_next(prng),
+        .nodes = swarm->field.nodes,
+        .delay_ms_max = (uint32_t)prng_between(prng, 1, prng_below(prng, 4) == 0 ? 40 : 5),
+        .write_ms_max = (uint32_t)prng_below(prng, prng_below(prng, 4) == 0 ? 40 : 4),
+        .apply_ms_max = (uint32_t)prng_below(prng, 4),
+        .election_ms = (uint32_t)prng_between(prng, 150, 1000),
+        .lua_bytes_max = LUA_BYTES_MAX};
+    how.heartbeat_ms = how.election_ms / (uint32_t)prng_between(prng, 3, 10);
+    char line[REPLICA_WORLD_NODES_MAX * 16] = "";
+    for (uint32_t i = 0; i < how.nodes; i++)
+        snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
+    swarm->election_ms = how.election_ms;
+    swarm->field.delay_ms_max = how.delay_ms_max;
+    swarm->field.write_ms_max = how.write_ms_max;
+    swarm->field.apply_ms_max = how.apply_ms_max;
+    swarm->world = replica_world_new(&how, line, swarm->options.bundles);
+    swarm->field.world = swarm->world;
+}
+
+struct swarm *swarm_new(const struct swarm_options *options)
+{
+    static const uint32_t sizes[] = {1, 2, 3, 3, 3, 3, 3, 4, 5, 5};
+    struct prng prng;
+    struct swarm *swarm = mem_zalloc(1, sizeof *swarm);
+    CHECK(options->clients <= SWARM_CLIENTS_MAX);
+    swarm->options = *options;
+    prng_seed(&prng, options->seed);
+    uint32_t drawn = sizes[prng_below(&prng, sizeof sizes / sizeof *sizes)];
+    swarm->field.nodes = options->nodes > 0 ? options->nodes : drawn;
+    swarm->early = prng_below(&prng, 4) == 0;
+    prng_seed(&swarm->prng, prng_next(&prng));
+    prng_seed(&swarm->field.prng, prng_next(&prng));
+    make_world(swarm, &prng);
+    draw_script(swarm, &prng);
+    return swarm;
+}
+
+void swarm_free(struct swarm *swarm)
+{
+    replica_world_free(swarm->world);
+    mem_free(swarm->script);
+    mem_free(swarm->active);
+    buffer_close(&swarm->name);
+    buffer_close(&swarm->args);
+    mem_free(swarm);
+}
+
+struct strike *swarm_script(struct swarm *swarm, size_t **count)
+{
+    *count = &swarm->script_count;
+    return swarm->script;
+}
+
+struct replica_world *swarm_world(struct swarm *swarm)
+{
+    return swarm->world;
+}
+
+/* --- clients ------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t now_of(const struct swarm *swarm)
+{
+    return replica_world_now(swarm->world);
+}
+
+static void broke(struct swarm *swarm, const char *what)
+{
+    if (swarm->report->broken != NULL)
+        return;
+    snprintf(swarm->broken, sizeof swarm->broken, "%s", what);
+    swarm->report->broken = swarm->broken;
+}
+
+static bool is_up(const struct swarm *swarm, uint32_t node)
+{
+    struct replica_world_status status;
+    replica_world_status(swarm->world, node, &status);
+    return status.up && !status.paused;
+}
+
+/* The client has its answer, or knows that none will come. */
+static bool client_ends(struct swarm *swarm, uint32_t number)
+{
+    struct client *client = &swarm->clients[number];
+    struct replica_world_reply reply = replica_world_reply(swarm->world, client->request);
+    if (reply.replies == 0 && !reply.node_died)
+        return false;
+    enum swarm_outcome outcome = SWARM_UNKNOWN;
+    if (reply.replies > 0)
+        outcome = reply.ok ? SWARM_OK : reply.definite ? SWARM_REFUSED : SWARM_UNKNOWN;
+    else
+        reply.at = now_of(swarm);
+    if (client->query && outcome == SWARM_UNKNOWN && reply.replies > 0)
+        broke(swarm, "a query ended unknown");
+    swarm->report->ok += outcome == SWARM_OK;
+    swarm->report->refused += outcome == SWARM_REFUSED;
+    swarm->report->unknown += outcome == SWARM_UNKNOWN;
+    client->busy = false;
+    swarm->options.workload.ended(swarm->options.workload.context, number + 1, client->began, outcome, &reply);
+    return true;
+}
+
+static void client_begins(struct swarm *swarm, uint32_t number)
+{
+    struct client *client = &swarm->clients[number];
+    uint32_t node = (uint32_t)prng_below(&swarm->prng, swarm->field.nodes);
+    client->timeout_ms = (uint32_t)prng_between(&swarm->prng, 50, 3000);
+    bool forward = prng_below(&swarm->prng, 16) > 0;
+    buffer_clear(&swarm->name);
+    buffer_clear(&swarm->args);
+    if (!is_up(swarm, node) ||
+        !swarm->options.workload.next(swarm->options.workload.context, number + 1, now_of(swarm), &swarm->prng,
+                                      &swarm->name, &swarm->args, &client->query))
+        return;
+    client->busy = true;
+    client->began = now_of(swarm);
+    client->request =
+        replica_world_request(swarm->world, node, buffer_slice(&swarm->name), buffer_slice(&swarm->args),
+                              client->timeout_ms, false, forward, client->query);
+}
+
+static void client_step(struct swarm *swarm, uint32_t number, bool may_begin)
+{
+    struct client *client = &swarm->clients[number];
+    uint64_t think = 2u * 1000u * swarm->options.clients / swarm->options.commands_per_second;
+    if (client->busy && !client_ends(swarm, number)) {
+        client->next_at = now_of(swarm) + RETRY_MS;
+        return;
+    }
+    if (may_begin)
+        client_begins(swarm, number);
+    client->next_at = now_of(swarm) + 1 + prng_below(&swarm->prng, think + 1);
+}
+
+/* --- the first phase ------------------------------------------------------------------------------------------------------------ */
+
+static void run_to(struct swarm *swarm, uint64_t at)
+{
+    if (at <= now_of(swarm) || swarm->report->broken != NULL)
+        return;
+    const char *broken = replica_world_run(swarm->world, at - now_of(swarm));
+    if (broken != NULL)
+        broke(swarm, broken);
+}
+
+static void strike_now(struct swarm *swarm, const struct strike *strike)
+{
+    const struct fault *fault = fault_at(strike->fault);
+    fault->strike(&swarm->field, strike);
+    swarm->report->strikes++;
+    if (fault->mend != NULL)
+        swarm->active[swarm->active_count++] = *strike;
+}
+
+static void mend_at(struct swarm *swarm, size_t place)
+{
+    struct strike strike = swarm->active[place];
+    swarm->active[place] = swarm->active[--swarm->active_count];
+    fault_at(strike.fault)->mend(&swarm->field, &strike);
+}
+
+/* Starts who is down, sometimes: a supervisor that takes its time. */
+static void watch(struct swarm *swarm, uint32_t chance)
+{
+    struct replica_world_status status;
+    for (uint32_t i = 0; i < swarm->field.nodes; i++) {
+        replica_world_status(swarm->world, i, &status);
+        if (!status.up && !swarm->field.destroyed[i] && prng_below(&swarm->prng, chance) == 0)
+            (void)replica_world_start(swarm->world, i);
+    }
+    swarm->watch_at = now_of(swarm) + WATCH_MS;
+}
+
+static uint64_t next_time(const struct swarm *swarm, uint64_t until)
+{
+    uint64_t at = until < swarm->watch_at ? until : swarm->watch_at;
+    if (swarm->next_strike < swarm->script_count) {
+        uint64_t strike_at = swarm->script_began + swarm->script[swarm->next_strike].at;
+        at = strike_at < at ? strike_at : at;
+    }
+    for (size_t i = 0; i < swarm->active_count; i++) {
+        uint64_t mend_at_ms = swarm->script_began + swarm->active[i].at + swarm->active[i].lasts;
+        at = mend_at_ms < at ? mend_at_ms : at;
+    }
+    for (uint32_t i = 0; i < swarm->options.clients; i++)
+        at = swarm->clients[i].next_at < at ? swarm->clients[i].next_at : at;
+    return at;
+}
+
+static void fault_phase(struct swarm *swarm)
+{
+    uint64_t until = swarm->script_began + swarm->options.fault_ms;
+    while (now_of(swarm) < until && swarm->report->broken == NULL) {
+        run_to(swarm, next_time(swarm, until));
+        uint64_t now = now_of(swarm);
+        for (; swarm->next_strike < swarm->script_count &&
+               swarm->script_began + swarm->script[swarm->next_strike].at <= now;
+             swarm->next_strike++)
+            strike_now(swarm, &swarm->script[swarm->next_strike]);
+        for (size_t i = swarm->active_count; i > 0; i--)
+            if (swarm->script_began + swarm->active[i - 1].at + swarm->active[i - 1].lasts <= now)
+                mend_at(swarm, i - 1);
+        for (uint32_t i = 0; i < swarm->options.clients; i++)
+            if (swarm->clients[i].next_at <= now)
+                client_step(swarm, i, true);
+        if (swarm->watch_at <= now)
+            watch(swarm, 8);
+    }
+}
+
+/* --- mending, and what must come of it ------------------------------------------------------------------------------------------ */
+
+static void mend_all(struct swarm *swarm)
+{
+    while (swarm->active_count > 0)
+        mend_at(swarm, swarm->active_count - 1);
+    for (uint32_t i = 0; i < swarm->field.nodes; i++) {
+        struct disk *disk = replica_world_disk(swarm->world, i);
+        sim_disk_crash_at(disk, 0);
+        sim_disk_fail_at(disk, 0, STATUS_OK);
+        sim_disk_fail_read(disk, 0);
+        replica_world_hang(swarm->world, i, 0);
+        replica_world_pause(swarm->world, i, 0);
+    }
+    watch(swarm, 1);
+}
+
+/* All that are up have applied everything, the same; *settled: and a leader is among them. */
+static bool is_settled(struct swarm *swarm)
+{
+    struct replica_world_status first = {0};
+    for (uint32_t i = 0; i < swarm->field.nodes; i++) {
+        struct replica_world_status status;
+        replica_world_status(swarm->world, i, &status);
+        if (!status.up && swarm->field.destroyed[i])
+            continue;
+        if (!status.raft || status.applied < status.commit || status.applied < status.last)
+            return false;
+        if (first.raft && (status.applied != first.applied || status.digest_hi != first.digest_hi ||
+                           status.digest_lo != first.digest_lo || status.leader != first.leader))
+            return false;
+        first = status;
+    }
+    return first.raft && first.leader != 0;
+}
+
+static bool someone_busy(const struct swarm *swarm)
+{
+    for (uint32_t i = 0; i < swarm->options.clients; i++)
+        if (swarm->clients[i].busy)
+            return true;
+    return false;
+}
+
+/* The first requests of clients that find the cluster well again. */
+static bool fresh_answer(struct swarm *swarm, uint64_t before)
+{
+    return swarm->report->ok > before;
+}
+
+static void say_unsettled(struct swarm *swarm, const char *what)
+{
+    char said[400];
+    size_t size = (size_t)snprintf(said, sizeof said, "%s:", what);
+    for (uint32_t i = 0; i < swarm->field.nodes && size < sizeof said; i++) {
+        struct replica_world_status s;
+        replica_world_status(swarm->world, i, &s);
+        size += (size_t)snprintf(
+            said + size, sizeof said - size, " [%u %s role %u term %llu commit %llu last %llu applied %llu]", i + 1,
+            s.up ? "up" : replica_world_fatal(swarm->world, i), s.role, (unsigned long long)s.term,
+            (unsigned long long)s.commit, (unsigned long long)s.last, (unsigned long long)s.applied);
+    }
+    broke(swarm, said);
+}
+
+/* Clients go on until one has a fresh answer, then stop; everything must come to rest. */
+static void liveness_phase(struct swarm *swarm)
+{
+    uint64_t until = now_of(swarm) + LIVENESS_MS + (uint64_t)LIVENESS_ELECTIONS * swarm->election_ms;
+    uint64_t before = swarm->report->ok;
+    while (swarm->report->broken == NULL) {
+        bool fresh = fresh_answer(swarm, before);
+        if (fresh && !someone_busy(swarm) && is_settled(swarm))
+            return;
+        if (now_of(swarm) >= until) {
+            say_unsettled(swarm, fresh ? "no rest after mending" : "no answer after mending");
+            return;
+        }
+        run_to(swarm, now_of(swarm) + 5);
+        for (uint32_t i = 0; i < swarm->options.clients; i++)
+            if (swarm->clients[i].next_at <= now_of(swarm))
+                client_step(swarm, i, !fresh);
+        if (swarm->watch_at <= now_of(swarm))
+            watch(swarm, 1);
+    }
+}
+
+/* Waits until a client has an answer: the cluster has formed, and applies. */
+static void form(struct swarm *swarm)
+{
+    uint64_t until = now_of(swarm) + FORM_MS;
+    while (swarm->report->broken == NULL && swarm->report->ok == 0) {
+        if (now_of(swarm) >= until)
+            say_unsettled(swarm, "the service does not answer");
+        run_to(swarm, now_of(swarm) + 20);
+        for (uint32_t i = 0; i < swarm->options.clients; i++)
+            client_step(swarm, i, true);
+    }
+}
+
+static void verdicts(struct swarm *swarm)
+{
+    for (uint32_t i = 0; i < swarm->field.nodes && swarm->report->broken == NULL; i++) {
+        const char *wrong = NULL;
+        if (is_up(swarm, i))
+            wrong = swarm->options.workload.verdict(swarm->options.workload.context, swarm->world, i);
+        if (wrong != NULL)
+            broke(swarm, wrong);
+    }
+}
+
+void swarm_run(struct swarm *swarm, struct swarm_report *report)
+{
+    *report = (struct swarm_report){.phase = "forming"};
+    swarm->report = report;
+    uint64_t began = now_of(swarm);
+    for (uint32_t i = 0; i < swarm->field.nodes; i++) {
+        run_to(swarm, now_of(swarm) + prng_below(&swarm->prng, 200));
+        (void)replica_world_start(swarm->world, i);
+    }
+    if (!swarm->early)
+        form(swarm);
+    report->phase = "faults";
+    swarm->script_began = now_of(swarm);
+    swarm->watch_at = now_of(swarm) + WATCH_MS;
+    fault_phase(swarm);
+    report->phase = "mending";
+    if (report->broken == NULL)
+        mend_all(swarm);
+    report->phase = "liveness";
+    liveness_phase(swarm);
+    report->phase = "verdict";
+    verdicts(swarm);
+    report->ms = now_of(swarm) - began;
+    report->events = replica_world_events(swarm->world);
+    report->committed = replica_world_committed(swarm->world);
+    report->hash = replica_world_hash(swarm->world);
+}

@@ -1,0 +1,82 @@
+/* sim/swarm.h - one seed of the simulator: clients and faults on a world of replicas, then all is mended, and it must come
+ * back.
+ *
+ * The seed draws the cluster, which faults are on and how often they strike (swarm testing: few of them at a time find more
+ * than all of them always), and a script of strikes: when, which fault, on whom, how long. The script is drawn before
+ * anything runs, so it can be shortened and run again. Three phases: faults; mending (what is down is started again, but
+ * for disks that lost what they promised); liveness, with a bound: one leader, all applied the same, a fresh write commits.
+ * Then the workload says whether the clients saw what they may see. Depends on sim/replica_world.h, faults.h.
+ */
+#ifndef SIM_SWARM_H
+#define SIM_SWARM_H
+
+#include "base/prng.h"
+#include "sim/replica_world.h"
+
+enum { SWARM_CLIENTS_MAX = 64, SWARM_STRIKES_MAX = 4096 };
+
+/* One event of the fault script. Times are ms after the service first answered. */
+struct strike {
+    uint32_t at;
+    uint32_t fault; /* its place in the table (sim/faults.h) */
+    uint32_t node, peer;
+    uint32_t amount; /* what it means, the fault knows */
+    uint32_t lasts;
+};
+
+/* How a client's request ended. */
+enum swarm_outcome {
+    SWARM_OK,
+    SWARM_REFUSED, /* certainly without effect */
+    SWARM_UNKNOWN
+};
+
+/* What clients do, and what they may see. */
+struct workload {
+    void *context;
+    /* The next request of `client` (from 1): false: it pauses. `name` and `args` (one MessagePack list) come empty. */
+    bool (*next)(void *context, uint32_t client, uint64_t now_ms, struct prng *prng, struct buffer *name,
+                 struct buffer *args, bool *query);
+    /* It ended so, from `began` to reply->at. */
+    void (*ended)(void *context, uint32_t client, uint64_t began, enum swarm_outcome outcome,
+                  const struct replica_world_reply *reply);
+    /* After the liveness phase. NULL, or what is wrong, valid as long as the context. */
+    const char *(*verdict)(void *context, struct replica_world *world, uint32_t node);
+};
+
+struct swarm_options {
+    uint64_t seed;
+    uint32_t nodes;               /* 0: drawn */
+    uint32_t clients;             /* at most SWARM_CLIENTS_MAX */
+    uint32_t commands_per_second; /* of all clients together, as far as answers allow */
+    uint32_t fault_ms;            /* length of the first phase */
+    uint64_t faults;              /* one bit a fault: those that may be on */
+    struct slice bundles;         /* the service: a MessagePack list; borrowed */
+    struct workload workload;
+};
+
+struct swarm_report {
+    const char *broken; /* NULL; or what was found, valid until the swarm is freed */
+    const char *phase;
+    uint64_t events;
+    uint64_t ms; /* simulated */
+    uint64_t ok, refused, unknown;
+    uint64_t strikes;
+    uint64_t committed; /* the last index */
+    uint64_t hash;      /* of everything that happened */
+};
+
+struct swarm;
+
+struct swarm *swarm_new(const struct swarm_options *options);
+void swarm_free(struct swarm *swarm);
+
+/* The script, in order of time; *count may be lowered and strikes changed before swarm_run. */
+struct strike *swarm_script(struct swarm *swarm, size_t **count);
+
+/* Runs all phases, once. */
+void swarm_run(struct swarm *swarm, struct swarm_report *report);
+
+struct replica_world *swarm_world(struct swarm *swarm);
+
+#endif
