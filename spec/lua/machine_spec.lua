@@ -325,6 +325,8 @@ describe('loading a module', function()
     ["C.a = { args = 'x:what', run = function() end }"] = 'module.lua:3: commands.a: args: "x:what": the types are any text',
     ["C.a = { args = '[x] y', run = function() end }"] = '"y": a required argument cannot follow an optional one',
     ["C.a = { args = 'x x', run = function() end }"] = '"x": there is an argument of that name already',
+    ["C.a = { args = 'x...=1', run = function() end }"] = '"x...=1"',
+    ["C.a = { args = 'x=1...', run = function() end }"] = '"x=1...": NAME... has no default',
     ["C.a = { args = 'x... y', run = function() end }"] = '"y": nothing can follow NAME...',
     ["C.a = { args = 'x:int=abc', run = function() end }"] = '"x:int=abc": the default must be a whole number',
     ["C.a = { args = 'x:bool=1', run = function() end }"] = 'the default must be true or false',

@@ -130,6 +130,8 @@ static bool parse_word(struct arg *arg, struct slice word, struct buffer *why)
         rest = slice_make(rest.data + 1, rest.size - 2);
     }
     if (rest.size > 3 && memcmp(rest.data + rest.size - 3, "...", 3) == 0) {
+        if (memchr(rest.data, '=', rest.size) != NULL)
+            return say(why, word, "NAME... has no default");
         arg->rest = true;
         arg->type = ARG_ANY;
         rest.size -= 3;
@@ -348,8 +350,9 @@ static bool holds_options(const struct args *args, uint32_t count, struct slice 
     if (count == 0 || !is_map(last))
         return false;
     const struct arg *place = count <= args->count ? &args->list[count - 1] : NULL;
-    if (place == NULL)
-        return args->count == 0 || !args->list[args->count - 1].rest;
+    if (place == NULL && (args->count == 0 || !args->list[args->count - 1].rest))
+        return true;
+    place = place != NULL ? place : &args->list[args->count - 1];
     return place->type != ARG_ANY && place->type != ARG_JSON;
 }
 
@@ -379,6 +382,15 @@ struct given {
     struct slice options;
 };
 
+static bool none_given_twice(const struct args *args, const struct given *given, char *why)
+{
+    struct slice value;
+    for (size_t i = 0; i < args->count && i < given->count && given->options.size > 0; i++)
+        if (!is_nil(given->values[i]) && find_option(given->options, args->list[i].name, &value) && !is_nil(value))
+            return wrong(why, &args->list[i], "is given twice, by place and by name");
+    return true;
+}
+
 static bool read_given(const struct args *args, struct pack_reader *reader, uint32_t count, struct given *given,
                        char *why)
 {
@@ -403,7 +415,50 @@ static bool read_given(const struct args *args, struct pack_reader *reader, uint
         snprintf(why, WHY_BYTES, "too many arguments: at most %zu", args->count);
         return false;
     }
-    return options_known(args, given->options, why);
+    return options_known(args, given->options, why) && none_given_twice(args, given, why);
+}
+
+/* The rest by name is a list. */
+static bool push_rest(lua_State *L, const struct arg *arg, struct slice list, char *why)
+{
+    struct pack_reader reader = pack_reader_make(list);
+    uint32_t count = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK)
+        return wrong(why, arg, "must be a list");
+    if (count > ARGS_MAX * 8)
+        return wrong(why, arg, "has too many elements");
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice value;
+        if (pack_skip(&reader, PACK_DEPTH_MAX - 2, &value) != STATUS_OK)
+            return wrong(why, arg, "is no value");
+        if (!push_one(L, arg, value, why))
+            return false;
+    }
+    return true;
+}
+
+/* Pushes what is given for one argument, by place or by name, or its default, or nil. */
+static bool push_given(lua_State *L, const struct args *args, size_t at, const struct given *given, char *why)
+{
+    const struct arg *arg = &args->list[at];
+    struct slice value = {0};
+    if (arg->rest) {
+        for (size_t i = at; i < given->count; i++)
+            if (!push_one(L, arg, given->values[i], why))
+                return false;
+        return !find_option(given->options, arg->name, &value) || is_nil(value) || push_rest(L, arg, value, why);
+    }
+    bool has = at < given->count && !is_nil(given->values[at]);
+    if (has)
+        value = given->values[at];
+    else
+        has = find_option(given->options, arg->name, &value) && !is_nil(value);
+    if (has || arg->has_default)
+        return push_one(L, arg, has ? value : buffer_slice(&arg->standard), why);
+    if (!arg->optional)
+        return wrong(why, arg, "is missing");
+    lua_pushnil(L);
+    return true;
 }
 
 int args_push(lua_State *L, const struct args *args, struct slice list, char *why)
@@ -414,7 +469,7 @@ int args_push(lua_State *L, const struct args *args, struct slice list, char *wh
         snprintf(why, WHY_BYTES, "the arguments must be a list");
         return -1;
     }
-    luaL_checkstack(L, (int)(count < 250 ? count : 250) + ARGS_MAX + 8, "too many arguments");
+    luaL_checkstack(L, ARGS_MAX * 9 + 8, "too many arguments");
     if (args == NULL) {
         if (count > 250) {
             snprintf(why, WHY_BYTES, "too many arguments: at most 250");
@@ -427,32 +482,10 @@ int args_push(lua_State *L, const struct args *args, struct slice list, char *wh
         return -1;
     int top = lua_gettop(L);
     for (size_t i = 0; i < args->count; i++) {
-        const struct arg *arg = &args->list[i];
-        struct slice value = {0};
-        bool has = i < given.count && !is_nil(given.values[i]);
-        if (has)
-            value = given.values[i];
-        else
-            has = find_option(given.options, arg->name, &value) && !is_nil(value);
-        if (!has && arg->has_default) {
-            value = buffer_slice(&arg->standard);
-            has = true;
-        }
-        bool good = true;
-        if (has)
-            good = push_one(L, arg, value, why);
-        else if (arg->optional || arg->rest)
-            lua_pushnil(L);
-        else
-            good = wrong(why, arg, "is missing");
-        for (uint32_t more = (uint32_t)i + 1; good && arg->rest && more < given.count; more++)
-            good = push_one(L, arg, given.values[more], why);
-        if (!good) {
+        if (!push_given(L, args, i, &given, why)) {
             lua_settop(L, top);
             return -1;
         }
     }
-    if (args->count > 0 && args->list[args->count - 1].rest && given.count < args->count)
-        lua_pop(L, 1); /* the rest is empty, not nil */
     return lua_gettop(L) - top;
 }

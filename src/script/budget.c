@@ -65,6 +65,16 @@ void budget_charge(lua_State *L, uint64_t units)
     budget_rethrow(L);
 }
 
+void budget_too_deep(lua_State *L)
+{
+    struct budget *budget = budget_of(L);
+    if (budget->fault == BUDGET_OK) {
+        budget->fault = BUDGET_TOO_DEEP;
+        lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    }
+    budget_rethrow(L);
+}
+
 void budget_rethrow(lua_State *L)
 {
     struct budget *budget = budget_of(L);

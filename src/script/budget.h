@@ -41,6 +41,9 @@ struct budget *budget_of(struct lua_State *L);
 /* Charges `units` (one is worth about one instruction); raises when the budget is spent: does not return then. */
 void budget_charge(struct lua_State *L, uint64_t units);
 
+/* Raises DEPTH, for nesting that goes through C. */
+void budget_too_deep(struct lua_State *L);
+
 /* Raises the sticky fault again if there is one: every wrapper that caught an error calls this first. */
 void budget_rethrow(struct lua_State *L);
 

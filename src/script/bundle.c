@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "script/compile.h"
+#include "script/fail.h"
 #include "script/lexer.h"
 #include "script/sandbox.h"
 #include "script/shape.h"
@@ -239,6 +240,7 @@ enum status bundle_build(const char *mount, const char *path, bundle_read read, 
 struct loading {
     struct opened opened;
     int env;
+    bool holds_tables;
     struct buffer *why;
 };
 
@@ -317,20 +319,10 @@ static int load_protected(lua_State *L)
         buffer_close(&why);
         lua_error(L);
     }
-    compile_check_loaded(L);
+    loading->holds_tables = compile_check_loaded(L);
     lua_pushnil(L);
     sandbox_add(L, 2, "require");
     return 1;
-}
-
-/* True for text that begins like "kv.lua:12: ". */
-static bool has_line(const char *text)
-{
-    const char *colon = strchr(text, ':');
-    if (colon == NULL || colon == text)
-        return false;
-    size_t digits = strspn(colon + 1, "0123456789");
-    return digits > 0 && colon[1 + digits] == ':';
 }
 
 /* Gives what a module's own code raised a text, with the line where it was raised [-1, +1]. */
@@ -345,20 +337,15 @@ static int say_where(lua_State *L)
     } else if (!lua_isstring(L, 1)) {
         lua_pushfstring(L, "an error that is a %s", luaL_typename(L, 1));
     }
-    if (has_line(lua_tostring(L, -1)))
+    if (fail_has_where(lua_tostring(L, -1)))
         return 1;
-    lua_Debug frame;
-    for (int level = 1; lua_getstack(L, level, &frame) != 0; level++) {
-        lua_getinfo(L, "Sl", &frame);
-        if (frame.currentline <= 0)
-            continue;
-        lua_pushfstring(L, "%s:%d: %s", frame.short_src, frame.currentline, lua_tostring(L, -1));
-        break;
-    }
+    fail_push_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
     return 1;
 }
 
-enum status bundle_load(lua_State *L, int env, struct slice bundle, struct buffer *why)
+enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_tables, struct buffer *why)
 {
     struct loading loading = {.why = why};
     if (open_bundle(bundle, &loading.opened) != STATUS_OK) {
@@ -372,6 +359,7 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, struct buffe
     lua_pushvalue(L, env);
     int status = lua_pcall(L, 2, 1, handler);
     lua_remove(L, handler);
+    *holds_tables = loading.holds_tables;
     if (status == 0)
         return STATUS_OK;
     size_t size = 0;

@@ -34,8 +34,10 @@ enum status bundle_build(const char *mount, const char *path, bundle_read read, 
 enum status bundle_check(struct slice bundle, struct buffer *why) MUST_USE;
 
 /* Loads the bundle into a state with the environment at `env`: compiles all sources, runs the main one (and what it
- * requires, each once; a cycle is refused), checks the module's shape. OK: the module's table is pushed [-0, +1]. */
-enum status bundle_load(struct lua_State *L, int env, struct slice bundle, struct buffer *why) MUST_USE;
+ * requires, each once; a cycle is refused), checks the module's shape. OK: the module's table is pushed [-0, +1]; `holds_tables` as
+ * compile_check_loaded says. */
+enum status bundle_load(struct lua_State *L, int env, struct slice bundle, bool *holds_tables,
+                        struct buffer *why) MUST_USE;
 
 /* The mount's name, borrowed. INVALID if these bytes are no bundle. */
 enum status bundle_mount(struct slice bundle, struct slice *mount) MUST_USE;

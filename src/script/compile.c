@@ -125,6 +125,7 @@ struct look {
     char file[160];
     unsigned line; /* of the first thing found in `file`; 0: nothing */
     char what[200];
+    bool holds_table;
 };
 
 static void look_at_store(void *context, const struct bytecode_use *use)
@@ -180,8 +181,10 @@ static void meet(lua_State *L, int seen, int list)
 static void look_at_function(lua_State *L, struct look *look, int seen, int list)
 {
     look->function = lua_gettop(L);
-    for (int i = 1; lua_getupvalue(L, look->function, i) != NULL; i++)
+    for (int i = 1; lua_getupvalue(L, look->function, i) != NULL; i++) {
+        look->holds_table = look->holds_table || lua_istable(L, -1);
         meet(L, seen, list);
+    }
     if (lua_iscfunction(L, look->function))
         return;
     struct buffer dump = {0};
@@ -190,7 +193,7 @@ static void look_at_function(lua_State *L, struct look *look, int seen, int list
     buffer_close(&dump);
 }
 
-void compile_check_loaded(lua_State *L)
+bool compile_check_loaded(lua_State *L)
 {
     struct look look = {.L = L};
     int top = lua_gettop(L);
@@ -218,8 +221,8 @@ void compile_check_loaded(lua_State *L)
     }
     lua_settop(L, top);
     if (look.line == 0)
-        return;
+        return look.holds_table;
     lua_pushfstring(L, "%s:%d: %s; it would not be rolled back, nor be the same on every node: keep it in a map",
                     look.file, (int)look.line, look.what);
-    lua_error(L);
+    return lua_error(L) != 0;
 }

@@ -19,7 +19,7 @@ enum status compile_source(struct lua_State *L, struct slice source, const char 
 /* Looks at everything that can be reached from the loaded module at the top: a function that stores into a local of one
  * that has ended (a counter made by a call at load), or into a table that it holds as a local from outside, keeps state
  * that is in no map: neither rolled back, nor the same on every node. Raises then [-0, +0]. From here on
- * nothing can be added to its tables. */
-void compile_check_loaded(struct lua_State *L);
+ * nothing can be added to its tables. True: a function holds a table from outside, whose fields it could overwrite. */
+bool compile_check_loaded(struct lua_State *L);
 
 #endif

@@ -178,7 +178,7 @@ static int mount_protected(lua_State *L)
     struct vm_mount *mount = mounting->mount;
     lua_settop(L, 0);
     lua_getfield(L, LUA_REGISTRYINDEX, "tidelock.env");
-    if (bundle_load(L, 1, mounting->bundle, mounting->why) != STATUS_OK) {
+    if (bundle_load(L, 1, mounting->bundle, &mount->holds_tables, mounting->why) != STATUS_OK) {
         mounting->refused = true;
         return 0;
     }
@@ -189,11 +189,8 @@ static int mount_protected(lua_State *L)
     mount->version = lua_tonumber(L, -1);
     lua_pop(L, 2);
     push_maps(L, mounting, module);
-    lua_pushvalue(L, -1);
-    ctx_push(L, mount, false);
-    mount->ctx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    ctx_push(L, mount, true);
-    mount->query_ctx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    ctx_make(L, &mount->ctx[0], false);
+    ctx_make(L, &mount->ctx[1], true);
     mount->init_ref = take_function(L, module, "init");
     mount->apply_ref = take_function(L, module, "apply");
     mount->query_ref = take_function(L, module, "query");

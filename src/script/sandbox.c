@@ -12,113 +12,13 @@
 
 #include "base/check.h"
 #include "script/budget.h"
+#include "script/fail.h"
+#include "script/pairs.h"
 #include "script/vm.h"
 
 enum { RESULT_BYTES_MAX = 1024 * 1024, PATTERN_SUBJECT_MAX = 4096, PATTERN_LOOPS_MAX = 2, UNPACK_MAX = 200 };
 
 /* --- base --------------------------------------------------------------------------------------------------------------------- */
-
-static int by_key(lua_State *L, int a, int b)
-{
-    int type_a = lua_type(L, a);
-    int type_b = lua_type(L, b);
-    if (type_a != type_b)
-        return type_a < type_b ? -1 : 1; /* boolean < number < string in Lua's own numbering */
-    if (type_a == LUA_TNUMBER) {
-        double x = lua_tonumber(L, a);
-        double y = lua_tonumber(L, b);
-        return (x > y) - (x < y);
-    }
-    if (type_a == LUA_TBOOLEAN)
-        return lua_toboolean(L, a) - lua_toboolean(L, b);
-    struct slice x;
-    struct slice y;
-    x.data = (const uint8_t *)lua_tolstring(L, a, &x.size);
-    y.data = (const uint8_t *)lua_tolstring(L, b, &y.size);
-    return slice_compare(x, y);
-}
-
-/* Sorts keys[lo..hi] of the table at `keys` (heap sort: no recursion, n log n always). */
-static void sift(lua_State *L, int keys, int root, int count)
-{
-    for (;;) {
-        int child = 2 * root;
-        if (child > count)
-            return;
-        lua_rawgeti(L, keys, child);
-        if (child < count) {
-            lua_rawgeti(L, keys, child + 1);
-            if (by_key(L, -1, -2) > 0) {
-                child++;
-                lua_remove(L, -2);
-            } else {
-                lua_pop(L, 1);
-            }
-        }
-        lua_rawgeti(L, keys, root);
-        if (by_key(L, -1, -2) >= 0) {
-            lua_pop(L, 2);
-            return;
-        }
-        lua_rawseti(L, keys, child);
-        lua_rawseti(L, keys, root);
-        root = child;
-    }
-}
-
-static void sort_keys(lua_State *L, int keys, int count)
-{
-    for (int root = count / 2; root >= 1; root--)
-        sift(L, keys, root, count);
-    for (int last = count; last > 1; last--) {
-        lua_rawgeti(L, keys, 1);
-        lua_rawgeti(L, keys, last);
-        lua_rawseti(L, keys, 1);
-        lua_rawseti(L, keys, last);
-        sift(L, keys, 1, last - 1);
-    }
-}
-
-static int pairs_next(lua_State *L)
-{
-    int at = (int)lua_tointeger(L, lua_upvalueindex(3));
-    for (;;) {
-        lua_rawgeti(L, lua_upvalueindex(2), ++at);
-        if (lua_isnil(L, -1))
-            return 1;
-        lua_pushvalue(L, -1);
-        lua_rawget(L, lua_upvalueindex(1));
-        if (!lua_isnil(L, -1))
-            break;
-        lua_pop(L, 2); /* taken out meanwhile */
-    }
-    lua_pushinteger(L, at);
-    lua_replace(L, lua_upvalueindex(3));
-    return 2;
-}
-
-/* Keys in order, over a copy of the keys: what changes meanwhile does not matter. */
-static int sandbox_pairs(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
-    lua_newtable(L);
-    int count = 0;
-    for (lua_pushnil(L); lua_next(L, 1) != 0;) {
-        lua_pop(L, 1);
-        int type = lua_type(L, -1);
-        if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN)
-            return luaL_error(L, "pairs: a %s as key has no order that is the same everywhere",
-                              lua_typename(L, type));
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, 2, ++count);
-    }
-    budget_charge(L, (uint64_t)count * 4);
-    sort_keys(L, 2, count);
-    lua_pushinteger(L, 0);
-    lua_pushcclosure(L, pairs_next, 3);
-    return 1;
-}
 
 static int sandbox_next(lua_State *L)
 {
@@ -223,6 +123,17 @@ static int guard_raw(lua_State *L)
     return 1;
 }
 
+static int sandbox_assert(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    if (lua_toboolean(L, 1))
+        return lua_gettop(L);
+    if (lua_isnoneornil(L, 2))
+        return luaL_error(L, "assertion failed!");
+    lua_settop(L, 2);
+    return lua_error(L);
+}
+
 static int sandbox_unpack(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -245,7 +156,7 @@ static int sandbox_rep(lua_State *L)
     (void)luaL_checklstring(L, 1, &size);
     double count = luaL_checknumber(L, 2);
     if (count > 0 && (double)size * count > RESULT_BYTES_MAX)
-        return luaL_error(L, "TOO_LARGE: string.rep of more than 1 MiB");
+        return fail(L, "TOO_LARGE", "string.rep: more than 1 MiB");
     budget_charge(L, count > 0 ? (uint64_t)((double)size * count / 16) + 1 : 1);
     lua_settop(L, 2);
     if (!(count > 0) || size == 0) {
@@ -329,7 +240,7 @@ static int sandbox_format(lua_State *L)
         total += 128;
     }
     if (total > RESULT_BYTES_MAX)
-        return luaL_error(L, "TOO_LARGE: string.format of more than 1 MiB");
+        return fail(L, "TOO_LARGE", "string.format: more than 1 MiB");
     budget_charge(L, total / 16 + 1);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
@@ -442,6 +353,16 @@ static void freeze(lua_State *L)
     lua_remove(L, -2);
 }
 
+/* Errors that the function at the top raises call it so. */
+static void name_function(lua_State *L, const char *library, const char *name)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s%s%s", strcmp(library, "_G") == 0 ? "" : library,
+             strcmp(library, "_G") == 0 ? "" : ".", name);
+    if (lua_isfunction(L, -1))
+        fail_name_function(L, full);
+}
+
 /* Copies names of LuaJIT's library to the table at the top. */
 static void take(lua_State *L, const char *library, const char *const *names)
 {
@@ -449,6 +370,7 @@ static void take(lua_State *L, const char *library, const char *const *names)
     for (; *names != NULL; names++) {
         lua_getfield(L, -1, *names);
         CHECK(!lua_isnil(L, -1));
+        name_function(L, library, *names);
         lua_setfield(L, -3, *names);
     }
     lua_pop(L, 1);
@@ -460,12 +382,14 @@ static void wrap(lua_State *L, const char *library, const char *name, lua_CFunct
     lua_getglobal(L, library);
     lua_getfield(L, -1, name);
     lua_remove(L, -2);
+    name_function(L, library, name); /* it is seen in errors that it raises itself */
     if (number >= 0)
         lua_pushinteger(L, number);
     else
         lua_pushboolean(L, flag);
     lua_pushboolean(L, flag);
     lua_pushcclosure(L, function, 3);
+    name_function(L, library, name);
     lua_setfield(L, -2, name);
 }
 
@@ -530,16 +454,21 @@ static void add_libraries(lua_State *L, int env)
 
 static void add_base(lua_State *L, int env)
 {
-    static const luaL_Reg own[] = {{"pairs", sandbox_pairs},
+    static const luaL_Reg own[] = {{"assert", sandbox_assert},
+                                   {"pairs", pairs_sorted},
                                    {"next", sandbox_next},
                                    {"tostring", sandbox_tostring},
                                    {"setmetatable", sandbox_setmetatable},
                                    {"getmetatable", sandbox_getmetatable},
                                    {"unpack", sandbox_unpack},
                                    {NULL, NULL}};
-    static const char *const plain[] = {"assert", "error", "ipairs", "select", "type", "rawequal", "rawget", NULL};
+    static const char *const plain[] = {"error", "ipairs", "select", "type", "rawequal", "rawget", NULL};
     lua_pushvalue(L, env);
-    luaL_register(L, NULL, own);
+    for (const luaL_Reg *one = own; one->name != NULL; one++) {
+        lua_pushcfunction(L, one->func);
+        name_function(L, "_G", one->name);
+        lua_setfield(L, -2, one->name);
+    }
     take(L, "_G", plain);
     wrap(L, "_G", "tonumber", sandbox_tonumber, 0, false);
     wrap(L, "_G", "rawset", guard_raw, 0, false);

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "script/fail.h"
 #include "script/sandbox.h"
 #include "script/value.h"
 #include "script/vm_private.h"
@@ -74,15 +75,23 @@ static int call_protected(lua_State *L);
 /* Opens what needs protection from Lua's own errors. */
 static int setup(lua_State *L)
 {
+    struct vm *vm = vm_of(L);
     value_setup(L);
+    fail_setup(L);
     map_setup(L);
+    ctx_setup(L);
     sandbox_open(L);
     lua_pushcfunction(L, ctx_pcall);
+    fail_name_function(L, "pcall");
     sandbox_add(L, -2, "pcall");
     lua_setfield(L, LUA_REGISTRYINDEX, "tidelock.env");
     keep_strings(L);
     lua_pushcfunction(L, call_protected);
-    vm_of(L)->call_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    vm->call_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushcfunction(L, fail_handle_last);
+    vm->handler_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushcfunction(L, fail_handle);
+    vm->pcall_handler_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 
@@ -136,6 +145,7 @@ void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limit
     vm->prng_seeded = false;
     vm->calls_open = 0;
     vm->running = true;
+    vm->serial++;
     budget_begin(vm->L, &vm->budget, (int64_t)limits->budget, (uint32_t)limits->depth);
 }
 
@@ -147,34 +157,39 @@ void vm_end(struct vm *vm)
     vm->calls_open = 0;
 }
 
-/* Stack: ..., function, arguments. Puts ctx before the arguments, calls, and leaves one result: nil, err raises err. */
-void vm_enter(lua_State *L, struct vm_mount *mount, bool querying)
+/* What a function gave after nil: text alone gets the code FAILED. */
+static void raise_refusal(lua_State *L)
+{
+    if (lua_isstring(L, -1)) {
+        lua_createtable(L, 0, 2);
+        lua_pushvalue(L, -2);
+        lua_setfield(L, -2, "message");
+        lua_pushliteral(L, "FAILED");
+        lua_setfield(L, -2, "code");
+    }
+    lua_error(L);
+}
+
+/* Puts ctx before the arguments, calls, and leaves one result: nil, err raises err. */
+void vm_enter(lua_State *L, int function, int ref, struct vm_mount *mount, bool querying)
 {
     struct vm *vm = vm_of(L);
     struct vm_mount *outer = vm->current;
     bool outer_querying = vm->querying;
-    int function = lua_gettop(L);
-    while (!lua_isfunction(L, function))
-        function--;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, querying ? mount->query_ctx_ref : mount->ctx_ref);
+    int outer_ref = vm->entered_ref;
+    ctx_push(L, mount, querying);
     lua_insert(L, function + 1);
     vm->current = mount;
     vm->querying = querying;
+    vm->entered_ref = ref;
     vm->calls_open++;
     lua_call(L, lua_gettop(L) - function, 2);
+    if (lua_isnil(L, -2) && !lua_isnil(L, -1))
+        raise_refusal(L);
     vm->calls_open--;
     vm->current = outer;
     vm->querying = outer_querying;
-    if (lua_isnil(L, -2) && !lua_isnil(L, -1)) {
-        if (lua_isstring(L, -1)) { /* text alone gets the code FAILED */
-            lua_createtable(L, 0, 2);
-            lua_pushvalue(L, -2);
-            lua_setfield(L, -2, "message");
-            lua_pushliteral(L, "FAILED");
-            lua_setfield(L, -2, "code");
-        }
-        lua_error(L);
-    }
+    vm->entered_ref = outer_ref;
     lua_pop(L, 1);
 }
 
@@ -203,18 +218,17 @@ static int call_protected(lua_State *L)
         lua_pushnil(L);
         return lua_error(L);
     }
-    vm_enter(L, calling->mount, calling->querying);
+    vm_enter(L, 1, calling->ref, calling->mount, calling->querying);
     budget_rethrow(L);
     size_t start = calling->result->size;
     const char *why = value_pack(L, -1, calling->result);
-    if (why != NULL) {
-        calling->result->size = start;
-        return luaL_error(L, "the answer is no value: %s", why);
-    }
-    if (calling->result->size - start > vm->limits.answer_bytes) {
-        calling->result->size = start;
-        return luaL_error(L, "TOO_LARGE: an answer of more than %d bytes", (int)vm->limits.answer_bytes);
-    }
+    vm->calls_open = 1; /* the place of what is raised here: where the function begins */
+    vm->entered_ref = calling->ref;
+    if (why != NULL)
+        return luaL_error(L, "the answer: %s", why);
+    if (calling->result->size - start > vm->limits.answer_bytes)
+        return fail(L, "TOO_LARGE", "an answer of more than %d bytes", (int)vm->limits.answer_bytes);
+    vm->calls_open = 0;
     budget_charge(L, (calling->result->size - start) / 16);
     return 0;
 }
@@ -232,17 +246,12 @@ static enum vm_outcome refuse(struct vm *vm, struct calling *calling, int status
     case BUDGET_OK:
         break;
     default:
-        snprintf(vm->why, sizeof vm->why, "out of memory");
+        if (vm->why[0] == 0)
+            snprintf(vm->why, sizeof vm->why, "out of memory");
         return VM_PARK;
     }
     if (status == LUA_ERRMEM || status == LUA_ERRERR) {
         snprintf(vm->why, sizeof vm->why, "%s", status == LUA_ERRMEM ? "out of memory" : "error in error handling");
-        return VM_PARK;
-    }
-    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-    if (strstr(text, "stack overflow") != NULL || strstr(text, "string length overflow") != NULL ||
-        strstr(text, "table overflow") != NULL) {
-        snprintf(vm->why, sizeof vm->why, "%.200s", text); /* these depend on history: never a result */
         return VM_PARK;
     }
     if (calling->bad_args[0] != 0)
@@ -257,9 +266,11 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
     CHECK(vm->running);
     tree_mark mark = tree_savepoint(vm->tree);
     size_t start = calling->result->size;
+    vm->why[0] = 0;
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->handler_ref);
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->call_ref); /* lua_cpcall would make a closure each time */
     lua_pushlightuserdata(vm->L, calling);
-    int status = lua_pcall(vm->L, 1, 0, 0);
+    int status = lua_pcall(vm->L, 1, 0, 1);
     enum vm_outcome outcome = VM_OK;
     if (status != 0) {
         calling->result->size = start;

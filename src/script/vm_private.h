@@ -21,15 +21,21 @@ struct vm_function {
     struct vm_mount *mount;
 };
 
+/* The ctx that a mount's functions are given: if they could keep it, a new one for each entry, to know an old one. */
+struct vm_ctx {
+    int ref;         /* the latest one, in the registry */
+    int meta_ref;    /* its metatable */
+    uint64_t serial; /* of the entry it belongs to; 0: none was made yet */
+};
+
 struct vm_mount {
     char name[64];
     char module[64];
     double version;
     struct hash128 hash;
-    uint32_t id_map;   /* host row of ctx.id: see ctx.c */
-    int ctx_ref;       /* ctx of commands */
-    int query_ctx_ref; /* ctx of queries */
-    int apply_ref;     /* LUA_NOREF: dispatched by tables */
+    struct vm_ctx ctx[2]; /* of commands; of queries */
+    bool holds_tables;    /* a function could keep something: compile_check_loaded */
+    int apply_ref;        /* LUA_NOREF: dispatched by tables */
     int query_ref;
     int init_ref;
     struct vm_mount *next;
@@ -45,7 +51,9 @@ struct vm {
     struct prng prng;
     bool prng_seeded;
     bool running;
+    uint64_t serial;     /* counts entries and queries */
     uint32_t calls_open; /* nesting of vm_call and ctx.call */
+    int entered_ref;     /* the function that the call in progress began with */
     bool querying;       /* the call in progress must not write */
     struct vm_mount *current;
     struct vm_mount *mounts;
@@ -55,7 +63,10 @@ struct vm {
     size_t functions_capacity;
     struct map_loop *loops; /* open ones: map.c */
     int call_ref;           /* call_protected as a Lua function */
-    struct pool pool;       /* the Lua state's objects */
+    int handler_ref;        /* message handlers: fail_handle_last, and fail_handle for pcall */
+    int pcall_handler_ref;
+    int stale_ref;    /* the metatable of a ctx whose entry has ended */
+    struct pool pool; /* the Lua state's objects */
     size_t lua_bytes;
     size_t lua_bytes_max;
     struct buffer key; /* scratch of map operations */
@@ -72,18 +83,23 @@ struct vm_function *vm_function_find(struct vm *vm, struct slice name);
 struct vm_mount *vm_mount_find(const struct vm *vm, struct slice name);
 struct vm_mount *vm_mount_raw(const struct vm *vm, struct slice name);
 
-/* Calls fn with the arguments above it on the stack, in mount `mount`; leaves one result. Raises what it raises. */
-void vm_enter(lua_State *L, struct vm_mount *mount, bool querying);
+/* Calls the function `ref`, pushed at `function` with the arguments above it, in mount `mount`; leaves one result. Raises
+ * what it raises. */
+void vm_enter(lua_State *L, int function, int ref, struct vm_mount *mount, bool querying);
 
-/* map.c: pushes the table of a mount's maps [-0, +1]; `number` of each comes from the state of the module at `state`. */
+/* map.c: pushes a map [-0, +1]. */
 void map_setup(lua_State *L);
-/* Ends the loops that began after `mark`, or all. */
-void map_close_loops(struct vm *vm, tree_mark mark, bool all);
 void map_push(lua_State *L, uint32_t number, const char *name);
 
-/* ctx.c: pushes a ctx for a mount; its maps' table is at the top [-1, +1]. */
+/* loop.c: ends the loops that began after `mark`, or all. */
+void map_close_loops(struct vm *vm, tree_mark mark, bool all);
+
+/* ctx.c: prepares a mount's ctx; its maps' table is at the top [-0, +0]. */
+void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query);
+/* Pushes the ctx of the entry in progress [-0, +1]. */
 void ctx_push(lua_State *L, struct vm_mount *mount, bool query);
 int ctx_pcall(lua_State *L);
+void ctx_setup(lua_State *L);
 
 /* Turns the error value at the top into {code, message, data} appended to `out` [-1, +0]. */
 void ctx_pack_error(lua_State *L, struct buffer *out);

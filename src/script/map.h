@@ -1,0 +1,49 @@
+/* script/map.h - what map.c and loop.c share. Private to script/. */
+#ifndef SCRIPT_MAP_H
+#define SCRIPT_MAP_H
+
+#include "script/vm_private.h"
+
+#define MAP_TYPE "tidelock.map"
+
+enum { MAP_CHARGE_ROW = 10, MAP_CHARGE_BYTES = 16 };
+
+struct map {
+    uint32_t number;
+    char name[64];
+};
+
+/* A method in use: for what it does, and for what its errors say. */
+struct use {
+    struct vm *vm;
+    const struct map *map;
+    const char *method;
+};
+
+/* Begins a method: the map at 1, `method` for errors; raises if it may not run now, or has too many arguments. */
+struct use map_use(lua_State *L, const char *method, bool writes, int arguments_max);
+
+/* Raises "kv.lua:12: rows:put: ..." (lua_pushfstring's formats). Does not return. */
+int map_refuse(lua_State *L, const struct use *use, const char *format, ...);
+
+/* Charges for one row of `bytes`. */
+void map_charge(lua_State *L, size_t bytes);
+
+/* Encodes the key at `at` behind the map's number, into the vm's scratch; `what` is its name in errors. */
+struct slice map_key(lua_State *L, const struct use *use, const char *what, int at);
+
+/* The bounds of all rows, and of a prefix: nil: all; a list: its elements whole; text: what begins so. */
+void map_whole(const struct use *use, struct buffer *lo, struct buffer *hi);
+void map_prefix(lua_State *L, const struct use *use, int at, struct buffer *lo, struct buffer *hi);
+
+/* Pushes a key (one element as itself, more as a list), a value [-0, +1]. */
+void map_push_key(lua_State *L, struct slice key);
+void map_push_value(lua_State *L, struct slice value);
+
+/* loop.c: two buffers for bounds, that Lua frees [-0, +1]. */
+struct buffer *map_push_bounds(lua_State *L);
+int map_pairs(lua_State *L);
+int map_range(lua_State *L);
+void loop_setup(lua_State *L);
+
+#endif
