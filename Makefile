@@ -46,6 +46,8 @@ OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-
                -DDEBUG_INVARIANTS -DTREE_NODE_BYTES=512
 OPT_tsan    := -O1 -g -fsanitize=thread
 OPT_cov     := -O0 -g --coverage
+# Planted bugs to choose from (base/mutant.h): never a build to use.
+OPT_mutants := -O2 -g -DLOG_LEVEL_MAX=3 -DMUTANTS -DDEBUG_INVARIANTS
 ifndef OPT_$(MODE)
   $(error MODE=$(MODE) is not known: release debug asan tsan cov)
 endif
@@ -63,7 +65,7 @@ CORE_OBJ := $(CORE_SRC:src/%.c=$(BUILD)/%.o) $(BUILD)/embed.o
 EMBED    := $(sort $(shell find lua src/web -type f ! -name '.*' 2>/dev/null))
 Q        := $(if $(V),,@)
 
-.PHONY: all core demo test spec tidy tidy-c tidy-lua fmt golden sim soak install uninstall clean help FORCE
+.PHONY: all core demo test spec tidy tidy-c tidy-lua fmt golden sim mutants soak install uninstall clean help FORCE
 .PHONY: deps test-deps install-deps
 .DELETE_ON_ERROR:
 
@@ -159,6 +161,10 @@ golden: test-deps core ## write the expected transcripts of spec/scenario anew; 
 
 sim: test-deps core ## many seeds of the simulated worlds: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
+
+mutants: test-deps ## plant each known bug, one at a time: the simulator must find every one (SEEDS=200)
+	@$(MAKE) --no-print-directory MODE=mutants core
+	@TIDELOCK_BUILD=build/mutants luajit spec/sim/mutants.lua $(or $(SEEDS),200) $(ONLY)
 
 soak: test-deps all ## kill -9 of all nodes under load, LOOPS=50 times
 	@$(BUILD)/tidelock run spec/live/kill_loop.lua $(or $(LOOPS),50)

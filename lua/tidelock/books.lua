@@ -3,10 +3,14 @@
 -- ran twice. The commands are those of a client history (get put append cas incr del) and some that must leave nothing.
 local function once(ctx, id)
   ctx.db.done:add(id, 1)
+  local last = ctx.db.seen:get('now') or 0
+  if ctx.now < last then ctx.db.seen:put('back', { ctx.now, last }) end
+  ctx.db.seen:put('now', ctx.now)
+  ctx.db.seen:put('dice', ctx.random(1000000))
 end
 
 return {
-  name = 'books', version = 1, state = { rows = 'map', done = 'map' },
+  name = 'books', version = 1, state = { rows = 'map', done = 'map', seen = 'map' },
   commands = {
     put = { args = 'id:int key value', run = function(ctx, id, key, value)
       once(ctx, id)
@@ -32,6 +36,7 @@ return {
       once(ctx, id)
       return ctx.db.rows:del(key) and 1 or 0
     end },
+    rest = { args = 'id:int key', run = function() return true end },
     refuse = { args = 'id:int key', run = function(ctx, id, key)
       once(ctx, id)
       ctx.db.rows:put(key, 'never')
@@ -57,6 +62,8 @@ return {
     get = { args = 'key', run = function(ctx, key) return ctx.db.rows:get(key) end },
     done = function(ctx)
       local ids = {}
+      local back = ctx.db.seen:get('back')
+      if back then return nil, ('time went back from %d to %d'):format(back[2], back[1]) end
       for id, times in ctx.db.done:pairs() do
         if times ~= 1 then return nil, ('command %d ran %d times'):format(id, times) end
         ids[#ids + 1] = id

@@ -114,10 +114,28 @@ describe('RequestVote (§5.2, §5.4.1)', function()
     end
   end)
 
+  it('is not granted to another after a restart', function()
+    local s = new { term = 2, vote = 3 }
+    assert.is_false(only(s:receive(2, REQUEST_VOTE, 2, { last_log_index = 9, last_log_term = 2 })).vote_response.granted)
+    assert.is_true(only(s:receive(3, REQUEST_VOTE, 2, { last_log_index = 9, last_log_term = 2 })).vote_response.granted)
+  end)
+
   it('is ignored while a leader is heard from (§6)', function()
     local s = new {}
     s:receive(3, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 })
     assert.equal(0, tonumber(s:receive(2, REQUEST_VOTE, 9, { last_log_index = 9, last_log_term = 9 }).messages_count))
+    assert.equal(1, tonumber(s:status().current_term))
+  end)
+end)
+
+describe('PreVote (thesis §9.6)', function()
+  it('is refused while a leader is heard from, and moves no term', function()
+    local s = new {}
+    s:receive(3, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 })
+    local ask = { last_log_index = 9, last_log_term = 9, pre_vote = true }
+    assert.is_false(only(s:receive(2, REQUEST_VOTE, 2, ask)).vote_response.granted)
+    s.now = s.now + 150
+    assert.is_true(only(s:receive(2, REQUEST_VOTE, 2, ask)).vote_response.granted)
     assert.equal(1, tonumber(s:status().current_term))
   end)
 end)
@@ -155,6 +173,17 @@ describe('AppendEntries (§5.3)', function()
     local s = new {}
     local e = s:receive(2, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 }, { 1 })
     assert.equal(tonumber(e.write.number), tonumber(only(e).after_write))
+    assert.equal(1, tonumber(s:status().durable_index))
+    s:persist()
+    assert.equal(2, tonumber(s:status().durable_index))
+  end)
+
+  -- A write is named by its number: the entries it once carried may have been cut since, and others stand in their place.
+  it('does not count what was cut when its write becomes durable', function()
+    local s = new {}
+    local first = tonumber(s:receive(2, APPEND, 1, { prev_log_index = 1, prev_log_term = 1 }, { 1, 1 }).write.number)
+    s:receive(3, APPEND, 2, { prev_log_index = 1, prev_log_term = 1 }, { 2 })
+    s:step(PERSISTED, function(e) e.persisted.write_number = first end)
     assert.equal(1, tonumber(s:status().durable_index))
     s:persist()
     assert.equal(2, tonumber(s:status().durable_index))
@@ -274,6 +303,12 @@ describe('leaders (§5.3, §5.4.2, §8)', function()
   it('do not believe an answer of an older epoch', function()
     local s = leader()
     s:receive(2, APPEND_RESPONSE, 2, { success = true, match_index = 2, epoch = 99 })
+    assert.equal(1, tonumber(s:status().commit_index))
+  end)
+
+  it('do not believe an answer of an earlier term', function()
+    local s = leader { term = 3, log = { 1, 2, 3 } }
+    s:receive(2, APPEND_RESPONSE, 3, { success = true, match_index = 4, epoch = 1, round = 1 })
     assert.equal(1, tonumber(s:status().commit_index))
   end)
 

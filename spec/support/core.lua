@@ -74,6 +74,12 @@ end
 
 core.load()
 
+-- In the build of `make mutants`: this planted bug is on (src/base/mutant.h).
+if os.getenv('MUTANT') then
+  ffi.cdef 'void mutant_choose(unsigned n);'
+  core.C.mutant_choose(tonumber(os.getenv('MUTANT')))
+end
+
 -- A slice of a Lua string, which must stay alive as long as the slice is used.
 function core.slice(text)
   return ffi.new('struct slice', { data = ffi.cast('const uint8_t *', text), size = #text })

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
 #include "script/budget.h"
@@ -142,7 +143,7 @@ static void park(struct machine *machine, raft_index index, const char *why)
 
 static uint64_t seed_of(const struct machine *machine, raft_index index)
 {
-    const uint64_t parts[2] = {machine->cluster_id, index};
+    const uint64_t parts[2] = {MUTANT(91) ? (uint64_t)(uintptr_t)machine : machine->cluster_id, index};
     return hash64(parts, sizeof parts);
 }
 
@@ -204,7 +205,8 @@ static enum vm_outcome apply_batch(struct machine *machine, struct slice payload
         else
             outcome = call(machine, name, args, &one);
         if (outcome != VM_OK) {
-            tree_rollback(machine->tree, mark);
+            if (!MUTANT(92))
+                tree_rollback(machine->tree, mark);
             result->size = start;
         }
         buffer_append(result, one.data, one.size);
@@ -311,7 +313,7 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
 {
     CHECK_EQ(entry->index, machine->applied + 1);
     uint64_t before_ms = machine->now_ms;
-    if (entry->stamp_ms > machine->now_ms)
+    if (entry->stamp_ms > machine->now_ms || MUTANT(90))
         machine->now_ms = entry->stamp_ms;
     buffer_clear(&machine->result);
     enum vm_outcome outcome = apply_payload(machine, entry, &machine->result);
@@ -323,7 +325,7 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
     }
     tree_commit(machine->tree);
     bool answers = entry->kind == ENTRY_COMMAND || entry->kind == ENTRY_BATCH;
-    if (answers) {
+    if (answers && !(MUTANT(93) && !want)) {
         const uint64_t parts[3] = {machine->results_hash, (uint64_t)outcome,
                                    hash64(machine->result.data, machine->result.size)};
         machine->results_hash = hash64(parts, sizeof parts);

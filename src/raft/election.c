@@ -1,6 +1,7 @@
 /* raft/election.c - leader election (§5.2), its restriction (§5.4.1), pre-vote and stickiness (thesis §9.6, §4.2.3). */
 #include <string.h>
 
+#include "base/mutant.h"
 #include "raft/state.h"
 
 void election_reset_deadline(struct raft *raft)
@@ -9,7 +10,7 @@ void election_reset_deadline(struct raft *raft)
     uint64_t wait = timeout + prng_below(&raft->prng, timeout); /* §5.2: randomised, drawn anew each time */
     if (raft->reluctant)
         wait += 3 * timeout; /* leads only when nobody else will: four time-outs without a leader */
-    raft->election_deadline = raft->now + wait;
+    raft->election_deadline = MUTANT(43) ? UINT64_MAX : raft->now + wait;
 }
 
 bool election_sticks_to_leader(const struct raft *raft)
@@ -29,8 +30,10 @@ void election_become_follower(struct raft *raft, raft_term term, node_id leader)
     memset(raft->votes, 0, sizeof raft->votes);
     if (term > raft->current_term) {
         raft->current_term = term;
-        raft->voted_for = 0;
-        raft_write_vote(raft);
+        if (!MUTANT(11))
+            raft->voted_for = 0;
+        if (!MUTANT(12))
+            raft_write_vote(raft);
     }
     read_fail_all(raft);
     /* Seeing a term is no reason to wait longer for a leader; having been one is. */
@@ -45,7 +48,7 @@ static bool have_majority(const struct raft *raft)
     size_t granted = 0;
     for (size_t i = 0; i < raft->configuration.voters_count; i++)
         granted += raft->votes[i] ? 1 : 0;
-    return granted >= quorum_size(raft->configuration.voters_count);
+    return granted + (MUTANT(9) ? 1 : 0) >= quorum_size(raft->configuration.voters_count);
 }
 
 static void ask_for_votes(struct raft *raft, bool pre_vote)
@@ -59,7 +62,8 @@ static void ask_for_votes(struct raft *raft, bool pre_vote)
         message->request_vote.last_log_index = raft->trail.last;
         message->request_vote.last_log_term = trail_last_term(&raft->trail);
         message->request_vote.pre_vote = pre_vote;
-        message->after_write = pre_vote ? 0 : raft->vote_write; /* our own vote is durable before we count on it */
+        message->after_write =
+            pre_vote || MUTANT(7) ? 0 : raft->vote_write; /* our own vote is durable before we count on it */
     }
 }
 
@@ -70,7 +74,8 @@ static void become_candidate(struct raft *raft)
     raft->leader = 0;
     raft->current_term++;
     raft->voted_for = raft->options.id;
-    memset(raft->votes, 0, sizeof raft->votes);
+    if (!MUTANT(10))
+        memset(raft->votes, 0, sizeof raft->votes);
     raft->votes[raft_place(raft, raft->options.id)] = true;
     raft_write_vote(raft);
     election_reset_deadline(raft);
@@ -105,6 +110,12 @@ void election_timeout(struct raft *raft)
 static bool up_to_date(const struct raft *raft, const struct raft_request_vote *request)
 {
     raft_term last_term = trail_last_term(&raft->trail);
+    if (MUTANT(3))
+        return request->last_log_index >= raft->trail.last;
+    if (MUTANT(4))
+        return request->last_log_term >= last_term;
+    if (MUTANT(5))
+        return request->last_log_term >= last_term && request->last_log_index > raft->trail.last;
     if (request->last_log_term != last_term)
         return request->last_log_term > last_term;
     return request->last_log_index >= raft->trail.last;
@@ -115,13 +126,13 @@ static const char *why_no_vote(const struct raft *raft, const struct raft_messag
     const struct raft_request_vote *request = &message->request_vote;
     if (message->term < raft->current_term)
         return "term is lower";
-    if (request->pre_vote && election_sticks_to_leader(raft))
+    if (request->pre_vote && election_sticks_to_leader(raft) && !MUTANT(37))
         return "a leader is alive";
     if (request->pre_vote && message->term == raft->current_term)
         return "the term is not new";
-    if (!request->pre_vote && raft->voted_for != 0 && raft->voted_for != message->from)
+    if (!request->pre_vote && raft->voted_for != 0 && raft->voted_for != message->from && !MUTANT(1))
         return "voted already";
-    if (!up_to_date(raft, request))
+    if (!up_to_date(raft, request) && !MUTANT(2))
         return "log is behind";
     return NULL;
 }
@@ -138,7 +149,8 @@ void election_recv_request_vote(struct raft *raft, const struct raft_message *me
             raft->voted_for = message->from;
             raft_write_vote(raft);
         }
-        election_reset_deadline(raft); /* §5.2: granting a vote is a reason to wait */
+        if (!MUTANT(49))
+            election_reset_deadline(raft); /* §5.2: granting a vote is a reason to wait */
     }
     struct raft_message *response = raft_message_new(raft, RAFT_VOTE_RESPONSE, message->from);
     response->vote_response.granted = why_not == NULL;
@@ -146,7 +158,7 @@ void election_recv_request_vote(struct raft *raft, const struct raft_message *me
     if (why_not == NULL && pre_vote)
         response->term = message->term; /* the term it asked about */
     if (why_not == NULL && !pre_vote)
-        response->after_write = raft->vote_write;
+        response->after_write = MUTANT(6) ? 0 : raft->vote_write;
 }
 
 void election_recv_vote_response(struct raft *raft, const struct raft_message *message)
@@ -157,7 +169,7 @@ void election_recv_vote_response(struct raft *raft, const struct raft_message *m
     size_t place = raft_place(raft, message->from);
     if (raft->role != role || place == raft->configuration.voters_count)
         return;
-    if (!message->vote_response.granted || message->term != asked)
+    if ((!message->vote_response.granted && !MUTANT(13)) || (message->term != asked && !MUTANT(8)))
         return;
     raft->votes[place] = true;
     RAFT_TRACE(raft, "recv %s from %llu", pre_vote ? "pre-vote" : "vote", (unsigned long long)message->from);

@@ -2,6 +2,7 @@
 #include "raft/progress.h"
 
 #include "base/check.h"
+#include "base/mutant.h"
 
 void progress_init(struct progress *progress, node_id id, raft_index last_log_index, uint32_t window, raft_time now)
 {
@@ -18,9 +19,11 @@ void progress_reset(struct progress *progress)
     progress->epoch++;
     progress->replicating = false;
     progress->probe_out = false;
-    progress->sending = false;
+    if (!MUTANT(41))
+        progress->sending = false;
     progress->inflight_first = 0;
-    progress->inflight_count = 0;
+    if (!MUTANT(40))
+        progress->inflight_count = 0;
     progress->inflight_bytes = 0;
     progress->window = progress->window > 1 ? progress->window / 2 : 1;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/mutant.h"
 #include "raft/state.h"
 
 struct raft *raft_new(const struct raft_options *options)
@@ -29,8 +30,8 @@ void raft_free(struct raft *raft)
 
 void raft_restore_vote(struct raft *raft, raft_term term, node_id voted_for)
 {
-    raft->current_term = term;
-    raft->voted_for = voted_for;
+    raft->current_term = MUTANT(45) && term > 1 ? term - 1 : term;
+    raft->voted_for = MUTANT(44) ? 0 : voted_for;
 }
 
 void raft_restore_entries(struct raft *raft, raft_index first, raft_index last, raft_term term)
@@ -143,12 +144,12 @@ void raft_cut(struct raft *raft, raft_index from)
     raft_write_number(raft);
     raft->effects->write.cut_from = from;
     trail_cut(&raft->trail, from);
-    if (raft->durable_index >= from)
+    if (raft->durable_index >= from && !MUTANT(17))
         raft->durable_index = from - 1;
     /* What is still on its way to the disk will not be there after the cut: it must not count when it arrives. */
     for (size_t i = 0; i < raft->writes_count; i++) {
         struct write_out *write = &raft->writes[(raft->writes_first + i) % WRITES_MAX];
-        if (write->last >= from)
+        if (write->last >= from && !MUTANT(18))
             write->last = from - 1;
     }
 }
@@ -214,7 +215,7 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
     CHECK(committed <= raft->trail.last);
     begin(raft, now, effects);
     raft->role = RAFT_FOLLOWER;
-    raft->commit_index = committed;
+    raft->commit_index = MUTANT(46) ? raft->trail.last : committed;
     RAFT_TRACE(raft, "start term %llu log %llu", (unsigned long long)raft->current_term,
                (unsigned long long)raft->trail.last);
     election_reset_deadline(raft);
@@ -227,14 +228,14 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
  * looked at any further. */
 static bool check_term(struct raft *raft, const struct raft_message *message)
 {
-    if (message->term <= raft->current_term)
+    if (message->term <= raft->current_term || (MUTANT(48) && raft->role == RAFT_LEADER))
         return true;
     bool pre_vote =
         (message->type == RAFT_REQUEST_VOTE && message->request_vote.pre_vote) ||
         (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote && message->vote_response.granted);
-    if (pre_vote)
+    if (pre_vote && !MUTANT(35))
         return true; /* thesis §9.6: a pre-vote's term is only a question */
-    if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft)) {
+    if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft) && !MUTANT(36)) {
         /* §6: a server that hears from a leader does not help to replace it, not even by taking over the term. */
         RAFT_TRACE(raft, "recv RequestVote from %llu term %llu: a leader is alive -> ignore",
                    (unsigned long long)message->from, (unsigned long long)message->term);

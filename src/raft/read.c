@@ -3,11 +3,12 @@
  * A leader notes its commit index, asks its followers once more whether it leads, and may answer at that index once a
  * majority said so. Questions ride on AppendEntries as a round's number; rounds are pipelined and never used twice.
  */
+#include "base/mutant.h"
 #include "raft/state.h"
 
 static bool own_term_committed(const struct raft *raft)
 {
-    return raft->commit_index >= raft->term_start;
+    return raft->commit_index >= raft->term_start || MUTANT(22);
 }
 
 static void start_round(struct raft *raft, uint64_t id)
@@ -56,9 +57,10 @@ void read_acknowledged(struct raft *raft)
         const struct read_round *oldest = &raft->rounds[raft->rounds_first];
         size_t answered = 1;
         for (size_t i = 0; i < raft->configuration.voters_count; i++)
-            if (raft->configuration.voters[i] != raft->options.id && raft->peers[i].round_acked >= oldest->round)
+            if (raft->configuration.voters[i] != raft->options.id &&
+                raft->peers[i].round_acked + (MUTANT(24) ? 1 : 0) >= oldest->round)
                 answered++;
-        if (answered < quorum_size(raft->configuration.voters_count))
+        if (answered < quorum_size(raft->configuration.voters_count) && !MUTANT(23))
             return;
         raft->effects->reads_ready_id = oldest->id;
         raft->effects->read_index = oldest->index;

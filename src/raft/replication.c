@@ -1,4 +1,5 @@
 /* raft/replication.c - AppendEntries, both sides (§5.3); the commit rule (§5.4.2); check-quorum (thesis §6.2). */
+#include "base/mutant.h"
 #include "raft/state.h"
 
 /* --- the leader: sending ------------------------------------------------------------------------------------------------ */
@@ -125,7 +126,7 @@ static bool has_quorum(const struct raft *raft)
         if (self || raft->now - peer->contact <= raft->options.election_timeout_ms)
             active++;
     }
-    return active >= quorum_size(raft->configuration.voters_count);
+    return active >= quorum_size(raft->configuration.voters_count) || MUTANT(34);
 }
 
 static void heartbeat_all(struct raft *raft)
@@ -134,7 +135,8 @@ static void heartbeat_all(struct raft *raft)
         struct progress *peer = &raft->peers[i];
         if (raft->configuration.voters[i] == raft->options.id)
             continue;
-        peer->probe_out = false; /* its answer may be lost: ask again */
+        if (!MUTANT(39))
+            peer->probe_out = false; /* its answer may be lost: ask again */
         if (send_entries(raft, peer))
             continue;
         if (raft->now - peer->sent >= raft->options.heartbeat_ms / 2 || peer->commit_sent < raft->commit_index)
@@ -185,11 +187,11 @@ void replication_advance_commit(struct raft *raft)
     raft_index match[RAFT_MEMBERS_MAX];
     for (size_t i = 0; i < raft->configuration.voters_count; i++) {
         bool self = raft->configuration.voters[i] == raft->options.id;
-        match[i] = self ? raft->durable_index : raft->peers[i].match_index;
+        match[i] = self ? MUTANT(16) ? raft->trail.last : raft->durable_index : raft->peers[i].match_index;
     }
     raft_index index = quorum_index(match, raft->configuration.voters_count);
     /* §5.4.2: only entries of the current term are committed by counting; those before them follow. */
-    if (index <= raft->commit_index || trail_term(&raft->trail, index) != raft->current_term)
+    if (index <= raft->commit_index || (trail_term(&raft->trail, index) != raft->current_term && !MUTANT(20)))
         return;
     raft_set_commit(raft, index);
     if (raft->commit_deadline == UINT64_MAX) {
@@ -212,7 +214,7 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
     if (try < peer->match_index)
         try = peer->match_index;
     progress_reset(peer);
-    peer->next_index = try + 1;
+    peer->next_index = MUTANT(38) ? response->reject_index + 1 : try + 1;
     RAFT_TRACE(raft, "refused by %llu at %llu -> probe from %llu", (unsigned long long)peer->id,
                (unsigned long long)response->reject_index, (unsigned long long)peer->next_index);
     if (!send_entries(raft, peer))
@@ -222,12 +224,15 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
 void replication_recv_response(struct raft *raft, const struct raft_message *message)
 {
     struct progress *peer = find_peer(raft, message->from);
-    if (raft->role != RAFT_LEADER || message->term != raft->current_term || peer == NULL)
+    if (raft->role != RAFT_LEADER || (message->term != raft->current_term && !MUTANT(25)) || peer == NULL)
         return;
     const struct raft_append_response *response = &message->append_response;
     peer->contact = raft->now;
-    if (response->round > peer->round_acked && response->round <= raft->round) {
-        peer->round_acked = response->round;
+    if ((response->round > peer->round_acked && response->round <= raft->round) || MUTANT(26)) {
+        if (MUTANT(26))
+            peer->round_acked = raft->round;
+        else
+            peer->round_acked = response->round;
         read_acknowledged(raft);
     }
     if (response->epoch != peer->epoch)
@@ -238,7 +243,8 @@ void replication_recv_response(struct raft *raft, const struct raft_message *mes
     }
     if (response->match_index > raft->trail.last)
         return;
-    if (progress_acknowledged(peer, response->match_index, raft->options.window_messages))
+    raft_index match = MUTANT(27) ? peer->next_index - 1 : response->match_index;
+    if (progress_acknowledged(peer, match, raft->options.window_messages))
         replication_advance_commit(raft);
     (void)send_entries(raft, peer);
 }
@@ -322,7 +328,7 @@ static bool runs_are_sound(const struct raft *raft, const struct raft_append_ent
 /* A message from the leader of the current term. */
 static void accept_leader(struct raft *raft, node_id leader)
 {
-    if (raft->role != RAFT_FOLLOWER)
+    if (raft->role != RAFT_FOLLOWER && !MUTANT(42))
         election_become_follower(raft, raft->current_term, leader);
     if (raft->leader != leader)
         RAFT_TRACE(raft, "follows %llu in term %llu", (unsigned long long)leader,
@@ -336,7 +342,7 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
                              size_t runs_count)
 {
     const struct raft_append_entries *append = &message->append_entries;
-    if (message->term < raft->current_term) {
+    if (message->term < raft->current_term && !MUTANT(14)) {
         (void)respond(raft, message); /* §5.1: the answer's term tells it */
         return;
     }
@@ -350,7 +356,7 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
     accept_leader(raft, message->from);
     bool known =
         append->prev_log_index == 0 || trail_term(&raft->trail, append->prev_log_index) == append->prev_log_term;
-    if (append->prev_log_index > raft->trail.last || !known) {
+    if (append->prev_log_index > raft->trail.last || (!known && !MUTANT(29))) {
         refuse(raft, message);
         return;
     }
@@ -359,6 +365,11 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
         RAFT_TRACE(raft, "entry %llu would replace a committed one -> ignore", (unsigned long long)from);
         return;
     }
+    if (MUTANT(31) && from > append->last_index && from > append->prev_log_index + 1 && from > raft->commit_index &&
+        raft->trail.last >= from)
+        raft_cut(raft, from);
+    if (MUTANT(32) && from <= raft->trail.last)
+        from = raft->trail.last + 1;
     if (from <= append->last_index)
         append_new(raft, append, from, runs, runs_count);
     if (append->last_index > append->prev_log_index)
@@ -369,12 +380,13 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
     struct raft_append_response *response = respond(raft, message);
     struct raft_message *answer = &raft->effects->messages[raft->effects->messages_count - 1];
     response->success = true;
-    response->match_index = append->last_index;
+    response->match_index = MUTANT(30) ? raft->trail.last : append->last_index;
     if (append->last_index > append->prev_log_index)
-        answer->after_write = raft_write_of(raft, append->last_index);
-    else if (response->match_index > raft->durable_index)
+        answer->after_write = MUTANT(15) ? 0 : raft_write_of(raft, append->last_index);
+    else if (response->match_index > raft->durable_index && !MUTANT(21))
         response->match_index = raft->durable_index; /* a heartbeat is answered at once, with what the disk has */
-    raft_index commit = append->leader_commit < append->last_index ? append->leader_commit : append->last_index;
+    raft_index known_last = MUTANT(28) ? raft->trail.last : append->last_index;
+    raft_index commit = append->leader_commit < known_last ? append->leader_commit : known_last;
     if (commit > raft->commit_index)
         raft_set_commit(raft, commit);
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
 #include "replica/state.h"
@@ -17,7 +18,7 @@ static void submit_apply(struct replica *replica, struct machine_job *job, raft_
 {
     job->type = MACHINE_JOB_APPLY;
     job->want_results = replica->proposed_count > 0;
-    replica->apply_next = last + 1;
+    replica->apply_next = last + 1 - (MUTANT(60) && last > 2 && last % 64 == 0 ? 1 : 0);
     replica->machine_jobs++;
     replica->env.apply(replica->env.context, job);
 }
@@ -37,7 +38,7 @@ static void read_back(struct replica *replica, raft_index commit)
 
 void apply_committed(struct replica *replica)
 {
-    raft_index commit = replica->effects.commit_index;
+    raft_index commit = MUTANT(63) ? replica->last_index : replica->effects.commit_index;
     while (replica->machine_jobs < MACHINE_JOBS_MAX && replica->apply_next <= commit && !replica->apply_reading &&
            replica->machine.parked_at == 0) {
         struct chunk *chunk = cache_find(&replica->cache, replica->apply_next);
@@ -104,7 +105,7 @@ void apply_queries(struct replica *replica)
         struct pending *request = request_of(replica, wait->token);
         if (request == NULL || request->state != REQUEST_READING)
             continue; /* timed out, or asked anew */
-        if (wait->index == 0 || wait->index > replica->applied) {
+        if (wait->index == 0 || (wait->index > replica->applied && !MUTANT(56))) {
             replica->reads[kept++] = *wait;
             continue;
         }

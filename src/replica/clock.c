@@ -5,6 +5,7 @@
  * away, and it never goes back.
  */
 #include "base/check.h"
+#include "base/mutant.h"
 #include "replica/state.h"
 
 void clock_heard(struct replica *replica, node_id id, uint64_t wall_ms)
@@ -39,9 +40,9 @@ static uint64_t median_wall(const struct replica *replica)
 void clock_lead(struct replica *replica)
 {
     uint64_t median = median_wall(replica);
-    if (replica->machine.now_ms > replica->stamp)
+    if (replica->machine.now_ms > replica->stamp && !MUTANT(90))
         replica->stamp = replica->machine.now_ms;
-    if (median > replica->stamp)
+    if (median > replica->stamp || MUTANT(90))
         replica->stamp = median;
     replica->stamp_at = replica->now.boot_ms;
 }

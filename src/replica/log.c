@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
 #include "replica/state.h"
@@ -23,7 +24,7 @@ static void submit(struct replica *replica, struct log_job *job)
 
 static void submit_write(struct replica *replica)
 {
-    if (replica->write_out != NULL || replica->queue_first == NULL)
+    if ((replica->write_out != NULL && !MUTANT(64)) || replica->queue_first == NULL)
         return;
     struct log_job *job = replica->queue_first;
     replica->queue_first = job->next;
@@ -117,7 +118,7 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
         job->write.cut_from = write->cut_from;
         cache_cut(&replica->cache, write->cut_from);
         replica->last_index = write->cut_from - 1;
-        if (replica->persisted_index >= write->cut_from)
+        if (replica->persisted_index >= write->cut_from && !MUTANT(52))
             replica->persisted_index = write->cut_from - 1;
     }
     if (write->source == RAFT_APPEND_NONE)
@@ -294,7 +295,7 @@ static void written(struct replica *replica, const struct log_job *job)
         log_submit_identity(replica, false);
         replica_begin_raft(replica);
     } else {
-        replica->persisted = job->number;
+        replica->persisted = job->number + (MUTANT(66) && replica->queue_first != NULL ? 1 : 0);
         struct raft_event event = {.type = RAFT_EVENT_PERSISTED, .persisted = {.write_number = job->number}};
         replica_step(replica, &event);
     }
@@ -304,7 +305,7 @@ void replica_log_done(struct replica *replica, struct log_job *job, struct repli
 {
     replica->now = now;
     replica->log_jobs--;
-    if (job->status != STATUS_OK) {
+    if (job->status != STATUS_OK && !(MUTANT(51) && job->type == LOG_JOB_WRITE)) {
         char sentence[900];
         snprintf(sentence, sizeof sentence,
                  "the log failed: %s (%s); nothing that was acknowledged is lost: mend the "

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "replica/state.h"
 #include "wire/pack.h"
@@ -102,7 +103,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->fingerprint = options->fingerprint;
     replica->requests_free = UINT32_MAX;
     replica->by_index = mem_zalloc(UNCOMMITTED_MAX, sizeof *replica->by_index);
-    replica->cache.bytes_max = REPLICA_CACHE_BYTES;
+    replica->cache.bytes_max = options->cache_bytes > 0 ? options->cache_bytes : REPLICA_CACHE_BYTES;
     replica->catalog = catalog_new(slice_make(NULL, 0));
     replica->apply_next = 1;
     buffer_append(&replica->bundles, options->bundles.data, options->bundles.size);
@@ -296,7 +297,7 @@ void replica_drain(struct replica *replica)
     replica->held_count = kept;
     for (size_t i = 0; i < replica->outbox_count; i++) {
         struct raft_message message = replica->outbox[i];
-        if (message.after_write > replica->persisted)
+        if (message.after_write > replica->persisted && !MUTANT(50))
             post(&replica->held, &replica->held_count, &replica->held_capacity, &message);
         else
             send_message(replica, &message);

@@ -71,6 +71,7 @@ struct replica_options {
     struct identity identity; /* as loaded, or made anew by formation_identity (replica/formation.h) */
     struct slice bundles;     /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
     uint64_t fingerprint;     /* of the runtime */
+    size_t cache_bytes;       /* of recent records; 0: REPLICA_CACHE_BYTES */
     struct trace_sink trace;
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
 #include "replica/state.h"
@@ -83,7 +84,7 @@ void request_fail(struct replica *replica, struct pending *request, enum error_c
 {
     struct buffer error = {0};
     error_pack(&error, code, message);
-    bool definite = error_row(code)->definite || request->is_query;
+    bool definite = error_row(code)->definite || request->is_query || MUTANT(53);
     request_end(replica, request, false, definite, 0, buffer_slice(&error));
     buffer_close(&error);
 }
@@ -336,7 +337,7 @@ void request_link_lost(struct replica *replica, node_id peer)
             request->origin_gone = true; /* as we do here, it gives up over there */
         if (request->state != REQUEST_FORWARDED || request->peer != peer)
             continue;
-        if (request->is_query)
+        if (request->is_query || MUTANT(54))
             request_wait(replica, request);
         else
             request_fail(replica, request, ERROR_LOST, "the link to the leader broke; the outcome is unknown");
@@ -433,8 +434,8 @@ void requests_applied(struct replica *replica, raft_index first, raft_index last
             at++;
         if (request == NULL)
             continue;
-        if (raft_term_at(replica->raft, index) != request->term) {
-            request->is_query = true; /* another entry stands there: ours certainly did nothing */
+        if (raft_term_at(replica->raft, index) != request->term && !MUTANT(55)) {
+            /* Another entry stands there: ours certainly did nothing. */
             request_fail(replica, request, ERROR_NO_LEADER, "leadership was lost before it was replicated");
         } else if (index > job->applied || at >= job->results.count || job->results.list[at].index != index) {
             request_fail(replica, request, ERROR_LOST,

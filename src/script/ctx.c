@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/trace.h"
 #include "script/fail.h"
 #include "script/value.h"
@@ -225,7 +226,8 @@ int ctx_pcall(lua_State *L)
         vm->budget.fault = BUDGET_MEMORY;
     budget_rethrow(L);
     map_close_loops(vm, mark, false);
-    tree_rollback(vm->tree, mark);
+    if (!MUTANT(95))
+        tree_rollback(vm->tree, mark);
     error_table(L);
     lua_pushboolean(L, 0);
     lua_insert(L, -2);

@@ -13,9 +13,14 @@
 enum { KEYS = 6 };
 #define BOOKS_FILE "lua/tidelock/books.lua"
 
-enum kind { GET, PUT, APPEND, CAS, INCR, DEL, REFUSE, FAIL, SAVE, KINDS };
-static const char *const names[KINDS] = {"books.get", "books.put",    "books.append", "books.cas", "books.incr",
-                                         "books.del", "books.refuse", "books.fail",   "books.save"};
+enum kind { GET, PUT, APPEND, CAS, INCR, DEL, REFUSE, FAIL, SAVE, BATCH, BROKEN_BATCH, KINDS };
+static const char *const names[KINDS] = {"books.get",  "books.put",      "books.append",  "books.cas",
+                                         "books.incr", "books.del",      "books.refuse",  "books.fail",
+                                         "books.save", "tidelock.batch", "tidelock.batch"};
+static bool must_fail(enum kind kind)
+{
+    return kind == REFUSE || kind == FAIL || kind == BROKEN_BATCH;
+}
 
 struct op {
     enum kind kind;
@@ -67,7 +72,11 @@ static enum kind draw_kind(struct prng *prng, bool counter)
         return FAIL;
     if (draw < 40)
         return SAVE;
-    if (draw < 46)
+    if (draw < 42)
+        return BATCH;
+    if (draw < 44)
+        return BROKEN_BATCH;
+    if (draw < 50)
         return DEL;
     if (counter)
         return INCR;
@@ -81,10 +90,32 @@ static void pack_word(struct buffer *out, const char *letter, uint64_t number)
     pack_text(out, slice_make(text, (size_t)size));
 }
 
+/* Values of registers: some are larger than a sector, one than a block of the disk. */
+static void pack_value(struct buffer *out, uint64_t number)
+{
+    static const size_t sizes[] = {2, 20, 700, 5000};
+    char text[5000];
+    memset(text, 'a' + (int)number, sizeof text);
+    pack_text(out, slice_make(text, sizes[number]));
+}
+
+/* Two commands in one entry; the second one may be refused, and then neither has happened. */
+static void pack_batch(struct buffer *args, uint64_t id, uint64_t key, bool broken)
+{
+    pack_array(args, 2);
+    for (int i = 0; i < 2; i++) {
+        pack_array(args, 2);
+        pack_text(args, slice_text(i == 0 ? names[DEL] : broken ? names[REFUSE] : "books.rest"));
+        pack_array(args, 2);
+        pack_u64(args, id);
+        pack_word(args, "k", key);
+    }
+}
+
 static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *prng, struct buffer *name,
                  struct buffer *args, bool *query)
 {
-    static const uint32_t sizes[KINDS] = {1, 3, 3, 4, 3, 2, 2, 2, 2};
+    static const uint32_t sizes[KINDS] = {1, 3, 3, 4, 3, 2, 2, 2, 2, 0, 0};
     struct books *books = context;
     uint64_t key = prng_below(prng, KEYS);
     enum kind kind = draw_kind(prng, key < books->counters);
@@ -93,15 +124,21 @@ static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *p
     books->current[client] = id;
     *query = kind == GET;
     buffer_append(name, names[kind], strlen(names[kind]));
+    if (kind == BATCH || kind == BROKEN_BATCH) {
+        pack_batch(args, id, key, kind == BROKEN_BATCH);
+        return true;
+    }
     pack_array(args, sizes[kind]);
     if (kind != GET)
         pack_u64(args, id);
     pack_word(args, "k", key);
-    if (kind == PUT || kind == APPEND)
-        pack_word(args, "v", kind == PUT ? prng_below(prng, 4) : id);
+    if (kind == PUT)
+        pack_value(args, prng_below(prng, 4));
+    if (kind == APPEND)
+        pack_word(args, "v", id);
     if (kind == CAS) {
-        pack_word(args, "v", prng_below(prng, 4));
-        pack_word(args, "v", prng_below(prng, 4));
+        pack_value(args, prng_below(prng, 4));
+        pack_value(args, prng_below(prng, 4));
     }
     if (kind == INCR)
         pack_u64(args, 1);
@@ -117,7 +154,7 @@ static void ended(void *context, uint32_t client, uint64_t began, enum swarm_out
     (void)reply;
     op->ended = true;
     op->outcome = outcome;
-    if ((op->kind == REFUSE || op->kind == FAIL) && outcome == SWARM_OK)
+    if (must_fail(op->kind) && outcome == SWARM_OK)
         snprintf(books->wrong, sizeof books->wrong, "command %llu was to be refused, and was told ok",
                  (unsigned long long)books->current[client]);
 }
@@ -144,10 +181,10 @@ static void compare(struct books *books, const uint8_t *done)
         const struct op *op = &books->ops[id];
         if (op->kind == GET || !op->ended)
             continue;
-        const char *what = op->outcome == SWARM_OK && !done[id]                   ? "was acknowledged and is lost"
-                           : op->outcome == SWARM_REFUSED && done[id]             ? "was refused and has run"
-                           : (op->kind == REFUSE || op->kind == FAIL) && done[id] ? "failed and left something"
-                                                                                  : NULL;
+        const char *what = op->outcome == SWARM_OK && !done[id]       ? "was acknowledged and is lost"
+                           : op->outcome == SWARM_REFUSED && done[id] ? "was refused and has run"
+                           : must_fail(op->kind) && done[id]          ? "failed and left something"
+                                                                      : NULL;
         if (what != NULL)
             snprintf(books->wrong, sizeof books->wrong, "command %llu (%s) %s", (unsigned long long)id,
                      names[op->kind], what);

@@ -224,7 +224,7 @@ static const struct fault table[] = {
     {"stop", "SIGTERM, and a start", 5000, 2000, 0, strike_stop, mend_down},
     {"pause", "a process stands still", 3000, 3000, 0, strike_pause, NULL},
     {"slow-script", "applying takes its time", 3000, 3000, 80, strike_slow_script, mend_slow},
-    {"partition", "halves, isolated, deaf, dumb, ring, bridge, one way", 3000, 4000, PARTITIONS * 128 - 1,
+    {"partition", "halves, isolated, deaf, dumb, ring, bridge, one way", 1500, 3000, PARTITIONS * 128 - 1,
      strike_partition, mend_partition},
     {"flap", "a partition that comes and goes", 150, 120, PARTITIONS * 128 - 1, strike_partition, mend_partition},
     {"break", "a connection ends with what was on its way", 500, 0, 0, strike_break, NULL},

@@ -184,7 +184,8 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .address = "",
                                         .identity = *identity,
                                         .bundles = buffer_slice(bundles),
-                                        .fingerprint = 1};
+                                        .fingerprint = 1,
+                                        .cache_bytes = options->cache_bytes};
     const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
     node->machine = machine_new(&machine);
     node->replica = replica_new(&how, &env, node->storage);

@@ -24,6 +24,7 @@ struct replica_world_options {
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
+    size_t cache_bytes; /* of recent records at each node; 0: as a real node */
 };
 
 struct replica_world_reply {

@@ -20,6 +20,7 @@ struct strike {
     uint32_t at;
     uint32_t fault; /* its place in the table (sim/faults.h) */
     uint32_t node, peer;
+    bool leader;     /* strikes whoever leads then, in place of `node` */
     uint32_t amount; /* what it means, the fault knows */
     uint32_t lasts;
 };

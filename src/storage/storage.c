@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "storage/log.h"
 #include "storage/tail.h"
@@ -332,6 +333,8 @@ static enum status write_cut(struct storage *storage, raft_index from)
     CHECK(from > 0);
     if (from > storage->last_index)
         return STATUS_OK;
+    if (MUTANT(81))
+        from = from + 1 <= storage->last_index ? from + 1 : from;
     forget(storage, from);
     enum status status = reload_chain(storage);
     if (status != STATUS_OK)
@@ -343,7 +346,7 @@ static enum status write_cut(struct storage *storage, raft_index from)
                           .last_term = last_term(storage),
                           .last_chain = storage->last_chain};
     reserve_frame(storage, DISK_BLOCK_BYTES);
-    return write_frame(storage, &frame);
+    return MUTANT(72) ? STATUS_OK : write_frame(storage, &frame);
 }
 
 /* Ends the frame being made and writes it. */
@@ -413,12 +416,14 @@ enum status storage_write(struct storage *storage, const struct storage_write *w
 {
     CHECK(!storage->failed);
     enum status status = STATUS_OK;
-    if (write->vote)
+    if (write->vote && !(MUTANT(80) && write->records_count > 0))
         status = vote_file_write(storage->disk, &storage->vote, write->term, write->voted_for);
     if (status == STATUS_OK && write->cut_from > 0)
         status = write_cut(storage, write->cut_from);
     if (status == STATUS_OK && write->records_count > 0)
         status = write_records(storage, write);
+    if (MUTANT(82) && status == STATUS_NO_SPACE)
+        return STATUS_OK;
     return status == STATUS_OK ? status : fail(storage, status);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/mutant.h"
 
 enum { PREPARE_BYTES = 1024 * 1024 };
 
@@ -94,7 +95,7 @@ enum status tail_roll(struct tail *tail, uint64_t need)
         return status;
     segment_name(name, tail->segment.number + 1);
     status = disk->rename(disk, spare_name, name);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !MUTANT(77))
         status = disk->sync_directory(disk);
     if (status == STATUS_OK && tail->file != NULL)
         status = write_next(tail);

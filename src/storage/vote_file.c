@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/checksum.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
 #include "storage/storage.h"
@@ -47,7 +48,7 @@ static bool take(const uint8_t *block, struct vote_file *vote)
 static enum status write_slots(struct disk *disk, struct vote_file *vote)
 {
     fill(vote->block, vote->counter, vote->term, vote->voted_for);
-    for (uint64_t slot = 0; slot < SLOTS; slot++) {
+    for (uint64_t slot = 0; slot < (MUTANT(71) ? 1 : SLOTS); slot++) {
         enum status status =
             disk->write_at(disk, vote->file, slot * DISK_BLOCK_BYTES, vote->block, DISK_BLOCK_BYTES);
         if (status != STATUS_OK)
@@ -118,6 +119,8 @@ enum status vote_file_open(struct disk *disk, bool create, struct vote_file *vot
 enum status vote_file_write(struct disk *disk, struct vote_file *vote, raft_term term, node_id voted_for)
 {
     CHECK(term >= vote->term);
+    if (MUTANT(70))
+        return STATUS_OK;
     vote->counter++;
     vote->term = term;
     vote->voted_for = voted_for;

@@ -1,0 +1,137 @@
+-- sim/mutants.lua: the planted bugs (src/base/mutant.h), and who finds each. Run by `make mutants`:
+--
+--   luajit spec/sim/mutants.lua [SEEDS] [NUMBER...]
+--
+-- Each mutant runs alone, in a process of its own, over seeds 1, 2, ... of the simulator until something is found: by a
+-- check, an invariant, or a verdict. Those that only a timing or a rare schedule shows are shown by a golden scenario.
+package.path = './?.lua;./lua/?.lua;' .. package.path
+
+local mutants = {
+  { 1, 'a server votes twice in a term (§5.2)' },
+  { 2, 'a vote for a log that is behind (§5.4.1)' },
+  { 3, 'logs compared by length alone (§5.4.1)' },
+  { 4, 'logs compared by last term alone (§5.4.1)' },
+  { 5, 'an equal log is not up to date enough: nobody is elected' },
+  { 6, 'a vote leaves before it is durable' },
+  { 7, 'a candidate asks before its own vote is durable' },
+  { 8, 'votes of earlier terms are counted' },
+  { 9, 'a majority is one too few for a leader' },
+  { 10, 'pre-votes stay and count as votes' },
+  { 11, 'the vote is kept when the term rises' },
+  { 12, 'a new term is not made durable' },
+  { 13, 'a refusal is counted as a vote' },
+  { 14, 'AppendEntries of an old term is taken (§5.1)' },
+  { 15, 'entries are acknowledged before they are durable' },
+  { 16, 'the leader counts entries that its disk does not hold' },
+  { 17, 'what was cut still counts as durable' },
+  { 18, 'a write that was cut away counts when it arrives (ABA)' },
+  { 19, 'a majority is one too few for commit' },
+  { 20, 'entries of earlier terms are committed by counting (Figure 8)' },
+  { 21, 'a heartbeat is acknowledged with what the disk does not hold' },
+  { 22, 'reads before the first commit of the own term (thesis §6.4)' },
+  { 23, 'reads without asking a majority' },
+  { 24, 'reads confirmed by an older round' },
+  { 25, 'answers of an earlier term are counted' },
+  { 26, 'any answer confirms the newest read' },
+  { 27, 'match is taken from next, not from what was acknowledged' },
+  { 28, 'a heartbeat commits what it did not compare' },
+  { 29, 'the previous entry is not compared (§5.3)' },
+  { 30, 'a follower acknowledges its whole log, compared or not' },
+  { 31, 'a stale AppendEntries cuts what came after it' },
+  { 32, 'conflicting entries are kept (§5.3)' },
+  { 34, 'a leader without a majority stays (thesis §6.2)' },
+  { 35, 'a pre-vote moves the term' },
+  { 36, 'a vote is given while the leader lives (§6)' },
+  { 37, 'a pre-vote is given while the leader lives' },
+  { 38, 'a refused leader does not go back' },
+  { 39, 'a probe that was lost is not sent again' },
+  { 40, 'the window stays full after a loss' },
+  { 41, 'a link that broke while sending is never sent on again' },
+  { 42, 'a candidate does not give way to the leader of its term' },
+  { 43, 'no election deadline' },
+  { 44, 'a restart forgets the vote' },
+  { 45, 'a restart forgets the term' },
+  { 46, 'a restart takes its whole log for committed' },
+  { 48, 'a leader ignores higher terms (§5.1)' },
+  { 49, 'granting a vote does not reset the deadline' },
+  { 50, 'messages do not wait for their write' },
+  { 51, 'a failed write counts as done' },
+  { 52, 'what was cut still counts as readable' },
+  { 53, 'an unknown outcome is called definite' },
+  { 54, 'a forwarded command is sent again after a broken link' },
+  { 55, 'another entry at its index answers a command' },
+  { 56, 'a read does not wait until its index is applied' },
+  { 60, 'an entry is applied twice' },
+  { 63, 'entries are applied before they are committed' },
+  { 64, 'two writes are out at once' },
+  { 66, 'a write in the queue counts as durable' },
+  { 70, 'the vote is not written' },
+  { 71, 'the vote is written to one slot' },
+  { 72, 'a cut is not written' },
+  { 76, 'checksums of records are not compared at recovery' },
+  { 77, 'a new segment is used before its name is durable' },
+  { 79, 'a small file is not synced before it is renamed' },
+  { 80, 'a vote beside entries is not written' },
+  { 81, 'a cut leaves the first entry' },
+  { 82, 'a full disk counts as written' },
+  { 90, 'cluster time goes back' },
+  { 91, 'randomness differs from node to node' },
+  { 92, 'a failed batch leaves what its first commands did' },
+  { 93, 'only the leader counts answers in its digest' },
+  { 94, 'a command that failed leaves what it did' },
+  { 95, 'pcall leaves what failed inside' },
+}
+
+-- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.
+if arg[1] == '--child' then
+  local swarm = require 'spec.support.swarm'
+  for seed = 1, tonumber(arg[2]) do
+    io.write('seed ', seed, '\n')
+    io.flush()
+    local r = swarm.run(seed)
+    if r.broken then
+      io.write(r.phase, ': ', r.broken, '\n')
+      os.exit(1)
+    end
+  end
+  os.exit(0)
+end
+
+local seeds = tonumber(arg[1]) or 200
+local only = {}
+for i = 2, #arg do only[tonumber(arg[i])] = true end
+
+local function try(number)
+  local pipe = assert(io.popen(('MUTANT=%d luajit spec/sim/mutants.lua --child %d 2>&1; echo "#!$?"'):format(number, seeds)))
+  local seed, last, status = 0, '', nil
+  for line in pipe:lines() do
+    if line:match('^seed %d+$') then seed = tonumber(line:match('%d+'))
+    elseif line:match('^#!%d+$') then status = tonumber(line:match('%d+'))
+    elseif not line:find('Aborted') then last = line end
+  end
+  pipe:close()
+  if status ~= 0 then return 'seed ' .. seed, last end
+  pipe = assert(io.popen(('MUTANT=%d busted --lua=luajit --lpath=./?.lua -o TAP spec/scenario spec/paper 2>&1'):format(number)))
+  for line in pipe:lines() do
+    local name = line:match('^not ok %d+ %- (.*)')
+    if name then
+      pipe:close()
+      return 'spec', name
+    end
+  end
+  pipe:close()
+end
+
+local caught, count = 0, 0
+for _, mutant in ipairs(mutants) do
+  local number, what = mutant[1], mutant[2]
+  if next(only) == nil or only[number] then
+    count = count + 1
+    local seed, how = try(number)
+    if seed then caught = caught + 1 end
+    io.write(('%3d  %-66s %s\n'):format(number, what, seed and ('%-8s %s'):format(seed, how:sub(1, 100)) or 'SURVIVED'))
+    io.flush()
+  end
+end
+io.write(('%d of %d caught within %d seeds\n'):format(caught, count, seeds))
+os.exit(caught == count and 0 or 1)
