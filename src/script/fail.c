@@ -29,6 +29,16 @@ void fail_name_function(lua_State *L, const char *name)
     lua_pop(L, 1);
 }
 
+void fail_open(lua_State *L, const luaL_Reg *functions)
+{
+    for (; functions->name != NULL; functions++) {
+        const char *dot = strchr(functions->name, '.');
+        lua_pushcfunction(L, functions->func);
+        fail_name_function(L, functions->name);
+        lua_setfield(L, -2, dot != NULL ? dot + 1 : functions->name);
+    }
+}
+
 /* Pushes the name of the function that runs at a level, or nil [-0, +1]. */
 static const char *push_name(lua_State *L, int level)
 {

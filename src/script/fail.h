@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 struct lua_State;
+struct luaL_Reg;
 
 /* Raises {code, message}, the message with its place. For codes that are the host's; luaL_error is for SCRIPT_ERROR. */
 int fail(struct lua_State *L, const char *code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -30,6 +31,9 @@ const char *fail_check_table(struct lua_State *L, int at);
 
 /* Remembers that the function at the top is called `name` by services [-0, +0]. */
 void fail_name_function(struct lua_State *L, const char *name);
+
+/* Puts functions, listed as "string.find", into the table at the top by the part behind the dot [-0, +0]. */
+void fail_open(struct lua_State *L, const struct luaL_Reg *functions);
 
 /* Prepares a state. */
 void fail_setup(struct lua_State *L);

@@ -14,9 +14,11 @@
 #include "script/budget.h"
 #include "script/fail.h"
 #include "script/pairs.h"
+#include "script/pattern.h"
+#include "script/text.h"
 #include "script/vm.h"
 
-enum { RESULT_BYTES_MAX = 1024 * 1024, PATTERN_SUBJECT_MAX = 4096, PATTERN_LOOPS_MAX = 2, UNPACK_MAX = 200 };
+enum { RESULT_BYTES_MAX = 1024 * 1024, UNPACK_MAX = 200 };
 
 /* --- base --------------------------------------------------------------------------------------------------------------------- */
 
@@ -149,67 +151,6 @@ static int sandbox_unpack(lua_State *L)
 }
 
 /* --- string --------------------------------------------------------------------------------------------------------------------- */
-
-static int sandbox_rep(lua_State *L)
-{
-    size_t size = 0;
-    (void)luaL_checklstring(L, 1, &size);
-    double count = luaL_checknumber(L, 2);
-    if (count > 0 && (double)size * count > RESULT_BYTES_MAX)
-        return fail(L, "TOO_LARGE", "string.rep: more than 1 MiB");
-    budget_charge(L, count > 0 ? (uint64_t)((double)size * count / 16) + 1 : 1);
-    lua_settop(L, 2);
-    if (!(count > 0) || size == 0) {
-        lua_pushliteral(L, "");
-        return 1;
-    }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, 2, 1);
-    return 1;
-}
-
-/* Calls LuaJIT's own after charging by the size of the text. */
-static int charged_text(lua_State *L)
-{
-    size_t size = 0;
-    (void)luaL_checklstring(L, 1, &size);
-    budget_charge(L, size / 16 + 1);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
-/* A pattern whose matching could take for ever is refused before it begins. */
-static int bounded_pattern(lua_State *L)
-{
-    size_t subject = 0;
-    size_t size = 0;
-    (void)luaL_checklstring(L, 1, &subject);
-    const char *pattern = luaL_checklstring(L, 2, &size);
-    bool plain = lua_toboolean(L, 4) != 0 && lua_toboolean(L, lua_upvalueindex(2));
-    int loops = 0;
-    for (size_t i = 0; i < size && !plain; i++) {
-        if (pattern[i] == '%')
-            i++;
-        else if (strchr("*+-?", pattern[i]) != NULL)
-            loops++;
-    }
-    if (loops > PATTERN_LOOPS_MAX && subject > 64)
-        return luaL_error(
-            L, "a pattern with more than 2 of * + - ? on more than 64 bytes may take for ever; split it");
-    if (loops > 0 && subject > PATTERN_SUBJECT_MAX)
-        return luaL_error(L, "a pattern with * + - ? on more than 4096 bytes may take for ever; split the text");
-    uint64_t steps = (uint64_t)subject + 1;
-    for (int i = 0; i < loops && i < PATTERN_LOOPS_MAX; i++)
-        steps *= (uint64_t)subject / 8 + 1;
-    budget_charge(L, steps / 4 + size);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
 
 /* string.format without addresses and without surprises of size. */
 static int sandbox_format(lua_State *L)
@@ -395,26 +336,18 @@ static void wrap(lua_State *L, const char *library, const char *name, lua_CFunct
 
 static void add_string(lua_State *L, int env)
 {
-    static const char *const plain[] = {"byte", "char", "len", "sub", NULL};
     lua_newtable(L);
-    take(L, "string", plain);
-    wrap(L, "string", "rep", sandbox_rep, 0, false);
-    wrap(L, "string", "lower", charged_text, 0, false);
-    wrap(L, "string", "upper", charged_text, 0, false);
-    wrap(L, "string", "reverse", charged_text, 0, false);
+    text_open(L);
+    pattern_open(L);
     wrap(L, "string", "format", sandbox_format, 0, false);
-    wrap(L, "string", "find", bounded_pattern, -1, true);
-    wrap(L, "string", "match", bounded_pattern, -1, false);
-    wrap(L, "string", "gmatch", bounded_pattern, -1, false);
-    wrap(L, "string", "gsub", bounded_pattern, -1, false);
-    freeze(L);
-    lua_pushliteral(L, ""); /* methods of texts go through the same */
+    lua_pushliteral(L, ""); /* methods of texts are the same: a text has no fields that could be set */
     CHECK(lua_getmetatable(L, -1));
     lua_pushvalue(L, -3);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 2);
+    freeze(L);
     lua_setfield(L, env, "string");
 }
 

@@ -12,7 +12,7 @@
 struct lua_State;
 
 /* Version of the allow list and its behaviour: part of the runtime fingerprint. Grows with every visible change. */
-enum { SANDBOX_VERSION = 2 };
+enum { SANDBOX_VERSION = 3 };
 
 /* Prepares a fresh state, opened with no libraries: switches the JIT off, opens base table string math bit, takes out what
  * is not allowed, puts our own in place, freezes. Leaves the environment for module chunks (its unknown names raise, its
