@@ -71,6 +71,12 @@ local function print_plain(list)
         local mount = node.service.mounts[name]
         io.stdout:write(('mount %s: %s version %d, code %s\n'):format(name, mount.module, mount.version, mount.hash))
       end
+      local refused = {}
+      for name in pairs(node.service.refused or {}) do refused[#refused + 1] = name end
+      table.sort(refused)
+      for _, name in ipairs(refused) do
+        io.stdout:write(('mount %s: REFUSED: %s\n'):format(name, node.service.refused[name]))
+      end
       return
     end
   end

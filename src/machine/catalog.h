@@ -13,7 +13,8 @@ enum catalog_kind {
     CATALOG_UNKNOWN, /* no such mount, or no such name in it */
     CATALOG_COMMAND,
     CATALOG_QUERY,
-    CATALOG_RAW /* the mount dispatches itself: a command unless the client asked for a query */
+    CATALOG_RAW,    /* the mount dispatches itself: a command unless the client asked for a query */
+    CATALOG_REFUSED /* its module was refused: catalog_refused says why */
 };
 
 struct catalog;
@@ -25,7 +26,13 @@ void catalog_free(struct catalog *catalog);
 /* Looks up "mount.name". */
 enum catalog_kind catalog_find(const struct catalog *catalog, struct slice name);
 
-/* Mounts in it; 0 while the service's code has not been applied. */
+/* The sentence for a name that is CATALOG_REFUSED: `text` gets at most `size` bytes, zero-terminated. */
+void catalog_refused(const struct catalog *catalog, struct slice name, char *text, size_t size);
+
+/* How that sentence reads, here and where the machine itself meets such a name. */
+void refused_sentence(char *text, size_t size, struct slice mount, struct slice why);
+
+/* Mounts in it, refused ones too; 0 while the service's code has not been applied. */
 size_t catalog_mounts(const struct catalog *catalog);
 
 #endif

@@ -5,6 +5,7 @@
  *    2  {mount} -> number                  ctx.id's last (script/ctx.c)
  *    3  {mount} -> bundle bytes            the code in force
  *    4  {mount, map} -> number             the numbers of user maps, from VM_MAPS_FIRST on
+ *    5  {mount} -> text                    why the module for it was refused: the others work all the same
  */
 #include "machine/machine.h"
 
@@ -15,6 +16,7 @@
 #include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "machine/catalog.h"
 #include "script/budget.h"
 #include "script/bundle.h"
 #include "script/sandbox.h"
@@ -28,8 +30,10 @@ enum {
     ROWS_LIMITS = 1,
     ROWS_BUNDLES = 3,
     ROWS_MAPS = 4,
+    ROWS_REFUSED = 5,
     DIGESTS = 4096, /* recent digests kept, by index */
-    BATCH_MAX = 1000
+    BATCH_MAX = 1000,
+    REFUSED_BYTES = 700 /* of the sentence kept */
 };
 
 static const size_t lua_bytes_default = (size_t)1 << 30;
@@ -44,6 +48,8 @@ struct machine {
     uint64_t cluster_id;
     uint64_t results_hash; /* of all answers so far */
     uint64_t catalog_version;
+    struct buffer refused; /* pairs: mount, why */
+    uint32_t refused_count;
     uint32_t maps; /* user maps numbered so far */
     raft_index parked_at;
     char parked_why[256];
@@ -115,6 +121,7 @@ void machine_free(struct machine *machine)
     vm_free(machine->vm);
     tree_free(machine->tree);
     buffer_close(&machine->result);
+    buffer_close(&machine->refused);
     mem_free(machine);
 }
 
@@ -156,12 +163,39 @@ static void begin_entry(struct machine *machine, const struct entry *entry)
     vm_begin(machine->vm, &facts, &machine->limits);
 }
 
+/* Why the module for a mount was refused, if it was. */
+static bool find_refused(const struct machine *machine, struct slice mount, struct slice *why)
+{
+    struct buffer key = {0};
+    host_key(&key, ROWS_REFUSED, mount, slice_make(NULL, 0));
+    bool found = tree_get(machine->tree, buffer_slice(&key), why);
+    buffer_close(&key);
+    struct pack_reader reader = pack_reader_make(found ? *why : slice_make(NULL, 0));
+    return found && pack_read_text(&reader, why) == STATUS_OK;
+}
+
+/* For a name whose mount has no code, for it was refused: the error that says so. */
+static bool say_refused(const struct machine *machine, struct slice name, struct buffer *result)
+{
+    const uint8_t *dot = name.size > 0 ? memchr(name.data, '.', name.size) : NULL;
+    struct slice why;
+    struct slice mount = slice_make(name.data, dot != NULL ? (size_t)(dot - name.data) : 0);
+    if (dot == NULL || !find_refused(machine, mount, &why))
+        return false;
+    char text[900];
+    refused_sentence(text, sizeof text, mount, why);
+    error_pack(result, ERROR_SCRIPT_ERROR, text);
+    return true;
+}
+
 /* Calls one command; `name` may be of any client's making. */
 static enum vm_outcome call(struct machine *machine, struct slice name, struct slice args, struct buffer *result)
 {
     enum vm_kind kind = vm_find(machine->vm, name);
     if (kind == VM_COMMAND || kind == VM_RAW)
         return vm_call(machine->vm, name, args, false, result);
+    if (say_refused(machine, name, result))
+        return VM_REFUSED;
     char text[200];
     snprintf(text, sizeof text, kind == VM_QUERY ? "%.*s is a query, not a command" : "there is no command %.*s",
              (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
@@ -241,6 +275,23 @@ static bool has_bundle(const struct machine *machine, struct slice mount)
     return found;
 }
 
+/* The module has no place: that is a fact of the state, so that all nodes say the same, and the others go on. */
+static void keep_refused(struct machine *machine, struct slice mount, struct slice why)
+{
+    struct buffer key = {0};
+    struct buffer value = {0};
+    host_key(&key, ROWS_REFUSED, mount, slice_make(NULL, 0));
+    pack_text(&value, slice_make(why.data, why.size < REFUSED_BYTES ? why.size : REFUSED_BYTES));
+    (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
+    pack_text(&machine->refused, mount);
+    buffer_append(&machine->refused, value.data, value.size);
+    machine->refused_count++;
+    buffer_close(&key);
+    buffer_close(&value);
+    LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused: %.*s", (int)mount.size,
+        (const char *)mount.data, (int)why.size, (const char *)why.data);
+}
+
 /* A module takes its place. The same mount again says nothing new: two leaders may both have proposed it. */
 static enum vm_outcome apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result)
 {
@@ -249,7 +300,8 @@ static enum vm_outcome apply_bundle(struct machine *machine, const struct entry 
         error_pack(result, ERROR_BAD_REQUEST, "not a bundle");
         return VM_REFUSED;
     }
-    if (has_bundle(machine, mount)) {
+    struct slice known = {0};
+    if (has_bundle(machine, mount) || find_refused(machine, mount, &known)) {
         pack_nil(result);
         return VM_OK;
     }
@@ -271,14 +323,14 @@ static enum vm_outcome apply_bundle(struct machine *machine, const struct entry 
         buffer_append_byte(&why, 0);
         error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why.data);
     }
-    if (outcome == VM_OK) {
-        machine->catalog_version++;
-    } else {
+    if (outcome == VM_REFUSED) {
+        struct slice code = {0}, message = {0}, data = {0};
         machine->maps = maps;
         tree_rollback(machine->tree, 0);
-        LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused", (int)mount.size,
-            (const char *)mount.data);
+        CHECK(error_unpack(buffer_slice(result), &code, &message, &data) == STATUS_OK);
+        keep_refused(machine, mount, message);
     }
+    machine->catalog_version += outcome != VM_PARK;
     buffer_close(&why);
     return outcome;
 }
@@ -371,7 +423,7 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         outcome = vm_call(machine->vm, name, args, true, &machine->result);
         vm_end(machine->vm);
         CHECK_EQ(tree_savepoint(machine->tree), 0);
-    } else {
+    } else if (!say_refused(machine, name, &machine->result)) {
         char text[200];
         snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
                  (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
@@ -435,7 +487,7 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
 {
     struct listing listing = {0};
     vm_mounts(machine->vm, list_mount, &listing);
-    pack_map(out, 2);
+    pack_map(out, 3);
     pack_text(out, slice_text("limits"));
     pack_map(out, LIMITS);
     struct vm_limits limits = machine->limits;
@@ -447,6 +499,9 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
     pack_map(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
     buffer_close(&listing.items);
+    pack_text(out, slice_text("refused"));
+    pack_map(out, machine->refused_count);
+    buffer_append(out, machine->refused.data, machine->refused.size);
 }
 
 static void list_name(void *context, const char *name, enum vm_kind kind)
@@ -472,9 +527,11 @@ void machine_catalog(const struct machine *machine, struct buffer *out)
     uint64_t mounts = 0;
     vm_mounts(machine->vm, count_mount, &mounts);
     vm_names(machine->vm, list_name, &listing);
-    pack_u64(out, mounts);
+    pack_u64(out, mounts + machine->refused_count);
     pack_array(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
+    pack_array(out, machine->refused_count * 2);
+    buffer_append(out, machine->refused.data, machine->refused.size);
     buffer_close(&listing.items);
 }
 

@@ -226,6 +226,14 @@ static void fail_unknown(struct replica *replica, struct pending *request, const
     request_fail(replica, request, ERROR_UNKNOWN_COMMAND, text);
 }
 
+static void fail_refused(struct replica *replica, struct pending *request)
+{
+    char text[900];
+    catalog_refused(replica->catalog, name_of(request), text, sizeof text);
+    request->is_query = true; /* it did not enter the log: definite */
+    request_fail(replica, request, ERROR_SCRIPT_ERROR, text);
+}
+
 /* This node leads, or the request is content with what it has. */
 static void serve(struct replica *replica, struct pending *request)
 {
@@ -258,6 +266,9 @@ static void serve(struct replica *replica, struct pending *request)
             read(replica, request);
         else
             propose(replica, request);
+        return;
+    case CATALOG_REFUSED:
+        fail_refused(replica, request);
         return;
     default:
         if (replica_leads(replica) && raft_term_at(replica->raft, replica->applied) != replica->effects.term)
