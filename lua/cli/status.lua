@@ -33,6 +33,7 @@ function status.gather(addresses, timeout)
   for i, member in ipairs(first.members) do
     local answer = member.id == first.id and first or ask(member.address, timeout)
     list[i] = answer or { id = member.id, down = true }
+    if not answer or answer.role == 'forming' then list[i].why = member.complaint ~= '' and member.complaint or nil end
     list[i].address = member.address
   end
   return list
@@ -55,11 +56,12 @@ local function print_plain(list)
   for _, node in ipairs(list) do commit = math.max(commit, node.commit or 0) end
   for _, node in ipairs(list) do
     if node.down then
-      io.stdout:write(('%d  %-21s down\n'):format(node.id, node.address))
+      io.stdout:write(('%d  %-21s down%s\n'):format(node.id, node.address, node.why and ': refused: ' .. node.why or ''))
     else
       io.stdout:write(('%d  %-21s %-9s term %d  commit %d  applied %d  lag %d  digest %s at %d%s\n'):format(
         node.id, node.address, node.role, node.term, node.commit, node.applied, commit - node.applied, node.digest,
-        node.applied, node.parked_at > 0 and ('  PARKED at entry %d: %s'):format(node.parked_at, node.parked_why) or ''))
+        node.applied, node.parked_at > 0 and ('  PARKED at entry %d: %s'):format(node.parked_at, node.parked_why)
+          or node.why and '  refused: ' .. node.why or ''))
     end
   end
   for _, node in ipairs(list) do

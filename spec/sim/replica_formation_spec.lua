@@ -17,7 +17,7 @@ local function greet(w, node, fill)
   w:run(50)
   local bytes, open = w:heard(connection)
   local answer = W.decode(bytes)
-  if answer and answer.type == W.C.MESSAGE_GOODBYE then return core.text(answer.goodbye), open end
+  if answer and answer.type == W.C.MESSAGE_GOODBYE then return core.text(answer.goodbye.text), open end
   return answer and 'HELLO' or nil, open
 end
 

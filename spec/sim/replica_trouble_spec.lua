@@ -368,3 +368,43 @@ describe('bytes on the port', function()
     w:equal()
   end)
 end)
+
+describe('a disk that was set back to an older copy', function()
+  -- It has acknowledged what it no longer holds: it would help to elect a leader without that.
+  it('ends its node with a sentence, and the others go on', function()
+    local w = W.formed()
+    local leader = w:leader()
+    local node = (leader + 1) % 3
+    w:crash(node)
+    local older = W.new { seed = 7 }
+    w.C.sim_disk_copy(w.C.replica_world_disk(older.world, 0), w.C.replica_world_disk(w.world, node))
+    w:start(node)
+    for i = 1, 5 do assert.equal(i, w:call(leader, 'counter.add', 'a').value) end
+    w:equal()
+    w:crash(node)
+    assert.equal(leader, w:leader())
+    w.C.replica_world_damaged(w.world, node)
+    w.C.sim_disk_copy(w.C.replica_world_disk(w.world, node), w.C.replica_world_disk(older.world, 0))
+    w:start(node)
+    w:run(1000)
+    assert.is_false(w:status(node).up)
+    assert.equal(78, w:status(node).fatal_code)
+    assert.truthy(w:fatal(node):find('its data directory is an older copy; put the newer one back', 1, true), w:fatal(node))
+    assert.equal(6, w:call(leader, 'counter.add', 'a').value)
+  end)
+
+  -- A crash alone never looks like that, whatever is on its way and however often links break.
+  it('is not seen where a node merely crashed', function()
+    local w = W.formed { seed = 5, delay_ms_max = 30, write_ms_max = 20 }
+    for round = 1, 40 do
+      local node = round % 3
+      w:ask(node, {}, 'counter.add', 'a')
+      w:run(round * 7 % 50)
+      w:crash(node)
+      w:run(round * 3 % 20)
+      w:start(node)
+      w:run(300)
+      for i = 0, 2 do assert.is_true(w:status(i).up, w:fatal(i)) end
+    end
+  end)
+end)

@@ -11,7 +11,7 @@
 #include "base/trace.h"
 #include "replica/state.h"
 
-enum { REASON_BYTES = 160 };
+enum { REASON_BYTES = 240 };
 
 void *link_context(const struct link *link)
 {
@@ -65,7 +65,8 @@ static void say_hello(struct replica *replica, struct link *link)
                                .code_hash = identity->code_hash,
                                .set_hash = identity->cluster_id,
                                .fingerprint = replica->fingerprint,
-                               .address = slice_text(replica_peer(replica, identity->id)->member.address)};
+                               .address = slice_text(replica_peer(replica, identity->id)->member.address),
+                               .last_index = replica->raft != NULL ? replica->persisted_index : 0};
     (void)send_frame(replica, link, &message, NULL, 0, link->outgoing && !link->marked);
     link->marked = true;
 }
@@ -78,9 +79,9 @@ void link_hello_all(struct replica *replica)
             say_hello(replica, link);
 }
 
-static bool refuse(struct replica *replica, struct link *link, const char *why)
+static bool refuse(struct replica *replica, struct link *link, const char *why, bool end)
 {
-    struct message message = {.type = MESSAGE_GOODBYE, .goodbye = slice_text(why)};
+    struct message message = {.type = MESSAGE_GOODBYE, .goodbye = {.text = slice_text(why), .end = end}};
     (void)send_frame(replica, link, &message, NULL, 0, false);
     struct peer *peer = replica_peer(replica, link->peer);
     if (peer != NULL && strcmp(peer->complaint, why) != 0) {
@@ -126,6 +127,27 @@ static const char *object_to(const struct replica *replica, const struct message
     return NULL;
 }
 
+/* A follower says on its own link, before any answer on it, how far its disk goes: less than it has acknowledged to this
+ * leader means that the disk was set back (a copy was restored). It must not vote or acknowledge with that. */
+static bool has_forgotten(const struct replica *replica, const struct message_hello *hello, char text[REASON_BYTES])
+{
+    struct raft_status status;
+    if (!replica_leads(replica) || hello->last_index == 0)
+        return false;
+    raft_get_status(replica->raft, &status);
+    for (size_t i = 0; i < status.peers_count; i++) {
+        raft_index match = status.peers[i].match_index;
+        if (status.peers[i].id != hello->from || hello->last_index >= match)
+            continue;
+        snprintf(text, REASON_BYTES,
+                 "its log ends at entry %llu, and it has acknowledged entries up to %llu: its data directory is an "
+                 "older copy; put the newer one back, or set it aside and let the node join anew",
+                 (unsigned long long)hello->last_index, (unsigned long long)match);
+        return true;
+    }
+    return false;
+}
+
 static void link_agreed(struct replica *replica, struct link *link, struct peer *peer)
 {
     link->agreed = true;
@@ -155,7 +177,8 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
 {
     struct peer *peer = replica_peer(replica, hello->from);
     if (link->outgoing && hello->from != link->peer)
-        return refuse(replica, link, "another node answers at this address: the --cluster lines do not agree");
+        return refuse(replica, link, "another node answers at this address: the --cluster lines do not agree",
+                      false);
     bool first = !link->agreed;
     if (!first && hello->from != link->peer)
         return false;
@@ -163,7 +186,9 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     char text[REASON_BYTES];
     const char *why = object_to(replica, hello, peer, text);
     if (why != NULL)
-        return refuse(replica, link, why);
+        return refuse(replica, link, why, false);
+    if (first && !link->outgoing && has_forgotten(replica, hello, text))
+        return refuse(replica, link, text, true);
     if (replica->identity.formation == FORMATION_NEW)
         peer->member.incarnation = hello->incarnation;
     peer->heard = true;
@@ -337,6 +362,14 @@ static void take_forwarded(struct replica *replica, struct link *link, const str
     request_end(replica, request, answer->ok, answer->definite, answer->index, answer->value);
 }
 
+static void end_as_told(struct replica *replica, node_id peer, const char *why)
+{
+    char sentence[400];
+    snprintf(sentence, sizeof sentence, "node %llu, which leads, refused this node: %s", (unsigned long long)peer,
+             why);
+    replica->env.fatal(replica->env.context, 78, sentence);
+}
+
 static bool take_message(struct replica *replica, struct link *link, const struct message *message)
 {
     if (message->type == MESSAGE_HELLO)
@@ -344,12 +377,14 @@ static bool take_message(struct replica *replica, struct link *link, const struc
     if (message->type == MESSAGE_GOODBYE) {
         struct peer *peer = replica_peer(replica, link->peer);
         char why[256];
-        snprintf(why, sizeof why, "%.*s", (int)(message->goodbye.size < 250 ? message->goodbye.size : 250),
-                 (const char *)message->goodbye.data);
+        const struct slice text = message->goodbye.text;
+        snprintf(why, sizeof why, "%.*s", (int)(text.size < 250 ? text.size : 250), (const char *)text.data);
         if (peer != NULL && strcmp(peer->complaint, why) != 0) {
             memcpy(peer->complaint, why, sizeof why);
             LOG(LOG_WARN, "link", "node %llu refused this node: %s", (unsigned long long)link->peer, why);
         }
+        if (peer != NULL && message->goodbye.end)
+            end_as_told(replica, link->peer, why);
         return false;
     }
     if (!link->agreed || link->outgoing)

@@ -408,9 +408,11 @@ static void pack_members(const struct replica *replica, struct buffer *out, cons
     pack_array(out, (uint32_t)replica->identity.members_count);
     for (size_t i = 0; i < replica->identity.members_count; i++) {
         const struct peer *peer = &replica->peers[i];
-        pack_map(out, 4);
+        pack_map(out, 5);
         pack_field(out, "address");
         pack_text(out, slice_text(peer->member.address));
+        pack_field(out, "complaint"); /* why it was refused here, or refused this node */
+        pack_text(out, slice_text(peer->complaint));
         pack_field(out, "id");
         pack_u64(out, peer->member.id);
         pack_field(out, "linked");

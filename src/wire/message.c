@@ -23,7 +23,7 @@ static uint32_t load32(const uint8_t *at)
 
 static void encode_hello(struct buffer *out, const struct message_hello *hello)
 {
-    pack_array(out, 12);
+    pack_array(out, 13);
     pack_u64(out, hello->protocol_min);
     pack_u64(out, hello->protocol_max);
     pack_u64(out, hello->cluster_id);
@@ -36,6 +36,7 @@ static void encode_hello(struct buffer *out, const struct message_hello *hello)
     pack_u64(out, hello->set_hash);
     pack_u64(out, hello->fingerprint);
     pack_text(out, hello->address);
+    pack_u64(out, hello->last_index);
 }
 
 static void encode_raft_head(struct buffer *out, uint32_t count, const struct message *message)
@@ -95,8 +96,9 @@ static void encode_body(struct buffer *out, const struct message *message)
         encode_hello(out, &message->hello);
         break;
     case MESSAGE_GOODBYE:
-        pack_array(out, 1);
-        pack_text(out, message->goodbye);
+        pack_array(out, 2);
+        pack_text(out, message->goodbye.text);
+        pack_boolean(out, message->goodbye.end);
         break;
     case MESSAGE_RAFT:
         encode_raft(out, message);
@@ -211,6 +213,7 @@ static void decode_hello(struct fields *fields, struct message_hello *hello)
     hello->set_hash = field_u64(fields, UINT64_MAX);
     hello->fingerprint = field_u64(fields, UINT64_MAX);
     hello->address = field_text(fields, 255);
+    hello->last_index = field_u64(fields, UINT64_MAX);
     if (hello->from == 0 || hello->to == 0 || hello->protocol_min > hello->protocol_max)
         fields->bad = true;
 }
@@ -274,7 +277,8 @@ static bool decode_body(struct slice body, struct message *message)
         decode_hello(&fields, &message->hello);
         break;
     case MESSAGE_GOODBYE:
-        message->goodbye = field_text(&fields, 4096);
+        message->goodbye.text = field_text(&fields, 4096);
+        message->goodbye.end = field_boolean(&fields);
         break;
     case MESSAGE_RAFT:
         decode_raft(&fields, message);

@@ -47,6 +47,7 @@ struct message_hello {
     uint64_t set_hash;    /* of the pinned set; 0 when FORMATION_NEW */
     uint64_t fingerprint; /* of the runtime: LuaJIT, sandbox, number format */
     struct slice address; /* where the sender listens */
+    uint64_t last_index;  /* of the sender's durable log; 0: none yet */
 };
 
 enum forward_flags {
@@ -74,7 +75,10 @@ struct message {
     enum message_type type;
     union {
         struct message_hello hello;
-        struct slice goodbye;
+        struct {
+            struct slice text;
+            bool end; /* whoever gets this must end: its directory is not what it promised */
+        } goodbye;
         struct raft_message raft;
         struct message_forward forward;
         struct message_forwarded forwarded;
