@@ -13,12 +13,14 @@
 #include "base/check.h"
 #include "script/budget.h"
 #include "script/fail.h"
+#include "script/list.h"
+#include "script/number.h"
 #include "script/pairs.h"
 #include "script/pattern.h"
 #include "script/text.h"
 #include "script/vm.h"
 
-enum { RESULT_BYTES_MAX = 1024 * 1024, UNPACK_MAX = 200 };
+enum { RESULT_BYTES_MAX = 1024 * 1024, LEVEL_MAX = 250 };
 
 /* --- base --------------------------------------------------------------------------------------------------------------------- */
 
@@ -107,21 +109,13 @@ static int sandbox_getmetatable(lua_State *L)
     return 1;
 }
 
-/* rawset and the functions of table would reach through what protects a table. */
-static void refuse_protected(lua_State *L, const char *name)
+/* It would reach through what protects a table. */
+static int sandbox_rawset(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    if (luaL_getmetafield(L, 1, "__metatable"))
-        luaL_error(L, "%s: this table is protected: it lives as long as the module; keep what changes in a map",
-                   name);
-}
-
-static int guard_raw(lua_State *L)
-{
-    refuse_protected(L, "rawset");
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
+    list_check_open(L, "rawset");
+    luaL_checkany(L, 3);
+    lua_settop(L, 3);
+    lua_rawset(L, 1);
     return 1;
 }
 
@@ -136,18 +130,34 @@ static int sandbox_assert(lua_State *L)
     return lua_error(L);
 }
 
-static int sandbox_unpack(lua_State *L)
+/* As Lua's; a place is found also when it was called last in a function. */
+static int sandbox_error(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    double from = luaL_optnumber(L, 2, 1);
-    double to = lua_isnoneornil(L, 3) ? (double)lua_objlen(L, 1) : luaL_checknumber(L, 3);
-    if (to - from >= UNPACK_MAX)
-        return luaL_error(L, "unpack: more than %d values", UNPACK_MAX);
-    luaL_checkstack(L, UNPACK_MAX + 8, "unpack");
-    int count = 0;
-    for (double i = from; i <= to; i++, count++)
-        lua_rawgeti(L, 1, (int)i);
-    return count;
+    int64_t level = text_whole(L, 2, 1);
+    lua_settop(L, 1);
+    if (!lua_isstring(L, 1) || level < 1)
+        return lua_error(L);
+    if (level == 1)
+        fail_push_where(L, 1);
+    else
+        luaL_where(L, level < LEVEL_MAX ? (int)level : LEVEL_MAX);
+    lua_insert(L, 1);
+    lua_concat(L, 2);
+    return lua_error(L);
+}
+
+static int sandbox_select(lua_State *L)
+{
+    int count = lua_gettop(L);
+    if (lua_type(L, 1) == LUA_TSTRING && lua_tostring(L, 1)[0] == '#') {
+        lua_pushnumber(L, count - 1);
+        return 1;
+    }
+    luaL_checknumber(L, 1);
+    int64_t from = text_whole(L, 1, 0);
+    from = from < 0 ? from + count : from;
+    luaL_argcheck(L, from >= 1, 1, "index out of range");
+    return from >= count ? 0 : count - (int)from;
 }
 
 /* --- string --------------------------------------------------------------------------------------------------------------------- */
@@ -171,7 +181,11 @@ static int sandbox_format(lua_State *L)
             return luaL_error(L, "string.format: there are %%d %%i %%u %%x %%X %%o %%c %%s %%q %%e %%f %%g");
         if (++arg > top)
             return luaL_error(L, "string.format: too few values");
-        if (format[i] == 's') {
+        if (strchr("diuxXoc", format[i]) != NULL) {
+            double number = luaL_checknumber(L, arg);
+            luaL_argcheck(L, fabs(number) <= (format[i] == 'c' ? 255.0 : 9007199254740992.0), arg,
+                          format[i] == 'c' ? "a byte is 0 to 255" : "a number up to 2^53 is expected");
+        } else if (format[i] == 's') {
             size_t bytes = 0;
             push_text(L, arg);
             (void)lua_tolstring(L, -1, &bytes);
@@ -186,70 +200,6 @@ static int sandbox_format(lua_State *L)
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
     lua_call(L, top, 1);
-    return 1;
-}
-
-/* --- table, math ---------------------------------------------------------------------------------------------------------------------- */
-
-/* Calls LuaJIT's own after charging by the length of the table. */
-static int charged_table(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
-    if (lua_toboolean(L, lua_upvalueindex(3)))
-        refuse_protected(L, "table.remove");
-    uint64_t count = lua_objlen(L, 1);
-    budget_charge(L, count * (uint64_t)lua_tointeger(L, lua_upvalueindex(2)) + 1);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
-static int sandbox_insert(lua_State *L)
-{
-    refuse_protected(L, "table.insert");
-    int count = (int)lua_objlen(L, 1);
-    if (lua_gettop(L) == 2) {
-        lua_rawseti(L, 1, count + 1);
-        return 0;
-    }
-    int place = luaL_checkint(L, 2);
-    if (lua_gettop(L) != 3 || place < 1 || place > count + 1)
-        return luaL_error(L, "table.insert: the place must be from 1 to n + 1");
-    budget_charge(L, (uint64_t)(count - place + 1) + 1);
-    for (int i = count; i >= place; i--) {
-        lua_rawgeti(L, 1, i);
-        lua_rawseti(L, 1, i + 1);
-    }
-    lua_rawseti(L, 1, place);
-    return 0;
-}
-
-static int math_random(lua_State *L)
-{
-    double r = vm_random(L);
-    double lo = lua_gettop(L) > 1 ? luaL_checknumber(L, 1) : 1;
-    if (lua_gettop(L) == 0) {
-        lua_pushnumber(L, r);
-        return 1;
-    }
-    double hi = luaL_checknumber(L, lua_gettop(L) > 1 ? 2 : 1);
-    if (lo > hi)
-        return luaL_error(L, "math.random: the lower number comes first");
-    lua_pushnumber(L, floor(lo) + floor(r * (floor(hi) - floor(lo) + 1)));
-    return 1;
-}
-
-static int math_ipow(lua_State *L)
-{
-    double base = luaL_checknumber(L, 1);
-    double count = luaL_checknumber(L, 2);
-    if (count < 0 || count > 1024 || count != floor(count))
-        return luaL_error(L, "math.ipow: the exponent must be a whole number from 0 to 1024");
-    double result = 1;
-    for (int i = 0; i < (int)count; i++)
-        result *= base;
-    lua_pushnumber(L, result);
     return 1;
 }
 
@@ -318,18 +268,13 @@ static void take(lua_State *L, const char *library, const char *const *names)
 }
 
 /* Sets name = a closure of ours over LuaJIT's own function of that name. */
-static void wrap(lua_State *L, const char *library, const char *name, lua_CFunction function, int number, bool flag)
+static void wrap(lua_State *L, const char *library, const char *name, lua_CFunction function)
 {
     lua_getglobal(L, library);
     lua_getfield(L, -1, name);
     lua_remove(L, -2);
     name_function(L, library, name); /* it is seen in errors that it raises itself */
-    if (number >= 0)
-        lua_pushinteger(L, number);
-    else
-        lua_pushboolean(L, flag);
-    lua_pushboolean(L, flag);
-    lua_pushcclosure(L, function, 3);
+    lua_pushcclosure(L, function, 1);
     name_function(L, library, name);
     lua_setfield(L, -2, name);
 }
@@ -339,7 +284,7 @@ static void add_string(lua_State *L, int env)
     lua_newtable(L);
     text_open(L);
     pattern_open(L);
-    wrap(L, "string", "format", sandbox_format, 0, false);
+    wrap(L, "string", "format", sandbox_format);
     lua_pushliteral(L, ""); /* methods of texts are the same: a text has no fields that could be set */
     CHECK(lua_getmetatable(L, -1));
     lua_pushvalue(L, -3);
@@ -353,29 +298,20 @@ static void add_string(lua_State *L, int env)
 
 static void add_libraries(lua_State *L, int env)
 {
-    static const char *const math[] = {"abs", "ceil", "floor", "fmod", "frexp", "huge", "ldexp",
-                                       "max", "min",  "modf",  "pi",   "sqrt",  NULL};
-    static const char *const bits[] = {"arshift", "band", "bnot",   "bor",   "bswap", "bxor", "lshift",
-                                       "rol",     "ror",  "rshift", "tobit", "tohex", NULL};
+    /* LuaJIT's own of these are the same everywhere, and faster. */
+    static const char *const exact[] = {"abs", "floor", "sqrt", NULL};
     add_string(L, env);
     lua_newtable(L);
-    wrap(L, "table", "concat", charged_table, 4, false);
-    wrap(L, "table", "remove", charged_table, 1, true);
-    wrap(L, "table", "sort", charged_table, 16, true);
-    lua_pushcfunction(L, sandbox_insert);
-    lua_setfield(L, -2, "insert");
+    list_open(L);
     freeze(L);
     lua_setfield(L, env, "table");
     lua_newtable(L);
-    take(L, "math", math);
-    lua_pushcfunction(L, math_random);
-    lua_setfield(L, -2, "random");
-    lua_pushcfunction(L, math_ipow);
-    lua_setfield(L, -2, "ipow");
+    number_open_math(L);
+    take(L, "math", exact);
     freeze(L);
     lua_setfield(L, env, "math");
     lua_newtable(L);
-    take(L, "bit", bits);
+    number_open_bit(L);
     freeze(L);
     lua_setfield(L, env, "bit");
     lua_newtable(L);
@@ -393,9 +329,12 @@ static void add_base(lua_State *L, int env)
                                    {"tostring", sandbox_tostring},
                                    {"setmetatable", sandbox_setmetatable},
                                    {"getmetatable", sandbox_getmetatable},
-                                   {"unpack", sandbox_unpack},
+                                   {"error", sandbox_error},
+                                   {"rawset", sandbox_rawset},
+                                   {"select", sandbox_select},
+                                   {"unpack", list_unpack},
                                    {NULL, NULL}};
-    static const char *const plain[] = {"error", "ipairs", "select", "type", "rawequal", "rawget", NULL};
+    static const char *const plain[] = {"ipairs", "type", "rawequal", "rawget", NULL};
     lua_pushvalue(L, env);
     for (const luaL_Reg *one = own; one->name != NULL; one++) {
         lua_pushcfunction(L, one->func);
@@ -403,8 +342,7 @@ static void add_base(lua_State *L, int env)
         lua_setfield(L, -2, one->name);
     }
     take(L, "_G", plain);
-    wrap(L, "_G", "tonumber", sandbox_tonumber, 0, false);
-    wrap(L, "_G", "rawset", guard_raw, 0, false);
+    wrap(L, "_G", "tonumber", sandbox_tonumber);
     lua_pushliteral(L, "Lua 5.1");
     lua_setfield(L, -2, "_VERSION");
     lua_pop(L, 1);
@@ -420,10 +358,8 @@ static void open_library(lua_State *L, const char *name, lua_CFunction open)
 void sandbox_open(lua_State *L)
 {
     open_library(L, "", luaopen_base);
-    open_library(L, LUA_TABLIBNAME, luaopen_table);
     open_library(L, LUA_STRLIBNAME, luaopen_string);
     open_library(L, LUA_MATHLIBNAME, luaopen_math);
-    open_library(L, "bit", luaopen_bit);
     lua_newtable(L);
     int names = lua_gettop(L);
     add_base(L, names);

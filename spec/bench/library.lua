@@ -1,4 +1,4 @@
--- The sandbox's patterns beside LuaJIT's own, both interpreted: luajit spec/bench/patterns.lua (from the root, after make).
+-- The sandbox's libraries beside LuaJIT's own, both interpreted: luajit spec/bench/library.lua (from the root, after make).
 -- Prints nanoseconds a call: sandbox, LuaJIT, ratio. The sandbox's calls pay for budget and hook too.
 package.path = './?.lua;' .. package.path
 require('jit').off()
@@ -12,10 +12,13 @@ local list = {
   { 'gsub trim', "local a = ('   padded text   '):gsub('^%s+', ''):gsub('%s+$', '')" },
   { 'gsub escape', "local a = ('<a href=\"x\">&</a>'):gsub('[<>&\"]', { ['<'] = '&lt;', ['>'] = '&gt;' })" },
   { 'split a line', "for field in ('one,two,three,four,five,six,seven'):gmatch('[^,]*') do end" },
+  { 'sort 20', "local t = { 5, 3, 8, 1, 9, 2, 7, 4, 6, 0, 15, 13, 18, 11, 19, 12, 17, 14, 16, 10 } table.sort(t)" },
+  { 'insert, concat', "local t = {} for i = 1, 10 do table.insert(t, 'x') end local s = table.concat(t, ',')" },
+  { 'floor, max, bor', "local a = math.floor(1.5) + math.max(1, 2) + bit.bor(1, 2)" },
   { 'sub and byte', "local s = 'some text' local a, b = s:sub(3, 6), s:byte(4)" },
 }
 
-local count = tonumber(arg[1]) or 20000
+local count = tonumber(arg[1]) or 10000
 local body = {}
 for i, one in ipairs(list) do body[i] = ('C.c%d = function(_, n) for _ = 1, n do %s end end'):format(i, one[2]) end
 local source = "local m = { name = 'm', version = 1, state = {}, commands = {}, queries = {} }\nlocal C = m.queries\n"
