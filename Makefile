@@ -53,7 +53,7 @@ ifndef OPT_$(MODE)
 endif
 SANITIZE := $(filter -fsanitize=% --coverage,$(OPT_$(MODE)))
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla $(WERROR)
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DTIDELOCK_VERSION='"$(VERSION)"' -fPIC -pthread -ffunction-sections \
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DTIDELOCK_VERSION='"$(VERSION)"' -fPIC -pthread -ffp-contract=off -ffunction-sections \
              -fdata-sections $(OPT_$(MODE)) $(WARN) -Isrc $(LUAJIT_CFLAGS) $(MSGPACK_CFLAGS) $(EV_CFLAGS) \
              $(XXHASH_CFLAGS) $(JANSSON_CFLAGS) $(CFLAGS)
 LIBS = $(LUAJIT_LIBS) $(EV_LIBS) $(JANSSON_LIBS) -lm -ldl

@@ -537,6 +537,5 @@ void machine_catalog(const struct machine *machine, struct buffer *out)
 
 uint64_t machine_fingerprint(void)
 {
-    static const char text[] = "LuaJIT 2.1 interpreter, sandbox 1, numbers float64";
-    return hash64(text, sizeof text - 1) + SANDBOX_VERSION;
+    return sandbox_fingerprint();
 }

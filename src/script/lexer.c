@@ -262,6 +262,8 @@ enum status lexer_check(struct slice source, const char *name, struct buffer *wh
     for (enum token token = next_token(&lexer); token != TOKEN_END; token = next_token(&lexer)) {
         bool after_dot = field;
         field = false;
+        if ((token == TOKEN_NAME || token == TOKEN_TEXT) && (is(&lexer, "__mode") || is(&lexer, "__gc")))
+            refuse(&lexer, "__mode and __gc are not there", "when the collector runs differs from node to node");
         if (token == TOKEN_NAME && !after_dot) {
             if (is(&lexer, "require"))
                 check_require(&lexer, required, context);

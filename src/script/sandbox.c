@@ -8,9 +8,11 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <luajit.h>
 #include <lualib.h>
 
 #include "base/check.h"
+#include "base/checksum.h"
 #include "script/budget.h"
 #include "script/fail.h"
 #include "script/list.h"
@@ -19,6 +21,14 @@
 #include "script/pattern.h"
 #include "script/text.h"
 #include "script/vm.h"
+
+#if defined(__x86_64__)
+#define PLATFORM "x86-64"
+#elif defined(__aarch64__)
+#define PLATFORM "arm64"
+#else
+#define PLATFORM "another machine"
+#endif
 
 enum { RESULT_BYTES_MAX = 1024 * 1024, LEVEL_MAX = 250 };
 
@@ -205,6 +215,8 @@ static int sandbox_format(lua_State *L)
 
 static int os_time(lua_State *L)
 {
+    if (lua_gettop(L) > 0)
+        return luaL_error(L, "os.time: takes no arguments; it is the whole seconds of ctx.now");
     lua_pushnumber(L, floor((double)vm_now_ms(L) / 1000));
     return 1;
 }
@@ -353,6 +365,12 @@ static void open_library(lua_State *L, const char *name, lua_CFunction open)
     lua_pushcfunction(L, open);
     lua_pushstring(L, name);
     lua_call(L, 1, 0);
+}
+
+uint64_t sandbox_fingerprint(void)
+{
+    static const char text[] = LUAJIT_VERSION " interpreter " PLATFORM ", numbers float64";
+    return hash64(text, sizeof text - 1) + SANDBOX_VERSION;
 }
 
 void sandbox_open(lua_State *L)

@@ -12,7 +12,10 @@
 struct lua_State;
 
 /* Version of the allow list and its behaviour: part of the runtime fingerprint. Grows with every visible change. */
-enum { SANDBOX_VERSION = 3 };
+enum { SANDBOX_VERSION = 4 };
+
+/* What two nodes must have in common to run one service: LuaJIT, the machine's kind, SANDBOX_VERSION. */
+uint64_t sandbox_fingerprint(void);
 
 /* Prepares a fresh state, opened with no libraries: switches the JIT off, opens base table string math bit, takes out what
  * is not allowed, puts our own in place, freezes. Leaves the environment for module chunks (its unknown names raise, its
