@@ -1,5 +1,5 @@
 -- cli/start.lua: runs one node.
-local node, sys = require 'tidelock.node', require 'tidelock.sys'
+local node, check = require 'tidelock.node', require 'cli.check'
 
 local start = {
   summary = 'run one node',
@@ -57,9 +57,7 @@ function start.bundle(words, cli, exit)
   local bundles = {}
   for i, word in ipairs(words) do
     local name, path = word:match('^([%w_]+)=(.*)$')
-    local pid = sys.spawn({ sys.exe(), 'check', word })
-    local code = pid and sys.wait(pid, true)
-    if code ~= 0 and code ~= 1 then cli.stop(exit, word, ': LuaJIT itself cannot load this file') end
+    if not check.survives(word) then cli.stop(exit, word, ': LuaJIT itself cannot load this file') end
     local bytes, why = node.bundle(name or '', path or word)
     if not bytes then cli.stop(exit, why) end
     bundles[i] = bytes
