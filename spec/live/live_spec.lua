@@ -38,13 +38,15 @@ describe('the command line', function()
   end
 
   it('lives through a file that crashes LuaJIT, and refuses it', function()
-    local path = os.tmpname() .. '.lua'
+    local name = os.tmpname()
+    local path = name .. '.lua'
     local file = assert(io.open(path, 'w'))
     file:write('local _\nfor _ in (nil):foo() do end\nreturn {}\n')
     file:close()
     local checked, why = run('check m=' .. path)
     local started, also = run('start --id 1 --data /tmp/none.tidelock --listen 127.0.0.1:7399 --cluster 1=127.0.0.1:7399 --machine m=' .. path)
     os.remove(path)
+    os.remove(name)
     assert.equal(1, checked, why)
     assert.equal(78, started, also)
     assert.truthy(why:find('LuaJIT itself cannot load this file', 1, true), why)

@@ -216,6 +216,13 @@ describe('one text in several places', function()
     assert.equal('DEPTH', err.code)
     _, err = everywhere "local mt = {} mt.__concat = function(a, b) return a .. b end local x = setmetatable({}, mt) return x .. 'a'"
     assert.equal('DEPTH', err.code)
+    -- The end of LuaJIT's own stack can still come first, for functions with very many values: it parks, and no pcall holds it.
+    local names = {}
+    for i = 1, 180 do names[i] = 'a' .. i end
+    local deep = machine.new { t = source('local t = {} for i = 1, 200 do t[i] = i end local function f(n, ...) local '
+      .. table.concat(names, ',') .. ' = ... if n == 0 then return 0 end return 1 + f(n - 1, ...) end return (pcall(f, 185, unpack(t)))') }
+    assert.equal('PARKED', select(2, deep:call('t.run')).code)
+    assert.truthy(core.ffi.string(deep:status().parked_why):find('stack overflow', 1, true))
     -- The most rounds of a loop with pairs that the budget allows: the same in a fresh host and in a used one.
     local body = 'local t = { 1, 2, 3, a = 1 } for i = 1, arg do for k, v in pairs(t) do t[k] = v end end return arg'
     local fresh, used = machine.new { t = source(body) }, machine.new { t = source(body) }

@@ -29,6 +29,7 @@ struct budget {
     int64_t left;
     uint32_t depth_max;
     enum budget_fault fault; /* sticky until budget_begin */
+    char where[96];          /* "kv.lua:12: ", where the fault began */
 };
 
 /* Starts an entry: full budget, no fault, counting from the start. The hook stays where it is when the entry ends: putting
@@ -43,6 +44,9 @@ void budget_charge(struct lua_State *L, uint64_t units);
 
 /* Raises DEPTH, for nesting that goes through C. */
 void budget_too_deep(struct lua_State *L);
+
+/* What a fault is called, without its place. */
+const char *budget_text(const struct budget *budget);
 
 /* Raises the sticky fault again if there is one: every wrapper that caught an error calls this first. */
 void budget_rethrow(struct lua_State *L);

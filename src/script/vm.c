@@ -237,12 +237,14 @@ static int call_protected(lua_State *L)
 static enum vm_outcome refuse(struct vm *vm, struct calling *calling, int status)
 {
     lua_State *L = vm->L;
+    char text[192];
+    snprintf(text, sizeof text, "%s%s", vm->budget.where, budget_text(&vm->budget));
     switch (vm->budget.fault) {
     case BUDGET_SPENT:
-        error_pack(calling->result, ERROR_BUDGET, "the budget of instructions is spent");
+        error_pack(calling->result, ERROR_BUDGET, text);
         return VM_REFUSED;
     case BUDGET_TOO_DEEP:
-        error_pack(calling->result, ERROR_DEPTH, "calls are nested too deep");
+        error_pack(calling->result, ERROR_DEPTH, text);
         return VM_REFUSED;
     case BUDGET_OK:
         break;
