@@ -19,7 +19,7 @@ CLANG   ?= clang
 # NAME.pc is asked of pkg-config, NAME.h of the compiler (a header in some folder under /usr/include proves nothing),
 # a library of the file system, anything else is a command.
 BUILD_NEEDS := pkg-config:pkg-config luajit.pc:libluajit-5.1-dev msgpack.h:libmsgpack-dev ev.h:libev-dev \
-               libxxhash.pc:libxxhash-dev jansson.pc:libjansson-dev
+               libxxhash.pc:libxxhash-dev
 TEST_NEEDS  := gcc:gcc luajit:luajit busted:lua-busted luacheck:lua-check clang:clang clang-format:clang-format \
                clang-tidy:clang-tidy libclang_rt.asan-x86_64.a:libclang-rt-dev nm:binutils
 
@@ -30,8 +30,6 @@ LUAJIT_LIBDIR  = $(call once,LUAJIT_LIBDIR,pkg-config --variable=libdir luajit)
 LUAJIT_CFLAGS  = $(call once,LUAJIT_CFLAGS,pkg-config --cflags luajit)
 LUAJIT_LIBS    = $(LUAJIT_LIBDIR)/libluajit-5.1.a
 MSGPACK_CFLAGS = $(call once,MSGPACK_CFLAGS,pkg-config --cflags msgpack-c 2>/dev/null || pkg-config --cflags msgpack)
-JANSSON_CFLAGS = $(call once,JANSSON_CFLAGS,pkg-config --cflags jansson)
-JANSSON_LIBS   = $(call once,JANSSON_LIBS,pkg-config --libs jansson)
 EV_CFLAGS     ?=
 EV_LIBS       ?= -lev
 XXHASH_CFLAGS  = $(call once,XXHASH_CFLAGS,pkg-config --cflags libxxhash)
@@ -55,8 +53,8 @@ SANITIZE := $(filter -fsanitize=% --coverage,$(OPT_$(MODE)))
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla $(WERROR)
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DTIDELOCK_VERSION='"$(VERSION)"' -fPIC -pthread -ffp-contract=off -ffunction-sections \
              -fdata-sections $(OPT_$(MODE)) $(WARN) -Isrc $(LUAJIT_CFLAGS) $(MSGPACK_CFLAGS) $(EV_CFLAGS) \
-             $(XXHASH_CFLAGS) $(JANSSON_CFLAGS) $(CFLAGS)
-LIBS = $(LUAJIT_LIBS) $(EV_LIBS) $(JANSSON_LIBS) -lm -ldl
+             $(XXHASH_CFLAGS) $(CFLAGS)
+LIBS = $(LUAJIT_LIBS) $(EV_LIBS) -lm -ldl
 
 SRC      := $(sort $(wildcard src/*/*.c))
 CORE_SRC := $(filter-out src/net/% src/node/% src/cli/%,$(SRC))

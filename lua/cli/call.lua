@@ -31,11 +31,13 @@ end
 local function pack_word(word, as_text, cli)
   local first = word:sub(1, 1)
   local number = word:match('^-?%d+%.?%d*$') and tonumber(word)
-  local plain = number and ('%.17g'):format(number) == word or number and tostring(number) == word
+  local plain = number and wire.pack_json(wire.pack(number)) == word
   local json = first == '{' or first == '[' or first == '"' or word == 'true' or word == 'false' or word == 'null' or plain
   if as_text or not json then return wire.pack(word) end
   local bytes, why = wire.json_pack(word)
-  if not bytes then cli.stop(2, 'the word ', word, ' is not JSON: ', why, '; --text takes words as they are') end
+  if not bytes then
+    cli.stop(2, 'the word ', #word > 60 and word:sub(1, 57) .. '...' or word, ' ', why, '; --text takes words as they are')
+  end
   return bytes
 end
 
@@ -95,14 +97,21 @@ local function exit_code(err, is_query)
   return code
 end
 
+-- Text as the service meant it: what is not UTF-8 comes as bin, and is shown as JSON.
+local function is_text(packed)
+  local head = packed:byte(1)
+  return head >= 0xA0 and head <= 0xBF or head >= 0xD9 and head <= 0xDB
+end
+
 local function print_answer(options, value, index)
   local json = wire.pack_json(value)
   if options.json then
     io.stdout:write(('{"ok":%s,"index":%.0f}\n'):format(json, index or 0))
     return
   end
-  local _, lua = wire.unpack(value)
-  if type(lua) == 'string' then io.stdout:write(lua, '\n') else io.stdout:write(json, '\n') end
+  if not is_text(value) then io.stdout:write(json, '\n') return end
+  local _, text = wire.unpack(value)
+  io.stdout:write(text, '\n')
 end
 
 local function print_error(options, err, cli)
@@ -117,7 +126,11 @@ local function read_batch(path, cli)
   local file = path == '-' and io.stdin or io.open(path, 'rb')
   if not file then cli.stop(2, '--batch ', path, ': cannot be read') end
   local bytes, problem = wire.json_pack(file:read('*a'))
-  if not bytes then cli.stop(2, '--batch ', path, ': not JSON: ', problem) end
+  if not bytes then cli.stop(2, '--batch ', path, ' ', problem) end
+  local head = bytes:byte(1)
+  if not (head >= 0x90 and head <= 0x9F or head == 0xDC or head == 0xDD) then
+    cli.stop(2, '--batch ', path, ' must be a list of commands: [["kv.set", ["a", 1]], ...]')
+  end
   return bytes
 end
 

@@ -31,13 +31,14 @@ function help.run(words, cli)
     io.stdout:write(help.text())
     return 0
   end
+  if words[1] == '--help' or words[1] == '-h' then words[1] = 'help' end
   for _, name in ipairs(cli.commands) do
     if name == words[1] then
       io.stdout:write(help.of(require('cli.' .. name)))
       return 0
     end
   end
-  cli.stop(2, 'unknown command ', words[1])
+  cli.unknown(words[1])
 end
 
 return help

@@ -5,7 +5,7 @@ local commands = { 'dev', 'start', 'call', 'query', 'status', 'check', 'run', 'l
 
 -- Words that people know from elsewhere.
 local elsewhere = { get = 'query', put = 'call', set = 'call', member = 'status', members = 'status', endpoint = 'status',
-  init = 'start', server = 'start', serve = 'start', ['--version'] = 'version', ['-v'] = 'version', repl = 'run' }
+  init = 'start', server = 'start', serve = 'start', repl = 'run' }
 
 local cli = { commands = commands }
 
@@ -93,6 +93,11 @@ function cli.number(options, name, low, high)
   return n
 end
 
+function cli.unknown(word)
+  local near = elsewhere[word] or nearest(word, commands)
+  cli.stop(2, 'unknown command ', word, near and ('; did you mean ' .. near .. '?') or '', '\nsee: tidelock help')
+end
+
 local function find(word)
   for _, name in ipairs(commands) do
     if name == word then
@@ -101,8 +106,7 @@ local function find(word)
       return command
     end
   end
-  local near = elsewhere[word] or nearest(word, commands)
-  cli.stop(2, 'unknown command ', word, near and ('; did you mean ' .. near .. '?') or '', '\nsee: tidelock help')
+  cli.unknown(word)
 end
 
 local function run(words)
@@ -111,7 +115,7 @@ local function run(words)
     io.stdout:write(require('cli.help').text())
     return 2
   end
-  if word == '-h' or word == '--help' then word = 'help' end
+  if word == '-h' or word == '--help' then word = 'help' elseif word == '--version' or word == '-v' then word = 'version' end
   local command = find(word)
   if command.raw then return command.run(words, cli) end
   local options, rest = cli.parse(command, words)
@@ -130,6 +134,8 @@ local ok, result = xpcall(function() return run(words) end, function(e)
   if type(e) == 'table' then return e end
   return { exit = 70, text = 'bug: ' .. debug.traceback(tostring(e), 2) }
 end)
+local written, why = io.stdout:flush()
+if ok and not written then ok, result = false, { exit = 1, text = 'standard output: ' .. why } end
 if ok then return result end
 if result.text and result.text ~= '' then cli.say('tidelock: ', result.text) end
 return result.exit or 70

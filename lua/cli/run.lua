@@ -19,7 +19,9 @@ return {
     words[0] = file
     rawset(_G, 'arg', words)
     local ok, result = xpcall(function() return chunk(unpack(words)) end, function(e)
-      return type(e) == 'table' and e or debug.traceback(tostring(e), 2)
+      if type(e) == 'table' then return e end
+      -- The script's own part of the trace: what is below it is ours.
+      return (debug.traceback(tostring(e), 2):gsub("\n%s*%[C%]: in function 'xpcall'.*", ''))
     end)
     if not ok then cli.stop(1, type(result) == 'table' and (result.message or result.code or 'failed') or result) end
     return type(result) == 'number' and result or 0

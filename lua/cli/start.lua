@@ -46,8 +46,11 @@ local function read_config(path, options, cli)
         table.sort(list)
         options[name] = list
       elseif kind == 'many' then options[name] = { tostring(value) }
-      elseif kind == 'flag' then options[name] = value and true or nil
-      else options[name] = tostring(value) end
+      elseif kind == 'flag' then
+        if type(value) ~= 'boolean' then cli.stop(78, '--config ', path, ': ', tostring(key), ' must be true or false') end
+        options[name] = value or nil
+      elseif type(value) == 'string' or type(value) == 'number' then options[name] = tostring(value)
+      else cli.stop(78, '--config ', path, ': ', tostring(key), ' must be text or a number, as its flag takes it') end
     end
   end
 end
@@ -56,7 +59,10 @@ end
 function start.bundle(words, cli, exit)
   local bundles = {}
   for i, word in ipairs(words) do
-    local name, path = word:match('^([%w_]+)=(.*)$')
+    local name, path = word:match('^([^=/]*)=(.*)$')
+    if name and not name:match('^[a-z][a-z0-9_]*$') then
+      cli.stop(2, '--machine ', word, ': a mount is named by small letters, digits and _, and begins with a letter')
+    end
     if not check.survives(word) then cli.stop(exit, word, ': LuaJIT itself cannot load this file') end
     local bytes, why = node.bundle(name or '', path or word)
     if not bytes then cli.stop(exit, why) end
@@ -72,6 +78,9 @@ function start.run(options, rest, cli)
   if not id then cli.stop(2, 'start needs --id N') end
   if not options.data then cli.stop(2, 'start needs --data DIR') end
   if not options.listen then cli.stop(2, 'start needs --listen HOST:PORT') end
+  if not options.listen:find(':', 1, true) then
+    cli.stop(2, '--listen ', options.listen, ': write HOST:PORT, like 127.0.0.1:', options.listen)
+  end
   local heartbeat = cli.number(options, 'heartbeat', 1, 60000) or 100
   local election = cli.number(options, 'election', 2, 600000) or 1000
   if heartbeat * 2 > election then cli.stop(2, '--election must be at least twice --heartbeat') end

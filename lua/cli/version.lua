@@ -1,5 +1,9 @@
 -- cli/version.lua
 return {
-  summary = 'what this is', usage = 'tidelock version', options = {},
-  run = function() io.stdout:write('tidelock ', require('tidelock.node').version, ' (', jit.version, ')\n') end,
+  summary = 'what this is', usage = 'tidelock version [--json]', options = { json = 'flag' },
+  run = function(options)
+    local version = require('tidelock.node').version
+    io.stdout:write(options.json and ('{"luajit":"%s","version":"%s"}\n'):format(jit.version, version)
+      or ('tidelock %s (%s)\n'):format(version, jit.version))
+  end,
 }

@@ -16,8 +16,9 @@ local function split(text)
     local host, port = address:match('^%[(.-)%]:(%d+)$')
     if not host then host, port = address:match('^([^:]+):(%d+)$') end
     if not host then host, port = address:match('^([^:]+)$'), 7301 end
-    if not host then return nil, 'an address is HOST:PORT, not ' .. address end
-    list[#list + 1] = { host = host, port = tonumber(port), name = address }
+    port = tonumber(port)
+    if not host or port < 1 or port > 65535 then return nil, 'an address is HOST:PORT, not ' .. address end
+    list[#list + 1] = { host = host, port = port, name = address }
   end
   if #list == 0 then return nil, 'no address' end
   return list
@@ -44,7 +45,7 @@ function client:connect(seconds)
   local socket, why = sys.connect(address.host, address.port, seconds)
   if not socket then
     self.at = self.at % #self.list + 1
-    return nil, address.name .. ': ' .. why
+    return nil, why:find(address.host .. ':', 1, true) == 1 and why or address.name .. ': ' .. why
   end
   self.socket, self.input = socket, ''
   return true
@@ -69,8 +70,11 @@ function client:receive(id, deadline)
   end
 end
 
+local ARGS_BYTES_MAX = 1024 * 1024
+
 -- One request, with arguments and options packed already. -> packed value, nil, index | nil, error
 function client:raw(name, args, options, is_query)
+  if #args > ARGS_BYTES_MAX then return nil, failure('TOO_LARGE', 'the arguments are larger than 1 MiB', true) end
   local deadline = sys.now() + self.timeout / 1000
   local last = failure('NO_LEADER', 'no server answered', true)
   while sys.now() < deadline do

@@ -42,7 +42,7 @@ build clang release build/release-clang/libcore.so && run "clang, release" build
 # The same seeds give the same events, whatever built them.
 if cmp -s build/asan/swarm.hashes build/release/swarm.hashes && cmp -s build/release/swarm.hashes build/release-clang/swarm.hashes
 then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- a simulated seed differs between builds"; fi
-run "live" build/release "" spec/live
+run "live" build/release "" spec/live spec/cli
 run "tidy" build/release "" spec/tidy_spec.lua
 # Nodes whose threads race say so in a report of their own.
 threads() { # threads SCRIPT WORDS...

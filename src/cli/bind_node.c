@@ -12,6 +12,7 @@
 #include "script/bundle.h"
 #include "storage/log.h"
 #include "storage/storage.h"
+#include "wire/message.h"
 
 enum { READ_BYTES = 65536, MOUNTS_MAX = 64 };
 
@@ -163,6 +164,13 @@ static int node_walk_log(lua_State *L)
             buffer_append(&why, "no node's data is here (no file identity)", 41);
         } else if (status == STATUS_OK) {
             status = log_scan(disk, &visitor, &end, &why);
+            if (status == STATUS_OK && end.segment == 0 && identity.formation == FORMATION_FORMED) {
+                static const char gone[] =
+                    "file log-00000001 is missing: this directory was part of a cluster, and its "
+                    "whole log is gone";
+                buffer_append(&why, gone, sizeof gone - 1);
+                status = STATUS_CORRUPT;
+            }
             if (status == STATUS_OK)
                 status = storage_check_vote(disk, &vote, &why);
         }

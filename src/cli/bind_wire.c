@@ -1,17 +1,14 @@
 /* cli/bind_wire.c - tidelock.wire: MessagePack and JSON. Bytes stay bytes until somebody wants a Lua value, so that what a
- * service answered is printed as it was. JSON is jansson's. See cli/bind.h. */
-#include <jansson.h>
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-
+ * service answered is printed as it was. See cli/bind.h. */
 #include <lauxlib.h>
 #include <lua.h>
 
 #include "base/check.h"
 #include "cli/bind.h"
+#include "script/json.h"
 #include "script/value.h"
 #include "wire/error.h"
+#include "wire/json.h"
 #include "wire/pack.h"
 
 static struct slice check_slice(lua_State *L, int at)
@@ -60,147 +57,25 @@ static int wire_unpack(lua_State *L)
 
 /* --- JSON -------------------------------------------------------------------------------------------------------------------------- */
 
-static bool json_to_pack(const json_t *json, struct buffer *out);
-
-static bool object_to_pack(const json_t *json, struct buffer *out)
-{
-    const char *key = NULL;
-    json_t *value = NULL;
-    uint32_t count = 0;
-    json_t *object = (json_t *)(uintptr_t)json;
-    json_object_foreach(object, key, value) count += json_is_null(value) ? 0 : 1; /* null in a map is absent */
-    pack_map(out, count);
-    bool good = true;
-    json_object_foreach(object, key, value)
-    {
-        if (json_is_null(value))
-            continue;
-        pack_text(out, slice_text(key));
-        good = good && json_to_pack(value, out);
-    }
-    return good;
-}
-
-static bool json_to_pack(const json_t *json, struct buffer *out)
-{
-    switch (json_typeof(json)) {
-    case JSON_OBJECT:
-        return object_to_pack(json, out);
-    case JSON_ARRAY:
-        pack_array(out, (uint32_t)json_array_size(json));
-        for (size_t i = 0; i < json_array_size(json); i++)
-            if (!json_to_pack(json_array_get(json, i), out))
-                return false;
-        return true;
-    case JSON_STRING:
-        pack_text(out, slice_make(json_string_value(json), json_string_length(json)));
-        return true;
-    case JSON_INTEGER:
-        pack_i64(out, json_integer_value(json));
-        return true;
-    case JSON_REAL:
-        pack_number(out, json_real_value(json));
-        return true;
-    case JSON_TRUE:
-    case JSON_FALSE:
-        pack_boolean(out, json_is_true(json));
-        return true;
-    default:
-        pack_nil(out);
-        return true;
-    }
-}
-
-/* json_pack(text) -> MessagePack bytes; or nil, why */
+/* json_pack(text) -> MessagePack bytes; or nil, why ("must be JSON: ...") */
 static int wire_json_pack(lua_State *L)
 {
-    json_error_t error;
-    struct slice text = check_slice(L, 1);
-    json_t *json = json_loadb((const char *)text.data, text.size,
-                              JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
-    if (json == NULL)
-        return fail(L, error.text);
     struct buffer out = {0};
-    bool good = json_to_pack(json, &out);
-    json_decref(json);
-    if (good)
+    const char *why = json_to_pack(check_slice(L, 1), &out);
+    if (why == NULL)
         return push_buffer(L, &out);
     buffer_close(&out);
-    return fail(L, "not a value");
+    return fail(L, why);
 }
 
-static json_t *base64_object(struct slice bytes)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    struct buffer out = {0};
-    for (size_t i = 0; i < bytes.size; i += 3) {
-        uint32_t left = (uint32_t)(bytes.size - i < 3 ? bytes.size - i : 3);
-        uint32_t word = (uint32_t)bytes.data[i] << 16;
-        word |= left > 1 ? (uint32_t)bytes.data[i + 1] << 8 : 0;
-        word |= left > 2 ? bytes.data[i + 2] : 0;
-        for (uint32_t digit = 0; digit < 4; digit++)
-            buffer_append_byte(&out, digit <= left ? (uint8_t)digits[(word >> (18 - 6 * digit)) & 63] : '=');
-    }
-    json_t *object = json_object();
-    json_object_set_new(object, "$base64", json_stringn((const char *)out.data, out.size));
-    buffer_close(&out);
-    return object;
-}
-
-static json_t *pack_to_json(struct pack_reader *reader)
-{
-    struct pack_item item;
-    if (pack_read(reader, &item) != STATUS_OK)
-        return NULL;
-    json_t *made = NULL;
-    switch (item.type) {
-    case PACK_NIL:
-        return json_null();
-    case PACK_BOOLEAN:
-        return json_boolean(item.boolean);
-    case PACK_INT:
-        return json_integer(item.integer);
-    case PACK_UINT:
-        return json_real((double)item.natural);
-    case PACK_FLOAT:
-        return json_real(item.number);
-    case PACK_STR:
-        made = json_stringn((const char *)item.bytes.data, item.bytes.size);
-        return made != NULL ? made : base64_object(item.bytes);
-    case PACK_BIN:
-        return base64_object(item.bytes);
-    case PACK_ARRAY:
-        made = json_array();
-        for (uint32_t i = 0; i < item.count; i++)
-            if (json_array_append_new(made, pack_to_json(reader)) != 0)
-                return NULL;
-        return made;
-    default:
-        made = json_object();
-        for (uint32_t i = 0; i < item.count; i++) {
-            struct slice key;
-            char text[1024];
-            if (pack_read_text(reader, &key) != STATUS_OK)
-                return NULL;
-            snprintf(text, sizeof text, "%.*s", (int)key.size, (const char *)key.data);
-            json_object_set_new(made, text, pack_to_json(reader));
-        }
-        return made;
-    }
-}
-
-/* pack_json(bytes) -> JSON text, keys sorted, one line */
+/* pack_json(bytes) -> JSON text, one line; or nil, why */
 static int wire_pack_json(lua_State *L)
 {
-    struct pack_reader reader = pack_reader_make(check_slice(L, 1));
-    json_t *json = pack_to_json(&reader);
-    char *text = json != NULL ? json_dumps(json, JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_COMPACT) : NULL;
-    json_decref(json);
-    if (text == NULL)
-        return fail(L, "not a value");
-    lua_pushstring(L, text);
-    free(text);
-    return 1;
+    struct buffer out = {0};
+    if (json_write(&out, check_slice(L, 1)) == STATUS_OK)
+        return push_buffer(L, &out);
+    buffer_close(&out);
+    return fail(L, "not a MessagePack value");
 }
 
 /* --- MessagePack-RPC ------------------------------------------------------------------------------------------------------------------ */

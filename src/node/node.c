@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "node/state.h"
 #include "replica/formation.h"
+#include "script/bundle.h"
 #include "wire/pack.h"
 
 static uint64_t clock_ms(clockid_t clock)
@@ -247,14 +248,37 @@ static int check_address(struct node *node, const struct node_options *options)
     return NODE_EXIT_OK;
 }
 
+static const char first_start_needs[] = "there is no node's data in this directory yet: the first start needs "
+                                        "--cluster 1=HOST:PORT,... and --machine FILE";
+
+static bool mounts_are_distinct(struct node *node, const struct node_options *options)
+{
+    for (size_t i = 0; i < options->bundles_count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            struct slice left = {0};
+            struct slice right = {0};
+            CHECK(bundle_mount(options->bundles[i], &left) == STATUS_OK);
+            CHECK(bundle_mount(options->bundles[j], &right) == STATUS_OK);
+            if (!slice_equal(left, right))
+                continue;
+            char text[160];
+            snprintf(text, sizeof text, "--machine: two modules are to be mounted as %.*s: name one, NAME=FILE",
+                     (int)left.size, (const char *)left.data);
+            (void)refuse(node, NODE_EXIT_CONFIG, text);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* First start: the identity is made and durable, with the bundles, before this node says a word. */
 static int make_identity(struct node *node, const struct node_options *options, struct identity *identity,
                          const struct buffer *packed, uint64_t code_hash)
 {
     if (options->cluster == NULL || options->bundles_count == 0)
-        return refuse(
-            node, NODE_EXIT_CONFIG,
-            "this data directory is empty: the first start needs --cluster 1=HOST:PORT,... and --machine FILE");
+        return refuse(node, NODE_EXIT_CONFIG, first_start_needs);
+    if (!mounts_are_distinct(node, options))
+        return NODE_EXIT_CONFIG;
     if (formation_identity(options->id, options->cluster, code_hash, true_random(), identity, node->why) !=
         STATUS_OK)
         return NODE_EXIT_CONFIG;
@@ -375,19 +399,19 @@ static int run_opened(struct node *node, const struct node_options *options)
 {
     struct identity identity;
     struct buffer bundles = {0};
-    int exit_code = open_identity(node, options, &identity, &bundles);
-    if (exit_code == NODE_EXIT_OK)
-        exit_code = open_storage(node, options);
-    if (exit_code != NODE_EXIT_OK) {
-        buffer_close(&bundles);
-        return exit_code;
-    }
     node->loop = ev_loop_new(EVFLAG_NOENV | EVFLAG_AUTO);
     CHECK(node->loop != NULL);
     node->net = net_new(node->loop);
     node->rpc = rpc_new(node->net, on_request, node);
-    if (listener_open(node->net, options->listen, on_accepted, node, &node->listener, node->why) != STATUS_OK) {
-        exit_code = NODE_EXIT_CONFIG;
+    /* The port first: a refused first start leaves no identity behind. Nothing is accepted before the loop runs. */
+    bool listens =
+        listener_open(node->net, options->listen, on_accepted, node, &node->listener, node->why) == STATUS_OK;
+    int exit_code = listens ? open_identity(node, options, &identity, &bundles) : NODE_EXIT_CONFIG;
+    if (exit_code == NODE_EXIT_OK)
+        exit_code = open_storage(node, options);
+    if (exit_code != NODE_EXIT_OK) {
+        if (listens)
+            listener_close(node->listener);
         rpc_free(node->rpc);
         net_free(node->net);
     } else {
@@ -395,6 +419,10 @@ static int run_opened(struct node *node, const struct node_options *options)
         node->machine = machine_new(&how);
         make_replica(node, options, &identity, buffer_slice(&bundles));
         LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
+        if (identity.formation == FORMATION_FORMED && (options->cluster != NULL || options->bundles_count > 0))
+            LOG(LOG_INFO, "node",
+                "--cluster and --machine are not looked at: this node is a member already, and the code is in the "
+                "log");
         if (strcmp(options->listen, own_address(&identity)) != 0)
             LOG(LOG_WARN, "node",
                 "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
@@ -408,7 +436,8 @@ static int run_opened(struct node *node, const struct node_options *options)
     }
     ev_loop_destroy(node->loop);
     buffer_close(&bundles);
-    storage_close(node->storage);
+    if (node->storage != NULL)
+        storage_close(node->storage);
     return exit_code;
 }
 
@@ -420,6 +449,8 @@ int node_run(const struct node_options *options, struct buffer *why)
     int exit_code = check_address(&node, options);
     if (exit_code != NODE_EXIT_OK)
         return exit_code;
+    if (options->cluster == NULL && access(options->data, F_OK) != 0)
+        return refuse(&node, NODE_EXIT_CONFIG, first_start_needs);
     enum status status = disk_posix_open(options->data, options->cluster != NULL, true, &node.disk, why);
     if (status != STATUS_OK)
         return status == STATUS_LOCKED || status == STATUS_NOT_FOUND ? NODE_EXIT_CONFIG : NODE_EXIT_FAILED;

@@ -48,7 +48,8 @@ struct disk {
     void (*free)(struct disk *disk);
 };
 
-/* Opens a real directory, made if `create` (its parent must exist), and takes its lock (file LOCK: who holds it). OK;
+/* Opens a real directory, made if `create` (its parent must exist; taken away again when it is freed with nothing but the
+ * lock in it), and takes its lock (file LOCK: who holds it). OK;
  * NOT_FOUND; LOCKED; IO. On failure `why` gets a whole sentence that says what to do. `lock` false: for looking only. */
 enum status disk_posix_open(const char *path, bool create, bool lock, struct disk **disk,
                             struct buffer *why) MUST_USE;

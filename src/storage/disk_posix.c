@@ -28,7 +28,10 @@ struct posix_disk {
     int directory;
     int lock; /* -1: not locked */
     char error[512];
+    char made[512]; /* its path, if it was made by this opening */
 };
+
+static const char lock_name[] = "LOCK";
 
 static struct posix_disk *posix(struct disk *disk)
 {
@@ -191,8 +194,25 @@ static const char *posix_error(struct disk *disk)
     return posix(disk)->error;
 }
 
+static void note_file(void *context, const char *name)
+{
+    if (strcmp(name, lock_name) != 0)
+        *(bool *)context = true;
+}
+
+/* A directory that was made here, and in which nothing came to be, is not left behind. */
+static void unmake(struct disk *disk)
+{
+    bool used = false;
+    if (posix(disk)->made[0] == 0 || posix_list(disk, note_file, &used) != STATUS_OK || used)
+        return;
+    (void)unlinkat(posix(disk)->directory, lock_name, 0);
+    (void)rmdir(posix(disk)->made);
+}
+
 static void posix_free(struct disk *disk)
 {
+    unmake(disk);
     if (posix(disk)->lock >= 0)
         close(posix(disk)->lock);
     close(posix(disk)->directory);
@@ -209,7 +229,7 @@ static void say(struct buffer *why, const char *format, const char *path, const 
 /* Takes the lock, or says who holds it. */
 static enum status take_lock(struct posix_disk *made, const char *path, struct buffer *why)
 {
-    made->lock = openat(made->directory, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    made->lock = openat(made->directory, lock_name, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (made->lock < 0) {
         say(why, "cannot lock data directory %s: %s", path, strerror(errno));
         return STATUS_IO;
@@ -233,19 +253,23 @@ static enum status take_lock(struct posix_disk *made, const char *path, struct b
 
 enum status disk_posix_open(const char *path, bool create, bool lock, struct disk **disk, struct buffer *why)
 {
-    if (create && mkdir(path, 0750) != 0 && errno != EEXIST) {
-        say(why, "cannot make data directory %s: %s", path, strerror(errno));
-        return STATUS_IO;
+    bool new = create &&mkdir(path, 0750) == 0;
+    if (create && !new &&errno != EEXIST) {
+        bool parent = errno == ENOENT;
+        say(why, "cannot make data directory %s: %s", path,
+            parent ? "the directory that it is to be in is not there" : strerror(errno));
+        return STATUS_NOT_FOUND;
     }
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0) {
-        bool missing = errno == ENOENT;
         say(why, "cannot open data directory %s: %s", path, strerror(errno));
-        return missing ? STATUS_NOT_FOUND : STATUS_IO;
+        return STATUS_NOT_FOUND;
     }
     struct posix_disk *made = mem_zalloc(1, sizeof *made);
     made->directory = directory;
     made->lock = -1;
+    if (new)
+        snprintf(made->made, sizeof made->made, "%s", path);
     made->disk = (struct disk){.open = posix_open,
                                .close = posix_close,
                                .read_at = posix_read_at,

@@ -290,8 +290,8 @@ enum status pack_read(struct pack_reader *reader, struct pack_item *item)
 
 enum status pack_skip(struct pack_reader *reader, uint32_t depth_max, struct slice *value)
 {
-    CHECK(depth_max <= PACK_DEPTH_MAX);
-    uint64_t left[PACK_DEPTH_MAX + 1]; /* elements still to come at each depth */
+    CHECK(depth_max <= PACK_SKIP_DEPTH);
+    uint64_t left[PACK_SKIP_DEPTH + 1]; /* elements still to come at each depth */
     uint32_t depth = 0;
     left[0] = 1;
     struct pack_reader at = *reader;

@@ -12,7 +12,8 @@
 #include "base/status.h"
 
 enum {
-    PACK_DEPTH_MAX = 32 /* nested lists and maps in anything from outside */
+    PACK_DEPTH_MAX = 32,  /* nested lists and maps in anything from outside */
+    PACK_SKIP_DEPTH = 128 /* that can be passed over, to answer what is refused for its depth */
 };
 
 enum pack_type {

@@ -98,13 +98,13 @@ enum status request_decode(struct slice bytes, struct request *request, size_t *
     *why = NULL;
     struct pack_reader reader = pack_reader_make(bytes);
     struct slice whole;
-    enum status status = pack_skip(&reader, PACK_DEPTH_MAX, &whole);
+    enum status status = pack_skip(&reader, PACK_SKIP_DEPTH, &whole);
     if (status == STATUS_INCOMPLETE) {
         *why = "a request is larger than 2 MiB";
         return bytes.size > REQUEST_BYTES_MAX ? STATUS_TOO_LARGE : STATUS_INCOMPLETE;
     }
     if (status != STATUS_OK) {
-        *why = status == STATUS_TOO_DEEP ? "nested deeper than 32" : "these bytes are not MessagePack";
+        *why = status == STATUS_TOO_DEEP ? "nested deeper than 128" : "these bytes are not MessagePack";
         return STATUS_INVALID;
     }
     *used = whole.size;
