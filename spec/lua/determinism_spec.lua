@@ -216,6 +216,12 @@ describe('one text in several places', function()
     assert.equal('DEPTH', err.code)
     _, err = everywhere "local mt = {} mt.__concat = function(a, b) return a .. b end local x = setmetatable({}, mt) return x .. 'a'"
     assert.equal('DEPTH', err.code)
+    -- Nesting through C alone, where no instruction is counted.
+    for _, deep in ipairs { 'tostring(setmetatable({}, { __tostring = tostring }))', 'setmetatable({}, { __call = pcall })()',
+      "('%s'):format(setmetatable({}, { __tostring = tostring }))", 'pcall(setmetatable({}, { __call = pcall }))' } do
+      _, err = everywhere('return ' .. deep)
+      assert.equal('DEPTH', err and err.code, deep)
+    end
     -- The end of LuaJIT's own stack can still come first, for functions with very many values: it parks, and no pcall holds it.
     local names = {}
     for i = 1, 180 do names[i] = 'a' .. i end

@@ -90,6 +90,13 @@ void budget_too_deep(lua_State *L)
     budget_rethrow(L);
 }
 
+void budget_check_depth(lua_State *L)
+{
+    lua_Debug frame;
+    if (lua_getstack(L, (int)budget_of(L)->depth_max, &frame) != 0)
+        budget_too_deep(L);
+}
+
 void budget_rethrow(lua_State *L)
 {
     struct budget *budget = budget_of(L);

@@ -45,6 +45,10 @@ void budget_charge(struct lua_State *L, uint64_t units);
 /* Raises DEPTH, for nesting that goes through C. */
 void budget_too_deep(struct lua_State *L);
 
+/* Raises DEPTH when calls are nested deeper than the limit: for functions that can call themselves through C alone, where no
+ * instruction is counted. */
+void budget_check_depth(struct lua_State *L);
+
 /* What a fault is called, without its place. */
 const char *budget_text(const struct budget *budget);
 

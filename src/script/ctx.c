@@ -204,6 +204,7 @@ int ctx_pcall(lua_State *L)
 {
     struct vm *vm = vm_of(L);
     luaL_checkany(L, 1);
+    budget_check_depth(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->pcall_handler_ref);
     lua_insert(L, 1);
     tree_mark mark = tree_savepoint(vm->tree);

@@ -52,6 +52,8 @@ static int sandbox_next(lua_State *L)
 static void push_text(lua_State *L, int at)
 {
     int type = lua_type(L, at);
+    if (type == LUA_TTABLE)
+        budget_check_depth(L); /* its __tostring may be tostring */
     if (type == LUA_TSTRING || type == LUA_TNUMBER) {
         lua_pushvalue(L, at);
         (void)lua_tostring(L, -1);

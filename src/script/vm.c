@@ -102,6 +102,7 @@ struct vm *vm_new(struct tree *tree, size_t lua_bytes_max)
     vm->tree = tree;
     vm->lua_bytes_max = lua_bytes_max;
     vm->idle_budget.left = INT64_MAX;
+    vm->idle_budget.depth_max = INT32_MAX;
     vm->L = lua_newstate(allocate, vm);
     CHECK(vm->L != NULL);
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
