@@ -23,6 +23,9 @@ return {
       -- The script's own part of the trace: what is below it is ours.
       return (debug.traceback(tostring(e), 2):gsub("\n%s*%[C%]: in function 'xpcall'.*", ''))
     end)
+    -- A script that fails half way must not leave its nodes behind.
+    local cluster = package.loaded['tidelock.cluster']
+    if cluster then cluster.close_all() end
     if not ok then cli.stop(1, type(result) == 'table' and (result.message or result.code or 'failed') or result) end
     return type(result) == 'number' and result or 0
   end,

@@ -74,11 +74,32 @@ function node:alive()
   return false
 end
 
+local keys = { mode = true, nodes = true, machine = true, machines = true, flags = true, timeout = true }
+
+-- Says what is wrong with the options of cluster{...}, at the caller's line, before anything is started.
+local function check(options)
+  local function wrong(text) error('cluster: ' .. text, 4) end
+  if type(options) ~= 'table' then wrong("takes a table, like { nodes = 3, machine = 'kv.lua' }") end
+  for key in pairs(options) do
+    if not keys[key] then wrong('unknown key ' .. tostring(key) .. '; there are flags, machine, machines, mode, nodes, timeout') end
+  end
+  if options.mode and options.mode ~= 'live' then wrong("mode '" .. tostring(options.mode) .. "' is not there; 'live' is") end
+  local nodes = options.nodes
+  if nodes ~= nil and (type(nodes) ~= 'number' or nodes < 1 or nodes > 9 or nodes % 1 ~= 0) then
+    wrong('nodes must be a whole number from 1 to 9')
+  end
+  if options.machines ~= nil and type(options.machines) ~= 'table' then wrong("machines must be a table: { kv = 'kv.lua' }") end
+  if not options.machine and not next(options.machines or {}) then wrong("no machine; give machine = 'kv.lua'") end
+end
+
+local running = {} -- clusters that are not closed yet
+
 local function open(options)
-  if options.mode and options.mode ~= 'live' then error("cluster: mode '" .. options.mode .. "' is not there; 'live' is") end
+  check(options)
   local self = setmetatable({ list = {}, machines = options.machines or { options.machine }, flags = options.flags or {},
     started = sys.now() }, cluster)
   self.dir = assert(sys.tmpdir())
+  running[self] = true
   local addresses = {}
   for id = 1, options.nodes or 3 do
     local port = assert(sys.free_port())
@@ -148,9 +169,15 @@ end
 
 -- Ends what runs and removes the directory.
 function cluster:close()
-  self.client:close()
+  running[self] = nil
+  if self.client then self.client:close() end
   for _, n in ipairs(self.list) do if n:alive() then n:kill() end end
   os.execute('rm -rf "' .. self.dir .. '"')
+end
+
+-- Closes every cluster that a script left behind.
+function cluster.close_all()
+  for c in pairs(running) do c:close() end
 end
 
 return setmetatable(cluster, { __call = function(_, options) return open(options) end })

@@ -173,13 +173,17 @@ static void on_interrupt(int number)
     interrupted = number;
 }
 
-/* on_interrupt(): from now on INT and TERM only set what interrupted() tells */
+/* on_interrupt(): from now on INT, TERM, QUIT and HUP only set what interrupted() tells */
 static int sys_on_interrupt(lua_State *L)
 {
     (void)L;
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    struct sigaction before;
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* else: under nohup */
+        sigaction(SIGHUP, &action, NULL);
+    sigaction(SIGQUIT, &action, NULL);
     return 0;
 }
 
