@@ -1,4 +1,6 @@
 -- cli/run.lua: plain LuaJIT with tidelock.* at hand.
+local sys = require 'tidelock.sys'
+
 return {
   summary = 'run a Lua script with tidelock.* at hand',
   usage = 'tidelock run FILE ARG...\ntidelock run -e CODE\n\n  tidelock run examples/demos/failover.lua',
@@ -18,14 +20,25 @@ return {
     local file = table.remove(words, 1)
     words[0] = file
     rawset(_G, 'arg', words)
+    -- A script must not leave its nodes behind, whatever ends it.
+    local exit = os.exit
+    local function close_clusters()
+      local cluster = package.loaded['tidelock.cluster']
+      if cluster then cluster.close_all() end
+    end
+    os.exit = function(...)
+      close_clusters()
+      io.stdout:flush()
+      exit(...)
+    end
+    sys.stop_on_signal()
     local ok, result = xpcall(function() return chunk(unpack(words)) end, function(e)
       if type(e) == 'table' then return e end
       -- The script's own part of the trace: what is below it is ours.
       return (debug.traceback(tostring(e), 2):gsub("\n%s*%[C%]: in function 'xpcall'.*", ''))
     end)
-    -- A script that fails half way must not leave its nodes behind.
-    local cluster = package.loaded['tidelock.cluster']
-    if cluster then cluster.close_all() end
+    close_clusters()
+    if sys.interrupted() then cli.stop(130, 'interrupted') end
     if not ok then cli.stop(1, type(result) == 'table' and (result.message or result.code or 'failed') or result) end
     return type(result) == 'number' and result or 0
   end,

@@ -1,5 +1,5 @@
 -- cli/start.lua: runs one node.
-local node, check = require 'tidelock.node', require 'cli.check'
+local node, check, sys = require 'tidelock.node', require 'cli.check', require 'tidelock.sys'
 
 local start = {
   summary = 'run one node',
@@ -89,6 +89,7 @@ function start.run(options, rest, cli)
     cli.stop(2, '--log-level ', level, ': there are error warn info debug trace')
   end
   if format ~= 'text' and format ~= 'json' then cli.stop(2, '--log-format ', format, ': there are text and json') end
+  sys.end_with_parent()
   local code, why = node.run {
     id = id, data = options.data, listen = options.listen, cluster = options.cluster, heartbeat = heartbeat,
     election = election, log_level = level, log_format = format, insecure = options.insecure,

@@ -29,9 +29,18 @@ function status.gather(addresses, timeout)
     if first then break end
   end
   if not first then return nil end
-  local list = {}
+  local list, asked = {}, {}
   for i, member in ipairs(first.members) do
-    local answer = member.id == first.id and first or ask(member.address, timeout)
+    if member.id ~= first.id then asked[i] = client.new(member.address, { timeout = timeout }) end
+    if asked[i] then asked[i]:begin_status() end
+  end
+  local deadline = sys.now() + timeout / 1000
+  for i, member in ipairs(first.members) do
+    local answer = member.id == first.id and first
+    if asked[i] then
+      answer = asked[i]:end_status(deadline)
+      asked[i]:close()
+    end
     list[i] = answer or { id = member.id, down = true }
     if not answer or answer.role == 'forming' then list[i].why = member.complaint ~= '' and member.complaint or nil end
     list[i].address = member.address

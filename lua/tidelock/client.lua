@@ -135,6 +135,21 @@ function client:query(name, ...)
   return finish(self:raw(name, args, { query = true, read = self.read or 'linearizable' }, true))
 end
 
+-- The same in two steps, so that many nodes can be asked at once: begin_status sends, end_status waits until `deadline`
+-- (sys.now's seconds) at most. -> the table, or nil
+function client:begin_status()
+  local ok = self:connect(self.timeout / 1000)
+  self.id = self.id + 1
+  self.asked = ok and self.socket:send(wire.request(self.id, 'tidelock.status', wire.pack({}), wire.pack { timeout_ms = self.timeout })) and self.id
+end
+
+function client:end_status(deadline)
+  local got, err, value = nil, nil, nil
+  if self.asked then got, err, value = self:receive(self.asked, math.max(deadline, sys.now() + 0.02)) end
+  if not got or err then return nil end
+  return (finish(value))
+end
+
 -- What one node says of itself: of the address that the client is at.
 function client:status()
   return finish(self:raw('tidelock.status', wire.pack({}), {}, true))

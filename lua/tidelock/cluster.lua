@@ -145,13 +145,23 @@ function cluster:leader()
   return self:wait_leader {}
 end
 
+local function last_line(path)
+  local last
+  for line in io.lines(path) do last = line end
+  return last or 'its log is empty'
+end
+
 function cluster:wait_leader(options)
   options = options or {}
   local not_node = options.not_node and self:node(options.not_node)
   return self:wait('a leader', options.within, function()
     local best, term
     for _, n in ipairs(self.list) do
-      local s = n:alive() and n ~= not_node and n:status()
+      -- Nobody killed it: it has said why, in its log.
+      if n.pid and not n:alive() then
+        error(('node %d ended with %d: %s'):format(n.id, n.exit, last_line(n.log)), 0)
+      end
+      local s = n.pid and n ~= not_node and n:status()
       if s and s.role == 'leader' and (not term or s.term > term) then best, term = n, s.term end
     end
     return best

@@ -49,10 +49,47 @@ describe('cluster{...}', function()
     end
   end)
 
+  it('leaves nothing behind when the script exits, or a signal ends it', function()
+    local status, said = run('require "tidelock.cluster" { nodes = 1, machine = "examples/kv.lua" }:wait_leader() os.exit(7)')
+    assert.equal(7, status, said)
+    clean('exit')
+    local log = home .. '/out.run'
+    local code = 'local c = require "tidelock.cluster" { nodes = 1, machine = "examples/kv.lua" } c:wait_leader() print("up") '
+      .. 'io.stdout:flush() while true do c:sleep(50) end'
+    for signal, code_wanted in pairs { INT = 130, TERM = 130, HUP = 130, KILL = 137 } do
+      status, said = sh(([[TMPDIR=%s timeout -s KILL 20 %s run -e '%s' > %s 2>&1 & p=$!
+        for i in $(seq 200); do grep -q up %s && break; sleep 0.05; done
+        child=$(cat /proc/$p/task/$p/children); kill -%s $child; wait $p]]):format(home, BIN, code, log, log, signal))
+      if signal == 'KILL' then -- nobody could remove the directory; but the nodes end
+        sh(("for i in $(seq 100); do pgrep -f '[s]tart --id .* --data %s/' > /dev/null || break; sleep 0.05; done; rm -rf %s/tidelock.*")
+          :format(home, home))
+      else assert.equal(code_wanted, status, said .. (select(2, sh('cat ' .. log)))) end
+      clean(signal)
+    end
+  end)
+
   it('leaves nothing behind when the script fails', function()
     local status, said = run('require "tidelock.cluster" { nodes = 1, machine = "examples/kv.lua" }:wait_leader() error("x")')
     assert.equal(1, status, said)
     assert.truthy(said:find('-e:1: x', 1, true), said)
     clean('error')
+  end)
+end)
+
+describe('status', function()
+  it('waits for all nodes at once', function()
+    local code = [[local sys = require "tidelock.sys"
+      local c = require "tidelock.cluster" { nodes = 4, machine = "examples/kv.lua" }
+      c:wait_equal()
+      for id = 2, 4 do c:node(id):pause() end
+      local began, gather = sys.now(), require "cli.status".gather
+      local list = gather(c:node(1):address(), 1000)
+      local took = sys.now() - began
+      for id = 2, 4 do c:node(id):resume() end
+      print(#list, list[1].id, list[2].down, list[3].down, list[4].down, took < 2)]]
+    local status, said = sh(("TMPDIR=%s timeout -s KILL 30 %s run -e '%s' 2>&1"):format(home, BIN, code))
+    assert.equal(0, status, said)
+    assert.equal('4\t1\ttrue\ttrue\ttrue\ttrue\n', said)
+    clean('status')
   end)
 end)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -49,6 +50,9 @@ static int sys_sleep(lua_State *L)
     return 0;
 }
 
+/* Names the process that spawned this one. */
+static const char parent_variable[] = "TIDELOCK_PARENT";
+
 /* spawn({ program, args... }, log file or nil) -> pid */
 static int sys_spawn(lua_State *L)
 {
@@ -75,6 +79,9 @@ static int sys_spawn(lua_State *L)
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
     pid_t pid = 0;
+    char self[24];
+    snprintf(self, sizeof self, "%ld", (long)getpid());
+    (void)setenv(parent_variable, self, 1);
     int error = posix_spawnp(&pid, words[0], &actions, &attributes, words, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
@@ -84,6 +91,16 @@ static int sys_spawn(lua_State *L)
     }
     lua_pushinteger(L, pid);
     return 1;
+}
+
+/* end_with_parent(): if spawn started this process, it gets TERM when the process that did is gone, however that ended */
+static int sys_end_with_parent(lua_State *L)
+{
+    (void)L;
+    const char *parent = getenv(parent_variable);
+    if (parent != NULL && strtol(parent, NULL, 10) == (long)getppid())
+        (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    return 0;
 }
 
 /* kill(pid, "TERM" | "KILL" | "STOP" | "CONT" | "INT") */
@@ -173,17 +190,46 @@ static void on_interrupt(int number)
     interrupted = number;
 }
 
+static void handle(const struct sigaction *action)
+{
+    sigaction(SIGINT, action, NULL);
+    sigaction(SIGTERM, action, NULL);
+    struct sigaction before;
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* else: under nohup */
+        sigaction(SIGHUP, action, NULL);
+    sigaction(SIGQUIT, action, NULL);
+}
+
 /* on_interrupt(): from now on INT, TERM, QUIT and HUP only set what interrupted() tells */
 static int sys_on_interrupt(lua_State *L)
 {
     (void)L;
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    struct sigaction before;
-    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* else: under nohup */
-        sigaction(SIGHUP, &action, NULL);
-    sigaction(SIGQUIT, &action, NULL);
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    handle(&action);
+    return 0;
+}
+
+static lua_State *stoppable;
+
+static void stop_hook(lua_State *L, lua_Debug *unused)
+{
+    (void)unused;
+    lua_sethook(L, NULL, 0, 0);
+    luaL_error(L, "interrupted");
+}
+
+static void on_stop(int number)
+{
+    interrupted = number;
+    lua_sethook(stoppable, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+/* stop_on_signal(): from now on the first of those raises an error where the script is, the second ends the process */
+static int sys_stop_on_signal(lua_State *L)
+{
+    const struct sigaction action = {.sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND};
+    stoppable = L;
+    handle(&action);
     return 0;
 }
 
@@ -312,7 +358,9 @@ int bind_sys(lua_State *L)
                                          {"isatty", sys_isatty},
                                          {"free_port", sys_free_port},
                                          {"connect", sys_connect},
+                                         {"end_with_parent", sys_end_with_parent},
                                          {"on_interrupt", sys_on_interrupt},
+                                         {"stop_on_signal", sys_stop_on_signal},
                                          {"interrupted", sys_interrupted},
                                          {NULL, NULL}};
     static const luaL_Reg methods[] = {{"send", socket_send},

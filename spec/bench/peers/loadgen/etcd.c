@@ -240,7 +240,7 @@ static void take_frame(struct connection *connection, uint8_t type, uint8_t flag
         break;
     case GOAWAY:
         if (options.victim == 0)
-            fail("GOAWAY");
+            die("GOAWAY");
         connection->up = false;
         break;
     case WINDOW_UPDATE:

@@ -42,13 +42,13 @@ int failover(int epoll)
 {
     for (int i = 0; i < options.ports_count; i++) {
         if (!connection_open(&survivors[i], i))
-            fail("cannot connect to a survivor");
+            die("cannot connect to a survivor");
         (void)connection_flush(&survivors[i]);
         watch(epoll, &survivors[i]);
     }
     usleep(50000);
     if (options.victim > 1 && kill(options.victim, SIGKILL) != 0)
-        fail("cannot kill the victim");
+        die("cannot kill the victim");
     uint64_t start = now_ns();
     uint64_t next = start;
     counts.end_ns = start + (uint64_t)(options.seconds * 1e9);

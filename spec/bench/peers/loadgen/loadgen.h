@@ -76,7 +76,7 @@ extern struct counts counts;
 extern struct slice request_key, request_value; /* of the request that is being made */
 
 uint64_t now_ns(void);
-__attribute__((noreturn)) void fail(const char *text);
+__attribute__((noreturn)) void die(const char *text);
 
 /* connection.c: connects, and says hello; false if nobody listens. */
 bool connection_open(struct connection *connection, int index);

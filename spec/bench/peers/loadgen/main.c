@@ -44,7 +44,7 @@ uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-void fail(const char *text)
+void die(const char *text)
 {
     fprintf(stderr, "loadgen: %s\n", text);
     exit(1);
@@ -57,7 +57,7 @@ static void choose_protocol(const char *name)
         if (strcmp(all[i]->name, name) == 0)
             options.protocol = all[i];
     if (options.protocol == NULL)
-        fail("unknown protocol");
+        die("unknown protocol");
 }
 
 static void read_option(int letter)
@@ -111,11 +111,11 @@ static void read_options(int count, char **words)
     while ((letter = getopt(count, words, "p:P:c:d:t:n:k:v:K:a:qX:")) != -1)
         read_option(letter);
     if (options.protocol == NULL || options.ports_count == 0)
-        fail("-p and -P are needed");
+        die("-p and -P are needed");
     if (options.connections < 1 || options.connections > CONNECTIONS_MAX || options.depth < 1 ||
         options.depth > RING / 2 || options.key_bytes < 2 || options.key_bytes > 255 || options.keys < 1 ||
         options.value_bytes > 1 << 24 || options.seconds > 600)
-        fail("an option is out of range");
+        die("an option is out of range");
     if (options.action == NULL)
         options.action = options.protocol->action;
     if (options.protocol->prepare != NULL)
@@ -138,7 +138,7 @@ static int flush_and_watch(int epoll, int change, struct connection *connection)
 {
     int left = connection_flush(connection);
     if (left < 0)
-        fail("a connection broke while sending");
+        die("a connection broke while sending");
     bool blocked = left > 0;
     if (change == EPOLL_CTL_MOD && blocked == connection->blocked)
         return connection->waiting;
@@ -163,7 +163,7 @@ static int closed_loop(int epoll, struct connection *connections)
             struct connection *connection = events[i].data.ptr;
             waiting -= connection->waiting;
             if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !connection_receive(connection))
-                fail("a connection was closed by the peer");
+                die("a connection was closed by the peer");
             fill(connection);
             waiting += flush_and_watch(epoll, EPOLL_CTL_MOD, connection);
         }
@@ -198,7 +198,7 @@ int main(int count, char **words)
     struct connection *connections = mem_zalloc((size_t)options.connections, sizeof *connections);
     for (int i = 0; i < options.connections; i++)
         if (!connection_open(&connections[i], i))
-            fail("cannot connect");
+            die("cannot connect");
     uint64_t start = now_ns();
     counts.end_ns = start + (uint64_t)(options.seconds * 1e9);
     print_result(start, closed_loop(epoll, connections));

@@ -26,7 +26,7 @@ static void take(struct connection *connection, struct slice answer)
     uint64_t id = 0;
     if (pack_read_array(&reader, &count) != STATUS_OK || count < 4 || pack_read_u64(&reader, &type) != STATUS_OK ||
         type != 1 || pack_read_u64(&reader, &id) != STATUS_OK || pack_read(&reader, &error) != STATUS_OK)
-        fail("an answer that is none");
+        die("an answer that is none");
     if (error.type != PACK_NIL && counts.refused < 3)
         fprintf(stderr, "refused: an error of MessagePack type %d\n", (int)error.type);
     connection_answered(connection, (uint32_t)id, error.type == PACK_NIL);
@@ -40,7 +40,7 @@ static size_t answers(struct connection *connection, struct slice in)
     while ((status = pack_skip(&reader, PACK_DEPTH_MAX, &answer)) == STATUS_OK)
         take(connection, answer);
     if (status != STATUS_INCOMPLETE)
-        fail("an answer that is not MessagePack");
+        die("an answer that is not MessagePack");
     return in.size - pack_rest(&reader).size;
 }
 
