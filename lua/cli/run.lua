@@ -26,11 +26,11 @@ return {
       local cluster = package.loaded['tidelock.cluster']
       if cluster then cluster.close_all() end
     end
-    os.exit = function(...)
+    rawset(os, 'exit', function(...)
       close_clusters()
       io.stdout:flush()
       exit(...)
-    end
+    end)
     sys.stop_on_signal()
     local ok, result = xpcall(function() return chunk(unpack(words)) end, function(e)
       if type(e) == 'table' then return e end

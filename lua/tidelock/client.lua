@@ -140,7 +140,8 @@ end
 function client:begin_status()
   local ok = self:connect(self.timeout / 1000)
   self.id = self.id + 1
-  self.asked = ok and self.socket:send(wire.request(self.id, 'tidelock.status', wire.pack({}), wire.pack { timeout_ms = self.timeout })) and self.id
+  local request = wire.request(self.id, 'tidelock.status', wire.pack({}), wire.pack { timeout_ms = self.timeout })
+  self.asked = ok and self.socket:send(request) and self.id
 end
 
 function client:end_status(deadline)
