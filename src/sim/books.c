@@ -32,6 +32,8 @@ struct books {
     struct op *ops; /* by number, from 1 */
     size_t count, capacity;
     uint64_t current[SWARM_CLIENTS_MAX + 1]; /* of each client: its op */
+    uint64_t known[SWARM_CLIENTS_MAX + 1];   /* the highest index that anyone had been told of when it began */
+    uint64_t told;                           /* the highest index that anyone has been told of */
     uint32_t counters;                       /* keys below this are counters */
     char wrong[160];
 };
@@ -122,6 +124,7 @@ static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *p
     uint64_t id = add_op(books, kind);
     (void)now_ms;
     books->current[client] = id;
+    books->known[client] = books->told;
     *query = kind == GET;
     buffer_append(name, names[kind], strlen(names[kind]));
     if (kind == BATCH || kind == BROKEN_BATCH) {
@@ -151,9 +154,16 @@ static void ended(void *context, uint32_t client, uint64_t began, enum swarm_out
     struct books *books = context;
     struct op *op = &books->ops[books->current[client]];
     (void)began;
-    (void)reply;
     op->ended = true;
     op->outcome = outcome;
+    /* Linearizability in real time, of commands and queries alike: nobody is answered from before what was known. */
+    if (outcome == SWARM_OK && reply->index < books->known[client])
+        snprintf(books->wrong, sizeof books->wrong,
+                 "request %llu (%s) was answered at index %llu, and when it began index %llu was known",
+                 (unsigned long long)books->current[client], names[op->kind], (unsigned long long)reply->index,
+                 (unsigned long long)books->known[client]);
+    if (outcome == SWARM_OK && reply->index > books->told)
+        books->told = reply->index;
     if (must_fail(op->kind) && outcome == SWARM_OK)
         snprintf(books->wrong, sizeof books->wrong, "command %llu was to be refused, and was told ok",
                  (unsigned long long)books->current[client]);
