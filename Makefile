@@ -160,9 +160,9 @@ golden: test-deps core ## write the expected transcripts of spec/scenario anew; 
 sim: test-deps core ## many seeds of the simulated worlds: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
 
-mutants: test-deps ## plant each known bug, one at a time: the simulator must find every one (SEEDS=200)
+mutants: test-deps ## plant each known bug, one at a time: the simulator must find every one (SEEDS=400)
 	@$(MAKE) --no-print-directory MODE=mutants core
-	@TIDELOCK_BUILD=build/mutants luajit spec/sim/mutants.lua $(or $(SEEDS),200) $(ONLY)
+	@TIDELOCK_BUILD=build/mutants luajit spec/sim/mutants.lua $(or $(SEEDS),400) $(ONLY)
 
 soak: test-deps all ## kill -9 of all nodes under load, LOOPS=50 times
 	@$(BUILD)/tidelock run spec/live/kill_loop.lua $(or $(LOOPS),50)

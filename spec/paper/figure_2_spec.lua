@@ -251,6 +251,17 @@ describe('followers and candidates (§5.2, thesis §9.6)', function()
     assert.equal(3, tonumber(s:status().leader))
   end)
 
+  it('do not count a vote of an earlier term', function()
+    local s = new { nodes = 3, term = 2, log = { 1, 2 } }
+    s:pass(200)
+    s:receive(2, VOTE_RESPONSE, 3, { granted = true, pre_vote = true })
+    s:persist()
+    s:receive(3, VOTE_RESPONSE, 2, { granted = true })
+    assert.equal(CANDIDATE, tonumber(s:status().role))
+    s:receive(3, VOTE_RESPONSE, 3, { granted = true })
+    assert.equal(LEADER, tonumber(s:status().role))
+  end)
+
   it('do not count a vote twice', function()
     local s = new { nodes = 5 }
     s:pass(200)
