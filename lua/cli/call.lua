@@ -1,5 +1,5 @@
 -- cli/call.lua: one command or query from the shell. query.lua is the same with another word.
-local wire, client = require 'tidelock.wire', require 'tidelock.client'
+local sys, wire, client = require 'tidelock.sys', require 'tidelock.wire', require 'tidelock.client'
 
 local call = {
   summary = 'run a command (or a query) of the service',
@@ -17,7 +17,8 @@ tidelock call MOUNT.NAME ARG...
   --json             print {"ok":value,"index":n} or {"error":{...}}
   --text             all words are text
 
-A word is JSON if it begins with { [ or ", is true, false or null, or is a plain decimal number; else it is text.]==],
+A word is JSON if it begins with { [ or ", is true, false or null, or is a plain decimal number; else it is text. After -- all
+words are arguments. An argument of the service that is named like an option here: by position, or as '{"to": "x"}'.]==],
 }
 
 local own = { to = 'value', timeout = 'value', read = 'value', batch = 'value', json = 'flag', text = 'flag' }
@@ -111,6 +112,12 @@ local function print_answer(options, value, index)
   end
   if not is_text(value) then io.stdout:write(json, '\n') return end
   local _, text = wire.unpack(value)
+  -- Raw to a pipe or a file; a terminal is not to be steered by what is stored.
+  if sys.isatty(1) then
+    text = text:gsub('[%c\127]', function(c)
+      return c ~= '\n' and c ~= '\t' and ('\\x%02x'):format(c:byte()) or nil
+    end)
+  end
   io.stdout:write(text, '\n')
 end
 

@@ -328,6 +328,20 @@ static const char *own_address(const struct identity *identity)
     return "";
 }
 
+/* Whether who looks for `address` finds what listens at `listen`: the same, or every address of this machine and that port. */
+static bool leads_here(const char *listen, const char *address)
+{
+    char host[NET_HOST_MAX];
+    unsigned port = 0;
+    unsigned wanted = 0;
+    if (strcmp(listen, address) == 0)
+        return true;
+    if (address_split(listen, host, &port) != STATUS_OK ||
+        (strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0))
+        return false;
+    return address_split(address, host, &wanted) == STATUS_OK && port == wanted;
+}
+
 static void make_replica(struct node *node, const struct node_options *options, const struct identity *identity,
                          struct slice bundles)
 {
@@ -423,7 +437,7 @@ static int run_opened(struct node *node, const struct node_options *options)
             LOG(LOG_INFO, "node",
                 "--cluster and --machine are not looked at: this node is a member already, and the code is in the "
                 "log");
-        if (strcmp(options->listen, own_address(&identity)) != 0)
+        if (!leads_here(options->listen, own_address(&identity)))
             LOG(LOG_WARN, "node",
                 "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
                 "--listen is wrong",
