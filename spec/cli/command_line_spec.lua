@@ -101,6 +101,29 @@ describe('call and query', function()
   end)
 end)
 
+describe('a client that has said all it will', function()
+  it('still gets every answer', function()
+    local code = ([[
+      local sys, wire = require "tidelock.sys", require "tidelock.wire"
+      local s = sys.connect("127.0.0.1", %d, 2)
+      for i = 1, 3000 do s:send(wire.request(i, "kv.get", wire.pack { "a" }, wire.pack { timeout_ms = 5000 })) end
+      s:finish()
+      local input, seen = "", {}
+      while true do
+        local bytes = s:receive(5)
+        if not bytes or bytes == "" then break end
+        input = input .. bytes
+      end
+      while input ~= "" do
+        local used, id = wire.response(input)
+        seen[#seen + 1], input = id, input:sub(used + 1)
+      end
+      table.sort(seen)
+      print(#seen, seen[1], seen[#seen])]]):format(port)
+    gives("run -e '" .. code .. "'", '3000\t1\t3000')
+  end)
+end)
+
 describe('the command line', function()
   it('says what it is, and helps', function()
     says('version', 0, 'tidelock ')

@@ -314,6 +314,13 @@ static int socket_send(lua_State *L)
     return 1;
 }
 
+/* socket:finish(): no more will be sent; answers can still be received */
+static int socket_finish(lua_State *L)
+{
+    (void)shutdown(*check_socket(L), SHUT_WR);
+    return 0;
+}
+
 /* socket:receive(seconds) -> bytes; "" when closed by the other side; nil, "timeout" */
 static int socket_receive(lua_State *L)
 {
@@ -363,11 +370,9 @@ int bind_sys(lua_State *L)
                                          {"stop_on_signal", sys_stop_on_signal},
                                          {"interrupted", sys_interrupted},
                                          {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"send", socket_send},
-                                       {"receive", socket_receive},
-                                       {"close", socket_close},
-                                       {"__gc", socket_close},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"send", socket_send},     {"receive", socket_receive},
+                                       {"finish", socket_finish}, {"close", socket_close},
+                                       {"__gc", socket_close},    {NULL, NULL}};
     luaL_newmetatable(L, socket_type);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");

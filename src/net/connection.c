@@ -309,6 +309,14 @@ static ssize_t read_kept(struct connection *connection)
     return got;
 }
 
+static void take_end(struct connection *connection)
+{
+    ev_io_stop(connection->net->loop, &connection->reader);
+    if (connection->ops->finished != NULL && connection->ops->finished(connection->owner, connection))
+        return;
+    connection_close(connection, "closed by the other side");
+}
+
 static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
@@ -321,7 +329,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
     if (connection->ended)
         return;
     if (got == 0) {
-        break_connection(connection, "closed by the other side");
+        take_end(connection);
         return;
     }
     if (got < 0) {

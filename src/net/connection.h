@@ -25,6 +25,9 @@ struct connection_owner {
     /* Takes bytes; returns how many were used. *need: bytes that the unfinished rest needs in all, 0 if not known.
      * *alive false: close after what was queued went out. */
     size_t (*received)(void *owner, struct connection *connection, struct slice bytes, size_t *need, bool *alive);
+    /* The other side sends no more, and may still read (shutdown, `nc -N`). True: answers are still to come, the owner closes
+     * when they are out. False, or NULL: it ends after what was queued went out. */
+    bool (*finished)(void *owner, struct connection *connection);
     /* The connection is gone; its memory goes after the call. Called once, only from net_flush or connection_abort.
      * `why` is a short sentence. */
     void (*closed)(void *owner, struct connection *connection, const char *why);

@@ -12,7 +12,8 @@ struct rpc_client {
     struct rpc *rpc;
     struct connection *connection; /* NULL: gone; the client goes with its last call */
     size_t calls;
-    bool held; /* not read from until half of its calls have ended */
+    bool held;     /* not read from until half of its calls have ended */
+    bool finished; /* sends no more: closed with its last answer */
     struct rpc_client *next;
     struct rpc_client *previous;
 };
@@ -40,9 +41,11 @@ struct rpc {
 
 static size_t on_received(void *owner, struct connection *connection, struct slice bytes, size_t *need,
                           bool *alive);
+static bool on_finished(void *owner, struct connection *connection);
 static void on_closed(void *owner, struct connection *connection, const char *why);
 
-static const struct connection_owner client_ops = {.received = on_received, .closed = on_closed};
+static const struct connection_owner client_ops = {
+    .received = on_received, .finished = on_finished, .closed = on_closed};
 
 struct rpc *rpc_new(struct net *net, void (*request)(void *context, uint64_t call, const struct request *request),
                     void *context)
@@ -94,6 +97,14 @@ void rpc_adopt(struct rpc *rpc, struct connection *connection)
         client->next->previous = client;
     rpc->clients = client;
     connection_set_owner(connection, &client_ops, client, RPC_OUTPUT_BYTES_MAX);
+}
+
+static bool on_finished(void *owner, struct connection *connection)
+{
+    struct rpc_client *client = owner;
+    (void)connection;
+    client->finished = true;
+    return client->calls > 0;
 }
 
 static void on_closed(void *owner, struct connection *connection, const char *why)
@@ -162,10 +173,14 @@ void rpc_reply(struct rpc *rpc, uint64_t call_number, bool ok, bool definite, ui
     rpc->free_first = slot;
     client->calls--;
     rpc->calls_count--;
-    if (client->connection != NULL)
-        answer(client->connection, &request, ok, definite, index, value);
-    else if (client->calls == 0)
-        free_client(client);
+    if (client->connection == NULL) {
+        if (client->calls == 0)
+            free_client(client);
+        return;
+    }
+    answer(client->connection, &request, ok, definite, index, value);
+    if (client->finished && client->calls == 0)
+        connection_close(client->connection, "closed by the other side");
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------ */

@@ -104,7 +104,8 @@ enum status request_decode(struct slice bytes, struct request *request, size_t *
         return bytes.size > REQUEST_BYTES_MAX ? STATUS_TOO_LARGE : STATUS_INCOMPLETE;
     }
     if (status != STATUS_OK) {
-        *why = status == STATUS_TOO_DEEP ? "nested deeper than 128" : "these bytes are not MessagePack";
+        *why = status == STATUS_TOO_DEEP ? "nested deeper than 128"
+                                         : "these bytes are not MessagePack, or of an ext type, which is not taken";
         return STATUS_INVALID;
     }
     *used = whole.size;
