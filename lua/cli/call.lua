@@ -125,7 +125,9 @@ local function print_error(options, err, cli)
   if options.json then
     io.stdout:write('{"error":', wire.pack_json(wire.pack(err)), '}\n')
   else
-    cli.say(err.code, ': ', err.message or '', err.definite == false and ' (the outcome is unknown)' or '')
+    local message = err.message or ''
+    local unsaid = err.definite == false and not message:find('outcome is unknown', 1, true)
+    cli.say(err.code, ': ', message, unsaid and '; the outcome is unknown' or '')
   end
 end
 
