@@ -2,10 +2,12 @@
 -- afterwards, the rest is a whole prefix, and a second crash right after recovery changes nothing.
 local core = require 'spec.support.core'
 local ffi = core.ffi
-local C = core.load('base/checksum.h', 'raft/types.h', 'wire/entry.h', 'storage/disk.h', 'storage/identity.h',
+local C = core.load('base/trace.h', 'base/checksum.h', 'raft/types.h', 'wire/entry.h', 'storage/disk.h', 'storage/identity.h',
   'storage/storage.h', 'sim/sim_disk.h')
 
-local OK, IO, NO_SPACE = 0, 11, 10
+C.log_setup(C.LOG_ERROR, C.LOG_TEXT)
+
+local OK, IO, NO_SPACE, CORRUPT = 0, 11, 10, tonumber(C.STATUS_CORRUPT)
 local options = ffi.new('struct storage_options[1]', { { segment_bytes = 32768, seed = 5 } })
 
 local function open(disk)
@@ -43,6 +45,11 @@ end
 -- After a restart: all that was acknowledged, and of the rest only whole, right entries.
 local function check(disk, model, where)
   local storage, status, why = open(disk)
+  if not storage and model.wrecked and status == CORRUPT then
+    assert.truthy(why:find('^file %S+, offset %d+: '), where .. ': ' .. why)
+    model.refused = true
+    return nil
+  end
   if not storage then
     assert.equal(0, #model.kept, where .. ': does not open: ' .. why .. ' ' .. status)
     return nil
@@ -60,11 +67,12 @@ local function check(disk, model, where)
   return storage, last
 end
 
-local function run(break_it, seed, where)
-  local disk, model = C.sim_disk_new(seed), { tried = {}, kept = {}, term = 0, trying = 0 }
+local function run(break_it, seed, where, wreck)
+  local disk, model = C.sim_disk_new(seed), { tried = {}, kept = {}, term = 0, trying = 0, wrecked = wreck ~= nil }
   break_it(disk)
   local storage = open(disk)
   local whole = storage and life(storage, model)
+  if wreck then wreck(disk) end
   if storage then C.storage_close(storage) end
   C.sim_disk_restart(disk, seed * 31)
   local again, last = check(disk, model, where)
@@ -77,7 +85,7 @@ local function run(break_it, seed, where)
   end
   local operations = tonumber(C.sim_disk_operations(disk))
   disk.free(disk)
-  return whole, operations
+  return whole, operations, model.refused
 end
 
 describe('the log, over a short life', function()
@@ -103,4 +111,36 @@ describe('the log, over a short life', function()
       end
     end)
   end
+
+  -- What is lost is lost loudly: after a crash at any later operation, too.
+  local function wrecks(name, seeds, break_it)
+    it('refuses, or has everything, after ' .. name, function()
+      local refused = 0
+      for operation = 1, operations do
+        for crash = operation + 1, operations + 1 do
+          for seed = 1, seeds do
+            local _, _, no = run(function(disk)
+              break_it(disk, operation)
+              C.sim_disk_crash_at(disk, crash)
+            end, seed, ('%s at %d, crash at %d, seed %d'):format(name, operation, crash, seed), function() end)
+            refused = refused + (no and 1 or 0)
+          end
+        end
+      end
+      assert.is_true(refused > 100, 'refused ' .. refused)
+    end)
+  end
+
+  wrecks('a lost write', 1, function(disk, operation) C.sim_disk_lose_write(disk, operation) end)
+  wrecks('a misdirected write', 3, function(disk, operation) C.sim_disk_misdirect_write(disk, operation) end)
+
+  it('refuses, or has everything, after a flipped bit', function()
+    local random, refused = core.random(11), 0
+    for n = 1, 1500 do
+      local which = random(2 ^ 50)
+      local _, _, no = run(function() end, n, 'flip ' .. which, function(disk) C.sim_disk_flip(disk, which) end)
+      refused = refused + (no and 1 or 0)
+    end
+    assert.is_true(refused > 100, 'refused ' .. refused)
+  end)
 end)

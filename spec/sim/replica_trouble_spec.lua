@@ -147,6 +147,30 @@ describe('a disk that fails', function()
   end)
 end)
 
+describe('a damaged entry', function()
+  it('that a lagging follower needs ends the node that holds it, by name, and the others go on', function()
+    local named, random = {}, core.random(2)
+    for seed = 1, 100 do
+      local w = W.formed { seed = seed, cache_bytes = 256 }
+      local leader = w:leader()
+      local behind = others(w, leader)[1]
+      w:isolate(behind)
+      for i = 1, 40 do w:ask(leader, {}, 'counter.add', 'a', i) if i % 4 == 0 then w:run(20) end end
+      w:run(100)
+      assert.equal(820, w:query(leader, 'counter.value', 'a').value)
+      w.C.sim_disk_flip(w.C.replica_world_disk(w.world, leader), random(2 ^ 50))
+      w:isolate(behind, false)
+      w:equal()
+      local text = w:fatal(leader)
+      local what = not w:status(leader).up and text:match('file log%-%x+, offset %d+: (.-) is damaged')
+      if what then named[what:match('%a+ ?%a*')] = true end
+      w:ready()
+      assert.equal(820, w:query(behind, 'counter.value', 'a').value)
+    end
+    assert.same({ ['entry '] = true, ['the frame'] = true }, named)
+  end)
+end)
+
 describe('a node that was down', function()
   it('catches up from what is no longer in memory', function()
     local w = W.formed()

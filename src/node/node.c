@@ -304,8 +304,10 @@ static int open_identity(struct node *node, const struct node_options *options, 
     if (exit_code != NODE_EXIT_OK)
         return exit_code;
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
+    if (status == STATUS_IO)
+        return refuse(node, NODE_EXIT_FAILED, node->disk->error(node->disk));
     if (status != STATUS_OK && status != STATUS_NOT_FOUND)
-        return refuse(node, NODE_EXIT_CONFIG, "file bundles is damaged: start with an empty data directory");
+        return refuse(node, NODE_EXIT_CONFIG, REPLICA_BUNDLES_DAMAGED);
     return NODE_EXIT_OK;
 }
 

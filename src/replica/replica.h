@@ -32,6 +32,10 @@ enum {
 
 /* The file of bundles that wait to be entries (storage_put_file). */
 #define REPLICA_BUNDLES_FILE "bundles"
+#define REPLICA_BUNDLES_DAMAGED                                                                                    \
+    "file bundles is damaged; it holds the services until the log does: if this cluster has served before, "       \
+    "remove the "                                                                                                  \
+    "file and start again, else set the directory aside and start with an empty one"
 
 struct replica_reply {
     bool ok;

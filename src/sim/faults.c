@@ -39,7 +39,7 @@ static void strike_stop(field_t *field, const struct strike *strike)
 /* Whoever is down is started again: by this, and by the watchman of swarm.c. */
 static void mend_down(field_t *field, const struct strike *strike)
 {
-    if (!status_of(field, strike->node).up && !field->destroyed[strike->node])
+    if (!status_of(field, strike->node).up)
         (void)replica_world_start(field->world, strike->node);
 }
 
@@ -194,6 +194,38 @@ static void mend_full(field_t *field, const struct strike *strike)
     sim_disk_full(replica_world_disk(field->world, strike->node), false);
 }
 
+/* True if this node's disk may lose what it promised: a minority of them, and none before the cluster has formed. */
+static bool may_destroy(field_t *field, uint32_t node)
+{
+    uint32_t count = field->destroyed[node] ? 0 : 1;
+    for (uint32_t i = 0; i < field->nodes; i++)
+        count += field->destroyed[i];
+    return count * 2 < field->nodes && replica_world_committed(field->world) > 0 && status_of(field, node).raft;
+}
+
+static void strike_flip(field_t *field, const struct strike *strike)
+{
+    if (may_destroy(field, strike->node) &&
+        sim_disk_flip(replica_world_disk(field->world, strike->node), prng_next(&field->prng)))
+        field->destroyed[strike->node] = true;
+}
+
+static void strike_lost_write(field_t *field, const struct strike *strike)
+{
+    if (!may_destroy(field, strike->node))
+        return;
+    sim_disk_lose_write(replica_world_disk(field->world, strike->node), 0);
+    field->destroyed[strike->node] = true;
+}
+
+static void strike_misdirected_write(field_t *field, const struct strike *strike)
+{
+    if (!may_destroy(field, strike->node))
+        return;
+    sim_disk_misdirect_write(replica_world_disk(field->world, strike->node), 0);
+    field->destroyed[strike->node] = true;
+}
+
 /* --- clocks -------------------------------------------------------------------------------------------------------------------- */
 
 /* amount: ms, half of them back. */
@@ -238,6 +270,9 @@ static const struct fault table[] = {
     {"disk-error", "a write or a sync fails", 4000, 0, 12, strike_disk_error, NULL},
     {"read-error", "a read fails", 4000, 0, 3, strike_read_error, NULL},
     {"full", "a disk has no space left", 5000, 2500, 0, strike_full, mend_full},
+    {"flip", "a bit of what a disk holds is flipped", 5000, 0, 0, strike_flip, NULL},
+    {"lost-write", "a disk says that it wrote, and did not", 5000, 0, 0, strike_lost_write, NULL},
+    {"misdirected-write", "a disk writes in the wrong place", 5000, 0, 0, strike_misdirected_write, NULL},
     {"wall-clock", "a wall clock jumps", 2000, 0, 20000000, strike_wall_clock, NULL},
     {"drift", "a boot clock runs fast or slow", 4000, 6000, 200000, strike_drift, mend_drift},
 };

@@ -165,7 +165,11 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
         return refuse(node, 78, why);
     }
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
-    return status == STATUS_OK || status == STATUS_NOT_FOUND || refuse(node, 78, why);
+    const char *text = status == STATUS_IO ? node->disk->error(node->disk) : REPLICA_BUNDLES_DAMAGED;
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND)
+        return true;
+    buffer_append(why, text, strlen(text));
+    return refuse(node, status == STATUS_IO ? 1 : 78, why);
 }
 
 static void make_replica(struct world_node *node, const struct identity *identity, const struct buffer *bundles)

@@ -8,12 +8,20 @@
 #include "base/memory.h"
 #include "base/prng.h"
 
-enum { FILES_MAX = 256, SECTOR = 512 };
+enum { FILES_MAX = 256, SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
 
 struct inode {
     struct buffer durable;
     struct buffer now;
+    uint64_t extent;     /* where the last byte that was ever written ends, but for zeros */
     uint32_t references; /* names, open files */
+};
+
+/* Bytes that the disk promised and did not keep. */
+struct wreck {
+    struct inode *inode; /* a reference of its own */
+    uint64_t offset;
+    struct buffer good; /* what should stand there */
 };
 
 struct name {
@@ -43,6 +51,12 @@ struct sim_disk {
     uint64_t fail_read;
     bool full;
     bool crashed;
+    enum { KEEP, LOSE, MISDIRECT } next_write;
+    uint64_t wrong_from;             /* the next write from this operation on */
+    struct wreck wrecks[WRECKS_MAX]; /* of this life */
+    size_t wrecks_count;
+    struct inode *log_inode; /* the last write of frames that was done; NULL: none in this life */
+    uint64_t log_offset;
     char error[160];
 };
 
@@ -136,6 +150,143 @@ static enum status no_space(struct sim_disk *disk, const char *name)
     return disk->crashed ? STATUS_IO : STATUS_NO_SPACE;
 }
 
+/* --- what is destroyed ---------------------------------------------------------------------------------------------------------- */
+
+static const char *name_of(const struct sim_disk *disk, const struct inode *inode)
+{
+    for (size_t i = 0; i < disk->now.count; i++)
+        if (disk->now.names[i].inode == inode)
+            return disk->now.names[i].text;
+    return "";
+}
+
+static bool is_segment(const char *name)
+{
+    return strncmp(name, "log-", 4) == 0 && strcmp(name, "log-spare") != 0;
+}
+
+static void wreck_add(struct sim_disk *disk, struct inode *inode, uint64_t offset, const void *good, size_t size)
+{
+    CHECK(disk->wrecks_count < WRECKS_MAX);
+    struct wreck *wreck = &disk->wrecks[disk->wrecks_count++];
+    *wreck = (struct wreck){.inode = inode, .offset = offset};
+    inode->references++;
+    buffer_append(&wreck->good, good, size);
+}
+
+/* Nobody could tell the last frame of a log from one that was never written: it is not destroyed after all. Anything
+ * before it is, and what comes after it shows that. */
+static bool stands_last(const struct sim_disk *disk, const struct wreck *wreck)
+{
+    const char *name = name_of(disk, wreck->inode);
+    if (!is_segment(name))
+        return false;
+    if (disk->log_inode == NULL || wreck->inode == disk->log_inode)
+        return disk->log_inode == NULL || wreck->offset + wreck->good.size > disk->log_offset;
+    return strcmp(name, name_of(disk, disk->log_inode)) > 0;
+}
+
+/* A later write is right where it is, also in the middle of a wreck. */
+static void wrecks_learn(struct sim_disk *disk, const struct inode *inode, uint64_t offset, const uint8_t *data,
+                         size_t size)
+{
+    for (size_t i = 0; i < disk->wrecks_count; i++) {
+        struct wreck *wreck = &disk->wrecks[i];
+        uint64_t from = offset > wreck->offset ? offset : wreck->offset;
+        uint64_t to = wreck->offset + wreck->good.size;
+        to = offset + size < to ? offset + size : to;
+        if (wreck->inode == inode && from < to)
+            memcpy(wreck->good.data + (from - wreck->offset), data + (from - offset), (size_t)(to - from));
+    }
+}
+
+/* The last write of frames that was done. */
+static void log_went_on(struct sim_disk *disk, struct inode *inode, uint64_t offset)
+{
+    if (inode != NULL)
+        inode->references++;
+    if (disk->log_inode != NULL)
+        release(disk->log_inode);
+    disk->log_inode = inode;
+    disk->log_offset = offset;
+}
+
+/* At the end of a life: what stands last is as it should be, the rest stays destroyed. */
+static void settle_wrecks(struct sim_disk *disk)
+{
+    for (size_t i = disk->wrecks_count; i-- > 0;) { /* the youngest first: they may overlap */
+        struct wreck *wreck = &disk->wrecks[i];
+        if (stands_last(disk, wreck)) {
+            set_bytes(&wreck->inode->durable, wreck->offset, wreck->good.data, wreck->good.size);
+            set_bytes(&wreck->inode->now, wreck->offset, wreck->good.data, wreck->good.size);
+        }
+        buffer_close(&wreck->good);
+        release(wreck->inode);
+    }
+    disk->wrecks_count = 0;
+    log_went_on(disk, NULL, 0);
+    disk->next_write = KEEP;
+}
+
+bool sim_disk_flip(struct disk *disk, uint64_t which)
+{
+    struct sim_disk *sim_disk = sim(disk);
+    struct directory *names = &sim_disk->durable;
+    if (names->count == 0 || sim_disk->wrecks_count > 0)
+        return false;
+    struct inode *inode = names->names[which % names->count].inode;
+    if (inode->extent == 0 || inode->extent > inode->durable.size || inode->extent > inode->now.size)
+        return false;
+    uint64_t bit = which / FILES_MAX / 2 % (inode->extent * 8);
+    uint64_t at = bit / 8;
+    if (which / FILES_MAX % 2 == 0) /* every other one hits what is not just padding */
+        while (at + 1 < inode->extent && inode->durable.data[at] == 0)
+            at++;
+    at += which / FILES_MAX % 4 == 0 && at + which % HEADS < inode->extent ? which % HEADS : 0;
+    wreck_add(sim_disk, inode, at, inode->durable.data + at, 1);
+    inode->durable.data[at] ^= (uint8_t)(1u << bit % 8);
+    inode->now.data[at] ^= (uint8_t)(1u << bit % 8);
+    return true;
+}
+
+void sim_disk_lose_write(struct disk *disk, uint64_t operation)
+{
+    sim(disk)->next_write = LOSE;
+    sim(disk)->wrong_from = operation;
+}
+
+void sim_disk_misdirect_write(struct disk *disk, uint64_t operation)
+{
+    sim(disk)->next_write = MISDIRECT;
+    sim(disk)->wrong_from = operation;
+}
+
+/* True: this write was told to go wrong, and did. *offset: where it goes instead; SIZE_MAX: nowhere. */
+static bool goes_wrong(struct sim_disk *disk, const struct disk_file *file, uint64_t *offset, const uint8_t *data,
+                       size_t size)
+{
+    struct inode *inode = file->inode;
+    bool segment = is_segment(name_of(disk, inode));
+    bool vote = strcmp(name_of(disk, inode), "vote") == 0;
+    if (disk->next_write == KEEP || disk->operations < disk->wrong_from || !file->direct ||
+        disk->wrecks_count > 0 || !(segment || vote))
+        return false;
+    if (disk->next_write == LOSE) {
+        wreck_add(disk, inode, *offset, data, size);
+        *offset = UINT64_MAX;
+    } else {
+        uint64_t blocks = inode->now.size < size || !segment ? 0 : (inode->now.size - size) / DISK_BLOCK_BYTES;
+        uint64_t elsewhere = blocks == 0 ? *offset : prng_below(&disk->prng, blocks + 1) * DISK_BLOCK_BYTES;
+        if (elsewhere == *offset)
+            return false;
+        wreck_add(disk, inode, *offset, data, size);
+        wreck_add(disk, inode, elsewhere, inode->now.data + elsewhere, size);
+        *offset = elsewhere;
+    }
+    disk->next_write = KEEP;
+    return true;
+}
+
 /* --- the table ------------------------------------------------------------------------------------------------------------------ */
 
 static enum status sim_open(struct disk *disk, const char *text, unsigned flags, struct disk_file **file)
@@ -179,13 +330,19 @@ static enum status sim_read_at(struct disk *disk, struct disk_file *file, uint64
 {
     const struct buffer *now = &file->inode->now;
     if (sim(disk)->crashed || (sim(disk)->fail_read > 0 && --sim(disk)->fail_read == 0)) {
-        snprintf(sim(disk)->error, sizeof sim(disk)->error, "read: simulated failure");
+        snprintf(sim(disk)->error, sizeof sim(disk)->error, "%s: read: simulated failure",
+                 name_of(sim(disk), file->inode));
         return STATUS_IO;
     }
     *got = offset >= now->size ? 0 : now->size - offset < size ? (size_t)(now->size - offset) : size;
     if (*got > 0)
         memcpy(data, now->data + offset, *got);
     return STATUS_OK;
+}
+
+static bool is_zero(const uint8_t *data, size_t size)
+{
+    return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
 }
 
 static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data,
@@ -197,6 +354,17 @@ static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint6
     if (status != STATUS_OK)
         return status;
     CHECK(!file->direct || (offset % DISK_BLOCK_BYTES == 0 && size % DISK_BLOCK_BYTES == 0));
+    bool zeros = is_zero(data, size);
+    bool wrong = !torn && !zeros && goes_wrong(sim(disk), file, &offset, data, size);
+    if (offset == UINT64_MAX)
+        return STATUS_OK;
+    if (!zeros && offset + size > file->inode->extent)
+        file->inode->extent = offset + size;
+    if (!torn && !wrong && !zeros && is_segment(name_of(sim(disk), file->inode))) {
+        log_went_on(sim(disk), file->inode, offset);
+    }
+    if (!wrong && !torn)
+        wrecks_learn(sim(disk), file->inode, offset, data, size);
     for (size_t at = 0; at < size; at += SECTOR) {
         size_t part = size - at < SECTOR ? size - at : SECTOR;
         if (torn && prng_below(&sim(disk)->prng, 2) == 0)
@@ -292,6 +460,7 @@ static const char *sim_error(struct disk *disk)
 
 static void sim_free(struct disk *disk)
 {
+    settle_wrecks(sim(disk));
     const struct directory none = {0};
     copy_directory(&sim(disk)->now, &none);
     copy_directory(&sim(disk)->durable, &none);
@@ -339,6 +508,14 @@ void sim_disk_fail_read(struct disk *disk, uint64_t reads)
     sim(disk)->fail_read = reads;
 }
 
+void sim_disk_calm(struct disk *disk)
+{
+    sim(disk)->crash_at = 0;
+    sim(disk)->fail_at = 0;
+    sim(disk)->fail_read = 0;
+    sim(disk)->next_write = KEEP;
+}
+
 void sim_disk_full(struct disk *disk, bool full)
 {
     sim(disk)->full = full;
@@ -380,10 +557,9 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
         copy_directory(&sim_disk->durable, &sim_disk->now);
     for (size_t i = 0; i < sim_disk->now.count; i++)
         settle(sim_disk, sim_disk->now.names[i].inode);
+    settle_wrecks(sim_disk);
     sim_disk->crashed = false;
-    sim_disk->crash_at = 0;
-    sim_disk->fail_at = 0;
-    sim_disk->fail_read = 0;
+    sim_disk_calm(disk);
 }
 
 void sim_disk_wipe(struct disk *disk)

@@ -27,6 +27,18 @@ void sim_disk_fail_read(struct disk *disk, uint64_t reads);
 /* While it is full, nothing new fits: files cannot be made, and cannot grow. Also after a restart. */
 void sim_disk_full(struct disk *disk, bool full);
 
+/* Destroys bytes that the disk had promised: flips one bit of what was written, somewhere (`which` says where; false:
+ * nothing is there); from that operation on, does not do the next write to a segment of the log or to the vote, but says
+ * that it did; or does it elsewhere in the same segment.
+ * At most one of these a life; and if at its end the frame it struck is the last of the log, all is as it should be after
+ * all: that is the one loss which nobody could notice (DESIGN.md §4). */
+bool sim_disk_flip(struct disk *disk, uint64_t which);
+void sim_disk_lose_write(struct disk *disk, uint64_t operation);
+void sim_disk_misdirect_write(struct disk *disk, uint64_t operation);
+
+/* Whatever was still to come, comes no more. */
+void sim_disk_calm(struct disk *disk);
+
 /* Crashes now, between two operations. */
 void sim_disk_crash(struct disk *disk);
 

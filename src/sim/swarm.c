@@ -234,6 +234,21 @@ static void client_step(struct swarm *swarm, uint32_t number, bool may_begin)
     client->next_at = now_of(swarm) + 1 + prng_below(&swarm->prng, think + 1);
 }
 
+static void say_unsettled(struct swarm *swarm, const char *what)
+{
+    char said[400];
+    size_t size = (size_t)snprintf(said, sizeof said, "%s:", what);
+    for (uint32_t i = 0; i < swarm->field.nodes && size < sizeof said; i++) {
+        struct replica_world_status s;
+        replica_world_status(swarm->world, i, &s);
+        size += (size_t)snprintf(
+            said + size, sizeof said - size, " [%u %s role %u term %llu commit %llu last %llu applied %llu]", i + 1,
+            s.up ? "up" : replica_world_fatal(swarm->world, i), s.role, (unsigned long long)s.term,
+            (unsigned long long)s.commit, (unsigned long long)s.last, (unsigned long long)s.applied);
+    }
+    broke(swarm, said);
+}
+
 /* --- the first phase ------------------------------------------------------------------------------------------------------------ */
 
 static void run_to(struct swarm *swarm, uint64_t at)
@@ -265,14 +280,27 @@ static void mend_at(struct swarm *swarm, size_t place)
     fault_at(strike.fault)->mend(&swarm->field, &strike);
 }
 
-/* Starts who is down, sometimes: a supervisor that takes its time. */
+static bool names_a_file(const char *why)
+{
+    static const char *const files[] = {"log-", "vote", "identity", "bundles"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (strstr(why, files[i]) != NULL)
+            return true;
+    return false;
+}
+
+/* Starts who is down, sometimes: a supervisor that takes its time. A node whose disk lost what it promised may refuse, and
+ * must say which file. */
 static void watch(struct swarm *swarm, uint32_t chance)
 {
     struct replica_world_status status;
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         replica_world_status(swarm->world, i, &status);
-        if (!status.up && !swarm->field.destroyed[i] && prng_below(&swarm->prng, chance) == 0)
-            (void)replica_world_start(swarm->world, i);
+        if (status.up || prng_below(&swarm->prng, chance) != 0 || replica_world_start(swarm->world, i))
+            continue;
+        const char *why = replica_world_fatal(swarm->world, i);
+        if (swarm->field.destroyed[i] && !names_a_file(why))
+            say_unsettled(swarm, "a node with a damaged disk does not name the file");
     }
     swarm->watch_at = now_of(swarm) + WATCH_MS;
 }
@@ -321,10 +349,7 @@ static void mend_all(struct swarm *swarm)
     while (swarm->active_count > 0)
         mend_at(swarm, swarm->active_count - 1);
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
-        struct disk *disk = replica_world_disk(swarm->world, i);
-        sim_disk_crash_at(disk, 0);
-        sim_disk_fail_at(disk, 0, STATUS_OK);
-        sim_disk_fail_read(disk, 0);
+        sim_disk_calm(replica_world_disk(swarm->world, i));
         replica_world_hang(swarm->world, i, 0);
         replica_world_pause(swarm->world, i, 0);
     }
@@ -362,21 +387,6 @@ static bool someone_busy(const struct swarm *swarm)
 static bool fresh_answer(struct swarm *swarm, uint64_t before)
 {
     return swarm->report->ok > before;
-}
-
-static void say_unsettled(struct swarm *swarm, const char *what)
-{
-    char said[400];
-    size_t size = (size_t)snprintf(said, sizeof said, "%s:", what);
-    for (uint32_t i = 0; i < swarm->field.nodes && size < sizeof said; i++) {
-        struct replica_world_status s;
-        replica_world_status(swarm->world, i, &s);
-        size += (size_t)snprintf(
-            said + size, sizeof said - size, " [%u %s role %u term %llu commit %llu last %llu applied %llu]", i + 1,
-            s.up ? "up" : replica_world_fatal(swarm->world, i), s.role, (unsigned long long)s.term,
-            (unsigned long long)s.commit, (unsigned long long)s.last, (unsigned long long)s.applied);
-    }
-    broke(swarm, said);
 }
 
 /* Clients go on until one has a fresh answer, then stop; everything must come to rest. */

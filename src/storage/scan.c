@@ -168,12 +168,14 @@ static bool fits(const struct scan *scan, uint64_t offset, const struct frame *f
     return frame->salt == scan->segment.salt && offset + frame_space(frame->bytes) <= scan->size;
 }
 
-/* True if a frame of this life of the segment stands somewhere from `offset` on, with a number above `number`. */
-static bool frames_follow(const struct scan *scan, uint64_t offset, uint64_t number)
+/* True if a frame stands somewhere from `offset` on, with a number above `number`: of this life of the segment; of any, if
+ * what `salt` says is gone (a file that is used again holds lower numbers only). */
+static bool frames_follow(const struct scan *scan, uint64_t offset, uint64_t number, const uint64_t *salt)
 {
     struct frame frame;
     for (; offset + DISK_BLOCK_BYTES <= scan->size; offset += DISK_BLOCK_BYTES)
-        if (frame_decode(scan->bytes + offset, &frame) && frame.salt == scan->segment.salt && frame.number > number)
+        if (frame_decode(scan->bytes + offset, &frame) && (salt == NULL || frame.salt == *salt) &&
+            frame.number > number)
             return true;
     return false;
 }
@@ -190,7 +192,7 @@ static bool all_zero(const uint8_t *at, size_t size)
 static enum status at_the_end(struct scan *scan, uint64_t offset, uint64_t bad, const char *what)
 {
     struct log_end *end = scan->end;
-    if (frames_follow(scan, offset + DISK_BLOCK_BYTES, end->number + 1))
+    if (!MUTANT(83) && frames_follow(scan, offset, end->number + 1, &scan->segment.salt))
         return damaged(scan, bad, what);
     /* If a segment follows, its `before` shows whether anything is missing here. */
     end->offset = offset;
@@ -247,6 +249,13 @@ static enum status read_segment(struct scan *scan)
     return status;
 }
 
+/* True if the last segment's header was never written, so that nothing was ever acknowledged in it. */
+static bool is_headless(const struct scan *scan)
+{
+    return scan->size < DISK_BLOCK_BYTES || (all_zero(scan->bytes, DISK_BLOCK_BYTES) &&
+                                             (MUTANT(84) || !frames_follow(scan, 0, scan->end->number, NULL)));
+}
+
 static enum status scan_segment(struct scan *scan, uint64_t number, bool last_segment)
 {
     struct log_end *end = scan->end;
@@ -256,13 +265,7 @@ static enum status scan_segment(struct scan *scan, uint64_t number, bool last_se
         return status;
     }
     bool whole = scan->size >= DISK_BLOCK_BYTES && segment_decode(scan->bytes, &scan->segment);
-    if (!whole && last_segment && number > 1 &&
-        (scan->size < DISK_BLOCK_BYTES || all_zero(scan->bytes, DISK_BLOCK_BYTES))) {
-        end->headless = true;
-        return STATUS_OK;
-    }
-    if (!whole && last_segment && number == 1 &&
-        (scan->size <= DISK_BLOCK_BYTES || all_zero(scan->bytes, 2 * DISK_BLOCK_BYTES))) {
+    if (!whole && last_segment && is_headless(scan)) {
         end->headless = true;
         return STATUS_OK;
     }

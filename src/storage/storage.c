@@ -471,22 +471,24 @@ static size_t find_place(const struct storage *storage, raft_index index)
 static enum status read_frame(struct storage *storage, const struct place *place, uint8_t *frame, size_t space)
 {
     struct disk *disk = storage->disk;
-    struct disk_file *file = storage->tail.file;
     char name[DISK_NAME_MAX];
     size_t got = 0;
     segment_name(name, place->segment);
     bool other = place->segment != storage->tail.segment.number;
+    struct disk_file *file = other ? NULL : storage->tail.file;
     enum status status = other ? disk->open(disk, name, DISK_DIRECT, &file) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = disk->read_at(disk, file, place->offset, frame, space, &got);
     if (status != STATUS_OK)
-        return status;
-    status = disk->read_at(disk, file, place->offset, frame, space, &got);
-    if (other)
+        snprintf(storage->why, sizeof storage->why, "%s", disk->error(disk));
+    if (other && file != NULL)
         disk->close(disk, file);
-    if (status == STATUS_OK && got != space)
-        status = STATUS_CORRUPT;
-    if (status == STATUS_CORRUPT)
-        snprintf(storage->why, sizeof storage->why, "file %s, offset %llu: cut short", name,
+    struct frame header;
+    if (status == STATUS_OK && (got != space || !frame_decode(frame, &header) || header.first != place->first)) {
+        snprintf(storage->why, sizeof storage->why, "file %s, offset %llu: the frame is damaged", name,
                  (unsigned long long)place->offset);
+        status = STATUS_CORRUPT;
+    }
     return status;
 }
 
@@ -508,7 +510,8 @@ enum status storage_read(struct storage *storage, raft_index first, raft_index l
              index++) {
             struct entry entry;
             struct slice rest = slice_make(frame + offset, place->bytes - offset);
-            if (entry_decode(rest, &entry) != STATUS_OK || entry.index != index) {
+            if ((MUTANT(85) ? entry_peek(rest, &entry) : entry_decode(rest, &entry)) != STATUS_OK ||
+                entry.index != index) {
                 snprintf(storage->why, sizeof storage->why, "file log-%08llx, offset %llu: entry %llu is damaged",
                          (unsigned long long)place->segment, (unsigned long long)(place->offset + offset),
                          (unsigned long long)index);

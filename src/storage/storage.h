@@ -61,7 +61,7 @@ enum status storage_write(struct storage *storage, const struct storage_write *w
 const char *storage_why(const struct storage *storage);
 
 /* Appends whole records first.. to `records`, as many as fit in bytes_max (at least one), at most up to `last`; `got` is
- * the last one's index. Each is checked (crc, chain). OK, CORRUPT, IO (storage_why). */
+ * the last one's index. Each is checked (crc, index). OK, CORRUPT, IO (storage_why). */
 enum status storage_read(struct storage *storage, raft_index first, raft_index last, size_t bytes_max,
                          struct buffer *records, raft_index *got) MUST_USE;
 
