@@ -9,8 +9,9 @@
 #include "base/memory.h"
 #include "base/prng.h"
 #include "base/slice.h"
+#include "sim/core_checks.h"
 
-enum { NODES_MAX = 7, LOG_MAX = 1 << 16, RUNS_MAX = 64, SENT_MAX = 64 };
+enum { RUNS_MAX = 64, SENT_MAX = 64 };
 
 enum event_kind { EVENT_WAKE, EVENT_MESSAGE, EVENT_WRITTEN };
 
@@ -23,8 +24,7 @@ struct event {
     struct raft_message message;
     struct raft_run runs[RUNS_MAX];
     size_t runs_count;
-    struct raft_write write;
-    raft_term *terms; /* of the entries of a write */
+    struct core_write write;
 };
 
 struct node {
@@ -32,23 +32,13 @@ struct node {
         struct core_world *world;
         uint32_t node;
     } context;
-    struct raft *raft; /* NULL: down */
+    struct core_node core;
     uint32_t life;
-    struct raft_effects effects;
-    uint64_t persisted;
-    /* volatile log: terms by index; and what is durable */
-    raft_term *terms;
-    raft_index last;
-    raft_term *disk_terms;
-    raft_index disk_last;
-    raft_term disk_term;
-    node_id disk_vote;
     uint64_t written_until; /* writes are done in order */
     struct raft_message *held;
     size_t held_count, held_capacity;
     uint64_t read_id;
     raft_index read_floor[256]; /* by id modulo: what was committed when it began */
-    const struct event *incoming;
 };
 
 struct core_world {
@@ -58,11 +48,9 @@ struct core_world {
     uint64_t order;
     struct event **heap;
     size_t count, capacity;
-    struct node nodes[NODES_MAX];
-    bool cut[NODES_MAX][NODES_MAX];
-    raft_term *committed; /* term of each committed entry, as first seen */
-    raft_index committed_last;
-    node_id leaders[LOG_MAX]; /* by term */
+    struct node nodes[CORE_NODES_MAX];
+    bool cut[CORE_NODES_MAX][CORE_NODES_MAX];
+    struct core_checks *checks;
     uint64_t hash;
     uint64_t reads_answered;
     struct buffer trace;
@@ -115,58 +103,8 @@ static struct event *take_event(struct core_world *world)
 
 static void free_event(struct event *event)
 {
-    mem_free(event->terms);
+    mem_free(event->write.terms);
     mem_free(event);
-}
-
-/* --- checks (Figure 3) -------------------------------------------------------------------------------------------------------- */
-
-static void broken(struct core_world *world, const char *what, uint32_t node, uint64_t number)
-{
-    if (world->broken[0] == 0)
-        snprintf(world->broken, sizeof world->broken, "seed %llu, %llu ms, node %u: %s (%llu)",
-                 (unsigned long long)world->options.seed, (unsigned long long)world->now, node + 1, what,
-                 (unsigned long long)number);
-}
-
-static void check_leader(struct core_world *world, uint32_t at)
-{
-    const struct node *node = &world->nodes[at];
-    if (node->effects.role != RAFT_LEADER || node->effects.term >= LOG_MAX)
-        return;
-    node_id *leader = &world->leaders[node->effects.term];
-    if (*leader == 0) {
-        *leader = at + 1;
-        for (raft_index index = 1; index <= world->committed_last; index++)
-            if (index > node->last || node->terms[index] != world->committed[index])
-                broken(world, "leader completeness: a new leader lacks a committed entry", at, index);
-    }
-    if (*leader != at + 1)
-        broken(world, "election safety: two leaders in a term", at, node->effects.term);
-}
-
-static void check_commit(struct core_world *world, uint32_t at)
-{
-    const struct node *node = &world->nodes[at];
-    raft_index commit = node->effects.commit_index;
-    for (raft_index index = 1; index <= commit; index++) {
-        if (index > node->last) {
-            broken(world, "commit beyond the log", at, index);
-            return;
-        }
-        if (index > world->committed_last) {
-            world->committed[index] = node->terms[index];
-            world->committed_last = index;
-            size_t durable = 0;
-            for (uint32_t i = 0; i < world->options.nodes; i++)
-                if (world->nodes[i].disk_last >= index && world->nodes[i].disk_terms[index] == node->terms[index])
-                    durable++;
-            if (durable * 2 <= world->options.nodes)
-                broken(world, "committed, and not durable on a majority", at, index);
-        } else if (world->committed[index] != node->terms[index]) {
-            broken(world, "state machine safety: another entry committed at the index", at, index);
-        }
-    }
 }
 
 /* --- carrying out effects ------------------------------------------------------------------------------------------------------- */
@@ -185,34 +123,21 @@ static void trace_line(void *context, const char *text)
 static void take_write(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
-    const struct raft_write *write = &node->effects.write;
-    if (write->number == 0)
+    struct core_write write;
+    if (!core_node_take_write(&node->core, &write))
         return;
-    if (write->cut_from != 0)
-        node->last = write->cut_from - 1;
-    if (write->source != RAFT_APPEND_NONE) {
-        CHECK_EQ(write->first, node->last + 1);
-        CHECK(write->last < LOG_MAX);
-        for (raft_index index = write->first; index <= write->last; index++)
-            node->terms[index] = raft_term_at(node->raft, index);
-        node->last = write->last;
-    }
     uint64_t done = world->now + prng_between(&world->prng, 1, world->options.write_ms_max);
     node->written_until = done > node->written_until ? done : node->written_until;
     struct event *event = add_event(world, node->written_until, EVENT_WRITTEN, at);
     event->life = node->life;
-    event->write = *write;
-    if (write->source != RAFT_APPEND_NONE) {
-        size_t count = (size_t)(write->last - write->first + 1);
-        event->terms = mem_alloc(count * sizeof *event->terms);
-        memcpy(event->terms, node->terms + write->first, count * sizeof *event->terms);
-    }
+    event->write = write;
 }
 
 static void put_on_wire(struct core_world *world, uint32_t at, const struct raft_message *message)
 {
     struct node *node = &world->nodes[at];
     uint32_t to = (uint32_t)message->to - 1;
+    core_checks_sent(world->checks, at, message);
     int copies = prng_chance(&world->prng, world->options.loss) ? 0 : 1;
     copies += prng_chance(&world->prng, world->options.duplication) ? 1 : 0;
     if (world->cut[at][to])
@@ -221,18 +146,8 @@ static void put_on_wire(struct core_world *world, uint32_t at, const struct raft
         uint64_t arrives = world->now + prng_between(&world->prng, 1, world->options.delay_ms_max);
         struct event *event = add_event(world, arrives, EVENT_MESSAGE, to);
         event->message = *message;
-        if (message->type != RAFT_APPEND_ENTRIES)
-            continue;
-        const struct raft_append_entries *append = &message->append_entries;
-        for (raft_index index = append->prev_log_index + 1; index <= append->last_index; index++) {
-            if (event->runs_count > 0 && event->runs[event->runs_count - 1].term == node->terms[index])
-                continue;
-            if (event->runs_count == RUNS_MAX) {
-                event->message.append_entries.last_index = index - 1;
-                break;
-            }
-            event->runs[event->runs_count++] = (struct raft_run){.first = index, .term = node->terms[index]};
-        }
+        if (message->type == RAFT_APPEND_ENTRIES)
+            event->runs_count = core_node_runs(&node->core, &event->message.append_entries, event->runs, RUNS_MAX);
     }
 }
 
@@ -267,11 +182,11 @@ static void hold(struct node *node, const struct raft_message *message)
 static void take_reads(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
-    if (node->effects.reads_ready_id == 0)
+    const struct raft_effects *effects = &node->core.effects;
+    if (effects->reads_ready_id == 0)
         return;
     world->reads_answered++;
-    if (node->effects.read_index < node->read_floor[node->effects.reads_ready_id % 256])
-        broken(world, "a linearizable read misses what was committed before it", at, node->effects.read_index);
+    core_checks_read(world->checks, at, node->read_floor[effects->reads_ready_id % 256], effects->read_index);
 }
 
 static void take_effects(struct core_world *world, uint32_t at)
@@ -279,17 +194,16 @@ static void take_effects(struct core_world *world, uint32_t at)
     struct node *node = &world->nodes[at];
     take_write(world, at);
     take_reads(world, at);
-    check_leader(world, at);
-    check_commit(world, at);
-    size_t count = node->effects.messages_count;
+    core_checks_stepped(world->checks, at);
+    size_t count = node->core.effects.messages_count;
     struct raft_message messages[RAFT_MESSAGES_MAX];
-    memcpy(messages, node->effects.messages, count * sizeof messages[0]);
-    if (node->effects.wake_at != UINT64_MAX)
-        add_event(world, node->effects.wake_at > world->now ? node->effects.wake_at : world->now + 1, EVENT_WAKE,
-                  at)
+    memcpy(messages, node->core.effects.messages, count * sizeof messages[0]);
+    if (node->core.effects.wake_at != UINT64_MAX)
+        add_event(world, node->core.effects.wake_at > world->now ? node->core.effects.wake_at : world->now + 1,
+                  EVENT_WAKE, at)
             ->life = node->life;
     for (size_t i = 0; i < count; i++) {
-        if (messages[i].after_write > node->persisted && !world->options.ack_before_durable)
+        if (messages[i].after_write > node->core.persisted && !world->options.ack_before_durable)
             hold(node, &messages[i]);
         else
             send_now(world, at, messages[i]);
@@ -301,12 +215,13 @@ static void step(struct core_world *world, uint32_t at, struct raft_event *event
     struct node *node = &world->nodes[at];
     struct raft_digest before_step;
     event->now = world->now;
-    raft_get_digest(node->raft, &before_step);
-    raft_step(node->raft, event, &node->effects);
-    const char *wrong = raft_invariants(node->raft, &before_step);
+    raft_get_digest(node->core.raft, &before_step);
+    raft_step(node->core.raft, event, &node->core.effects);
+    const char *wrong = raft_invariants(node->core.raft, &before_step);
     if (wrong != NULL)
-        broken(world, wrong, at, 0);
-    const uint64_t parts[5] = {world->hash, world->now, at, node->effects.term, node->effects.commit_index};
+        core_checks_break(world->checks, at, wrong, 0);
+    const uint64_t parts[5] = {world->hash, world->now, at, node->core.effects.term,
+                               node->core.effects.commit_index};
     world->hash = hash64(parts, sizeof parts);
     take_effects(world, at);
 }
@@ -316,27 +231,15 @@ static void step(struct core_world *world, uint32_t at, struct raft_event *event
 static void written(struct core_world *world, const struct event *done)
 {
     struct node *node = &world->nodes[done->node];
-    const struct raft_write *write = &done->write;
-    if (write->vote) {
-        node->disk_term = write->term;
-        node->disk_vote = write->voted_for;
-    }
-    if (write->cut_from != 0)
-        node->disk_last = write->cut_from - 1;
-    if (write->source != RAFT_APPEND_NONE) {
-        CHECK_EQ(write->first, node->disk_last + 1);
-        memcpy(node->disk_terms + write->first, done->terms,
-               (size_t)(write->last - write->first + 1) * sizeof(raft_term));
-        node->disk_last = write->last;
-    }
-    node->persisted = write->number;
-    struct raft_event event = {.type = RAFT_EVENT_PERSISTED, .persisted = {.write_number = write->number}};
+    core_node_written(&node->core, &done->write);
+    node->core.persisted = done->write.write.number;
+    struct raft_event event = {.type = RAFT_EVENT_PERSISTED, .persisted = {.write_number = node->core.persisted}};
     step(world, done->node, &event);
     size_t kept = 0;
     size_t count = node->held_count;
     for (size_t i = 0; i < count; i++) {
         struct raft_message message = node->held[i];
-        if (message.after_write > node->persisted)
+        if (message.after_write > node->core.persisted)
             node->held[kept++] = message;
         else
             put_on_wire(world, done->node, &message); /* none of them wants entries */
@@ -348,7 +251,7 @@ static void run_event(struct core_world *world, const struct event *event)
 {
     struct node *node = &world->nodes[event->node];
     struct raft_event raft = {.type = RAFT_EVENT_TIMEOUT};
-    if (node->raft == NULL || (event->life != 0 && event->life != node->life))
+    if (node->core.raft == NULL || (event->life != 0 && event->life != node->life))
         return;
     if (event->kind == EVENT_WRITTEN) {
         written(world, event);
@@ -359,7 +262,7 @@ static void run_event(struct core_world *world, const struct event *event)
         raft.message.message = &event->message;
         raft.message.runs = event->runs;
         raft.message.runs_count = event->runs_count;
-    } else if (world->now < node->effects.wake_at) {
+    } else if (world->now < node->core.effects.wake_at) {
         return; /* an older wake-up */
     }
     step(world, event->node, &raft);
@@ -368,33 +271,38 @@ static void run_event(struct core_world *world, const struct event *event)
 const char *core_world_run(struct core_world *world, uint64_t ms)
 {
     uint64_t until = world->now + ms;
-    while (world->broken[0] == 0 && world->count > 0 && world->heap[0]->at <= until) {
+    while (core_checks_broken(world->checks) == NULL && world->count > 0 && world->heap[0]->at <= until) {
         struct event *event = take_event(world);
         world->now = event->at > world->now ? event->at : world->now;
         run_event(world, event);
         free_event(event);
     }
     world->now = until;
-    return world->broken[0] != 0 ? world->broken : NULL;
+    const char *broken = core_checks_broken(world->checks);
+    if (broken == NULL)
+        return NULL;
+    snprintf(world->broken, sizeof world->broken, "seed %llu, %llu ms, %s", (unsigned long long)world->options.seed,
+             (unsigned long long)world->now, broken);
+    return world->broken;
 }
 
 bool core_world_propose(struct core_world *world, uint32_t at, uint64_t count)
 {
     struct node *node = &world->nodes[at];
-    if (node->raft == NULL || node->last + count >= LOG_MAX)
+    if (node->core.raft == NULL || node->core.last + count >= CORE_LOG_MAX)
         return false;
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE, .propose = {.count = count}};
     event.now = world->now;
     step(world, at, &event);
-    return !node->effects.proposal_refused;
+    return !node->core.effects.proposal_refused;
 }
 
 void core_world_read(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
-    if (node->raft == NULL)
+    if (node->core.raft == NULL)
         return;
-    node->read_floor[++node->read_id % 256] = world->committed_last;
+    node->read_floor[++node->read_id % 256] = core_checks_committed(world->checks);
     struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = node->read_id}};
     step(world, at, &event);
 }
@@ -402,19 +310,17 @@ void core_world_read(struct core_world *world, uint32_t at)
 void core_world_crash(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
-    if (node->raft == NULL)
+    if (node->core.raft == NULL)
         return;
-    raft_free(node->raft);
-    node->raft = NULL;
+    core_node_crash(&node->core);
     node->life++;
     node->held_count = 0;
-    memset(&node->effects, 0, sizeof node->effects);
 }
 
 void core_world_start(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
-    if (node->raft != NULL)
+    if (node->core.raft != NULL)
         return;
     struct raft_options options = {.id = at + 1,
                                    .seed = prng_next(&world->prng),
@@ -426,26 +332,18 @@ void core_world_start(struct core_world *world, uint32_t at)
                                    .uncommitted_entries_max = 1000};
     if (world->options.trace)
         options.trace = (struct trace_sink){.line = trace_line, .context = &node->context};
-    struct raft_configuration configuration = {.id = 1, .voters_count = world->options.nodes};
-    for (uint32_t i = 0; i < world->options.nodes; i++)
-        configuration.voters[i] = i + 1;
-    node->raft = raft_new(&options);
-    node->persisted = 0;
+    if (world->options.forget_vote)
+        node->core.disk_vote = 0;
     node->written_until = world->now;
     node->read_id = 0;
-    node->last = node->disk_last;
-    memcpy(node->terms, node->disk_terms, (size_t)(node->disk_last + 1) * sizeof *node->terms);
-    raft_restore_vote(node->raft, node->disk_term, world->options.forget_vote ? 0 : node->disk_vote);
-    for (raft_index index = 1; index <= node->last; index++)
-        raft_restore_entries(node->raft, index, index, node->terms[index]);
-    raft_restore_configuration(node->raft, &configuration);
-    raft_start(node->raft, world->now, 1, &node->effects);
+    core_node_start(&node->core, &options, world->options.nodes, world->now, 1);
+    core_checks_started(world->checks, at);
     take_effects(world, at);
 }
 
 bool core_world_is_up(const struct core_world *world, uint32_t at)
 {
-    return world->nodes[at].raft != NULL;
+    return world->nodes[at].core.raft != NULL;
 }
 
 void core_world_cut(struct core_world *world, uint32_t from, uint32_t to, bool cut)
@@ -466,9 +364,9 @@ uint32_t core_world_leader(const struct core_world *world)
 {
     uint32_t best = UINT32_MAX;
     for (uint32_t i = 0; i < world->options.nodes; i++) {
-        const struct raft_effects *effects = &world->nodes[i].effects;
-        if (world->nodes[i].raft != NULL && effects->role == RAFT_LEADER &&
-            (best == UINT32_MAX || effects->term > world->nodes[best].effects.term))
+        const struct raft_effects *effects = &world->nodes[i].core.effects;
+        if (world->nodes[i].core.raft != NULL && effects->role == RAFT_LEADER &&
+            (best == UINT32_MAX || effects->term > world->nodes[best].core.effects.term))
             best = i;
     }
     return best;
@@ -476,8 +374,8 @@ uint32_t core_world_leader(const struct core_world *world)
 
 void core_world_status(const struct core_world *world, uint32_t at, struct raft_status *status)
 {
-    CHECK(world->nodes[at].raft != NULL);
-    raft_get_status(world->nodes[at].raft, status);
+    CHECK(world->nodes[at].core.raft != NULL);
+    raft_get_status(world->nodes[at].core.raft, status);
 }
 
 uint64_t core_world_now(const struct core_world *world)
@@ -504,24 +402,23 @@ const char *core_world_trace(struct core_world *world)
 
 struct core_world *core_world_new(const struct core_world_options *options)
 {
-    CHECK(options->nodes >= 1 && options->nodes <= NODES_MAX);
+    CHECK(options->nodes >= 1 && options->nodes <= CORE_NODES_MAX);
     struct core_world *world = mem_zalloc(1, sizeof *world);
     world->options = *options;
     world->now = 1;
     prng_seed(&world->prng, options->seed);
-    world->committed = mem_zalloc(LOG_MAX, sizeof *world->committed);
-    world->committed[1] = 1;
-    world->committed_last = 1;
+    const struct core_node *nodes[CORE_NODES_MAX];
     for (uint32_t i = 0; i < options->nodes; i++) {
         struct node *node = &world->nodes[i];
         node->context = (struct world_context){.world = world, .node = i};
-        node->terms = mem_zalloc(LOG_MAX, sizeof *node->terms);
-        node->disk_terms = mem_zalloc(LOG_MAX, sizeof *node->disk_terms);
-        node->disk_terms[1] = 1; /* the set that the cluster was formed with */
-        node->disk_last = 1;
-        node->disk_term = 1;
+        core_node_init(&node->core);
+        node->core.disk_terms[1] = 1; /* the set that the cluster was formed with */
+        node->core.disk_last = 1;
+        node->core.disk_term = 1;
         node->life = 1;
+        nodes[i] = &node->core;
     }
+    world->checks = core_checks_new(nodes, options->nodes);
     for (uint32_t i = 0; i < options->nodes; i++)
         core_world_start(world, i);
     return world;
@@ -533,13 +430,10 @@ void core_world_free(struct core_world *world)
         free_event(take_event(world));
     for (uint32_t i = 0; i < world->options.nodes; i++) {
         struct node *node = &world->nodes[i];
-        if (node->raft != NULL)
-            raft_free(node->raft);
-        mem_free(node->terms);
-        mem_free(node->disk_terms);
+        core_node_close(&node->core);
         mem_free(node->held);
     }
-    mem_free(world->committed);
+    core_checks_free(world->checks);
     mem_free(world->heap);
     buffer_close(&world->trace);
     mem_free(world);

@@ -1,0 +1,166 @@
+/* sim/core_checks.c - see sim/core_checks.h. */
+#include "sim/core_checks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+
+struct core_checks {
+    const struct core_node *nodes[CORE_NODES_MAX];
+    uint32_t count;
+    raft_term *committed; /* term of each committed entry, as first seen */
+    raft_index committed_last;
+    node_id *leaders; /* by term, below CORE_LOG_MAX */
+    char broken[200];
+};
+
+struct core_checks *core_checks_new(const struct core_node *const *nodes, uint32_t count)
+{
+    CHECK(count <= CORE_NODES_MAX);
+    struct core_checks *checks = mem_zalloc(1, sizeof *checks);
+    checks->count = count;
+    for (uint32_t i = 0; i < count; i++)
+        checks->nodes[i] = nodes[i];
+    checks->committed = mem_zalloc(CORE_LOG_MAX, sizeof *checks->committed);
+    checks->leaders = mem_zalloc(CORE_LOG_MAX, sizeof *checks->leaders);
+    return checks;
+}
+
+void core_checks_free(struct core_checks *checks)
+{
+    mem_free(checks->committed);
+    mem_free(checks->leaders);
+    mem_free(checks);
+}
+
+const char *core_checks_broken(const struct core_checks *checks)
+{
+    return checks->broken[0] != 0 ? checks->broken : NULL;
+}
+
+void core_checks_break(struct core_checks *checks, uint32_t node, const char *what, uint64_t number)
+{
+    if (checks->broken[0] != 0)
+        return;
+    int size = snprintf(checks->broken, sizeof checks->broken, "node %u: %s", node + 1, what);
+    if (number != 0 && size > 0 && (size_t)size < sizeof checks->broken)
+        snprintf(checks->broken + size, sizeof checks->broken - (size_t)size, " (%llu)",
+                 (unsigned long long)number);
+}
+
+raft_index core_checks_committed(const struct core_checks *checks)
+{
+    return checks->committed_last;
+}
+
+/* --- after a step ------------------------------------------------------------------------------------------------------ */
+
+static void check_leader(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    if (node->effects.role != RAFT_LEADER || node->effects.term >= CORE_LOG_MAX)
+        return;
+    node_id *leader = &checks->leaders[node->effects.term];
+    if (*leader == 0) {
+        *leader = at + 1;
+        for (raft_index index = 1; index <= checks->committed_last; index++)
+            if (index > node->last || node->terms[index] != checks->committed[index])
+                core_checks_break(checks, at, "leader completeness: a new leader lacks a committed entry", index);
+    }
+    if (*leader != at + 1)
+        core_checks_break(checks, at, "election safety: two leaders in a term", node->effects.term);
+}
+
+static void check_new_commit(struct core_checks *checks, uint32_t at, raft_index index)
+{
+    raft_term term = checks->nodes[at]->terms[index];
+    checks->committed[index] = term;
+    checks->committed_last = index;
+    size_t durable = 0;
+    for (uint32_t i = 0; i < checks->count; i++)
+        if (checks->nodes[i]->disk_last >= index && checks->nodes[i]->disk_terms[index] == term)
+            durable++;
+    if (durable * 2 <= checks->count)
+        core_checks_break(checks, at, "committed, and not durable on a majority", index);
+}
+
+static void check_commit(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    for (raft_index index = 1; index <= node->effects.commit_index; index++) {
+        if (index > node->last) {
+            core_checks_break(checks, at, "commit beyond the log", index);
+            return;
+        }
+        if (index > checks->committed_last)
+            check_new_commit(checks, at, index);
+        else if (checks->committed[index] != node->terms[index])
+            core_checks_break(checks, at, "state machine safety: another entry committed at the index", index);
+    }
+}
+
+/* Two logs that hold an entry of the same index and term are equal up to there. */
+static void check_matching(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    for (uint32_t i = 0; i < checks->count; i++) {
+        const struct core_node *other = checks->nodes[i];
+        if (i == at || other->raft == NULL)
+            continue;
+        raft_index index = node->last < other->last ? node->last : other->last;
+        while (index > 0 && node->terms[index] != other->terms[index])
+            index--;
+        if (memcmp(node->terms, other->terms, (size_t)(index + 1) * sizeof *node->terms) != 0)
+            core_checks_break(checks, at, "log matching: equal entries after unequal ones", index);
+    }
+}
+
+void core_checks_stepped(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    check_leader(checks, at);
+    check_commit(checks, at);
+    if (node->effects.write.source != RAFT_APPEND_NONE)
+        check_matching(checks, at);
+}
+
+void core_checks_started(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    struct raft_status status;
+    raft_get_status(node->raft, &status);
+    if (status.current_term < node->disk_term)
+        core_checks_break(checks, at, "a start forgot the term", node->disk_term);
+    else if (status.current_term == node->disk_term && status.voted_for != node->disk_vote)
+        core_checks_break(checks, at, "a start forgot the vote", node->disk_vote);
+    check_matching(checks, at);
+}
+
+/* --- messages, reads --------------------------------------------------------------------------------------------------- */
+
+static bool vote_is_durable(const struct core_node *node, raft_term term, node_id voted_for)
+{
+    return node->disk_term > term || (node->disk_term == term && node->disk_vote == voted_for);
+}
+
+void core_checks_sent(struct core_checks *checks, uint32_t at, const struct raft_message *message)
+{
+    const struct core_node *node = checks->nodes[at];
+    if (message->type == RAFT_REQUEST_VOTE && !message->request_vote.pre_vote &&
+        !vote_is_durable(node, message->term, message->from))
+        core_checks_break(checks, at, "asks for votes before its own is durable, term", message->term);
+    if (message->type == RAFT_VOTE_RESPONSE && message->vote_response.granted && !message->vote_response.pre_vote &&
+        !vote_is_durable(node, message->term, message->to))
+        core_checks_break(checks, at, "a vote leaves before it is durable, term", message->term);
+    if (message->type == RAFT_APPEND_RESPONSE && message->append_response.success &&
+        message->append_response.match_index > node->disk_last && node->disk_term <= message->term)
+        core_checks_break(checks, at, "acknowledges what is not durable", message->append_response.match_index);
+}
+
+void core_checks_read(struct core_checks *checks, uint32_t at, raft_index floor, raft_index index)
+{
+    if (index < floor)
+        core_checks_break(checks, at, "a linearizable read misses what was committed before it", floor);
+}

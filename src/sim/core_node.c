@@ -1,0 +1,101 @@
+/* sim/core_node.c - see sim/core_node.h. */
+#include "sim/core_node.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+
+void core_node_init(struct core_node *node)
+{
+    memset(node, 0, sizeof *node);
+    node->terms = mem_zalloc(CORE_LOG_MAX, sizeof *node->terms);
+    node->disk_terms = mem_zalloc(CORE_LOG_MAX, sizeof *node->disk_terms);
+}
+
+void core_node_close(struct core_node *node)
+{
+    core_node_crash(node);
+    mem_free(node->terms);
+    mem_free(node->disk_terms);
+}
+
+void core_node_start(struct core_node *node, const struct raft_options *options, uint32_t nodes, raft_time now,
+                     raft_index committed)
+{
+    CHECK(node->raft == NULL);
+    struct raft_configuration configuration = {.id = 1, .voters_count = nodes};
+    for (uint32_t i = 0; i < nodes; i++)
+        configuration.voters[i] = i + 1;
+    node->raft = raft_new(options);
+    node->persisted = 0;
+    node->last = node->disk_last;
+    memcpy(node->terms, node->disk_terms, (size_t)(node->disk_last + 1) * sizeof *node->terms);
+    raft_restore_vote(node->raft, node->disk_term, node->disk_vote);
+    for (raft_index index = 1; index <= node->last; index++)
+        raft_restore_entries(node->raft, index, index, node->terms[index]);
+    raft_restore_configuration(node->raft, &configuration);
+    raft_start(node->raft, now, committed, &node->effects);
+}
+
+void core_node_crash(struct core_node *node)
+{
+    if (node->raft != NULL)
+        raft_free(node->raft);
+    node->raft = NULL;
+    memset(&node->effects, 0, sizeof node->effects);
+}
+
+bool core_node_take_write(struct core_node *node, struct core_write *out)
+{
+    const struct raft_write *write = &node->effects.write;
+    *out = (struct core_write){.write = *write};
+    if (write->number == 0)
+        return false;
+    if (write->cut_from != 0)
+        node->last = write->cut_from - 1;
+    if (write->source == RAFT_APPEND_NONE)
+        return true;
+    CHECK_EQ(write->first, node->last + 1);
+    CHECK(write->last < CORE_LOG_MAX);
+    size_t count = (size_t)(write->last - write->first + 1);
+    for (raft_index index = write->first; index <= write->last; index++)
+        node->terms[index] = raft_term_at(node->raft, index);
+    node->last = write->last;
+    out->terms = mem_alloc(count * sizeof *out->terms);
+    memcpy(out->terms, node->terms + write->first, count * sizeof *out->terms);
+    return true;
+}
+
+void core_node_written(struct core_node *node, const struct core_write *done)
+{
+    const struct raft_write *write = &done->write;
+    if (write->vote) {
+        node->disk_term = write->term;
+        node->disk_vote = write->voted_for;
+    }
+    if (write->cut_from != 0)
+        node->disk_last = write->cut_from - 1;
+    if (write->source != RAFT_APPEND_NONE) {
+        CHECK_EQ(write->first, node->disk_last + 1);
+        memcpy(node->disk_terms + write->first, done->terms,
+               (size_t)(write->last - write->first + 1) * sizeof(raft_term));
+        node->disk_last = write->last;
+    }
+}
+
+size_t core_node_runs(const struct core_node *node, struct raft_append_entries *append, struct raft_run *runs,
+                      size_t runs_max)
+{
+    size_t count = 0;
+    for (raft_index index = append->prev_log_index + 1; index <= append->last_index; index++) {
+        if (count > 0 && runs[count - 1].term == node->terms[index])
+            continue;
+        if (count == runs_max) {
+            append->last_index = index - 1;
+            break;
+        }
+        runs[count++] = (struct raft_run){.first = index, .term = node->terms[index]};
+    }
+    return count;
+}

@@ -1,0 +1,54 @@
+/* sim/core_node.h - one real core, its log as terms, and a model of its disk: what worlds of cores are made of.
+ *
+ * A write of the core goes into the log at once, and onto the disk when its world says so; a crash leaves what is on the
+ * disk. Nodes are numbered from 0; node i has the id i + 1. The members are the world's to read; the functions here change
+ * them. Depends on raft, base.
+ */
+#ifndef SIM_CORE_NODE_H
+#define SIM_CORE_NODE_H
+
+#include "raft/raft.h"
+
+enum { CORE_NODES_MAX = 7, CORE_LOG_MAX = 1 << 16 }; /* entries are numbered up to CORE_LOG_MAX - 1 */
+
+struct core_node {
+    struct raft *raft; /* NULL: down */
+    struct raft_effects effects;
+    raft_term *terms; /* of the entries, by index, as the core has them */
+    raft_index last;
+    raft_term *disk_terms; /* what is durable */
+    raft_index disk_last;
+    raft_term disk_term;
+    node_id disk_vote;
+    uint64_t persisted; /* the last write that the core was told of */
+};
+
+/* A write on its way to the disk. */
+struct core_write {
+    struct raft_write write;
+    raft_term *terms; /* of write.first..write.last; owned: mem_free */
+};
+
+/* An empty log on an empty disk, down. */
+void core_node_init(struct core_node *node);
+void core_node_close(struct core_node *node);
+
+/* Makes a core out of what is durable, and starts it; entries up to `committed` are known to be committed. */
+void core_node_start(struct core_node *node, const struct raft_options *options, uint32_t nodes, raft_time now,
+                     raft_index committed);
+
+/* The core is gone, and with it what is not durable. */
+void core_node_crash(struct core_node *node);
+
+/* Takes the write that the last step asked for into the log; false if it asked for none. */
+bool core_node_take_write(struct core_node *node, struct core_write *out);
+
+/* The write is on the disk. The core is not told yet. */
+void core_node_written(struct core_node *node, const struct core_write *done);
+
+/* The terms of the entries that `append` carries, as runs; if `runs_max` runs are too few, append->last_index is
+ * lowered. Returns how many. */
+size_t core_node_runs(const struct core_node *node, struct raft_append_entries *append, struct raft_run *runs,
+                      size_t runs_max);
+
+#endif
