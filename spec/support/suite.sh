@@ -36,9 +36,9 @@ run() { # run NAME BUILD PRELOAD SPECS...
 
 specs=(); for d in spec/unit spec/paper spec/scenario spec/lua spec/fault spec/sim; do [ -n "$(ls $d/*_spec.lua 2>/dev/null)" ] && specs+=("$d"); done
 mkdir -p build
-build gcc asan build/asan/libcore.so && run "gcc, ASan and UBSan" build/asan "$(gcc -print-file-name=libasan.so)" "${specs[@]}"
+build gcc asan all && run "gcc, ASan and UBSan" build/asan "$(gcc -print-file-name=libasan.so)" "${specs[@]}"
 build gcc release all && run "gcc, release" build/release "" "${specs[@]}"
-build clang release build/release-clang/libcore.so && run "clang, release" build/release-clang "" "${specs[@]}"
+build clang release all && run "clang, release" build/release-clang "" "${specs[@]}"
 # The same seeds give the same events, whatever built them.
 if cmp -s build/asan/swarm.hashes build/release/swarm.hashes && cmp -s build/release/swarm.hashes build/release-clang/swarm.hashes
 then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- a simulated seed differs between builds"; fi

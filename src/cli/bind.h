@@ -1,4 +1,4 @@
-/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `tidelock.wire`, `tidelock.node`.
+/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
  */
@@ -15,5 +15,8 @@ int bind_wire(struct lua_State *L);
 
 /* Running a node, building and checking bundles, looking into a data directory. */
 int bind_node(struct lua_State *L);
+
+/* A few real cores, step by step: for scenarios. */
+int bind_stage(struct lua_State *L);
 
 #endif

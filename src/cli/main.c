@@ -1,5 +1,6 @@
 /* cli/main.c - the one binary: opens LuaJIT with the Lua that ships inside, and hands over to lua/cli/main.lua. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -7,6 +8,7 @@
 #include <lualib.h>
 
 #include "base/embed.h"
+#include "base/mutant.h"
 #include "cli/bind.h"
 
 enum { EXIT_BUG = 70 };
@@ -51,6 +53,8 @@ static void add_loader(lua_State *L)
     lua_setfield(L, -2, "tidelock.wire");
     lua_pushcfunction(L, bind_node);
     lua_setfield(L, -2, "tidelock.node");
+    lua_pushcfunction(L, bind_stage);
+    lua_setfield(L, -2, "tidelock.stage");
     lua_pop(L, 2);
 }
 
@@ -71,6 +75,10 @@ int main(int count, char **words)
         fputs("tidelock: out of memory\n", stderr);
         return EXIT_BUG;
     }
+#ifdef MUTANTS
+    const char *planted = getenv("MUTANT");
+    mutant_choose(planted != NULL ? (unsigned)strtoul(planted, NULL, 10) : 0);
+#endif
     luaL_openlibs(L);
     add_loader(L);
     lua_createtable(L, count, 1);

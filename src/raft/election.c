@@ -15,8 +15,12 @@ void election_reset_deadline(struct raft *raft)
 
 bool election_sticks_to_leader(const struct raft *raft)
 {
-    if (raft->role == RAFT_LEADER)
-        return true; /* a leader without a quorum steps down by itself: while it leads, it has one */
+    if (raft->now < raft->votes_from)
+        return true; /* before it restarted it may have heard from one */
+    if (raft->options.no_stickiness)
+        return false;
+    if (raft->role == RAFT_LEADER) /* one without a quorum steps down by itself: while it leads, it has one */
+        return !raft->options.no_check_quorum;
     return raft->leader != 0 && raft->leader_contact != 0 &&
            raft->now - raft->leader_contact < raft->options.election_timeout_ms;
 }
@@ -91,6 +95,10 @@ void election_timeout(struct raft *raft)
     CHECK(raft->role != RAFT_LEADER);
     if (!raft_is_voter(raft))
         return;
+    if (raft->options.no_pre_vote) {
+        become_candidate(raft);
+        return;
+    }
     /* thesis §9.6: first ask whether a campaign could succeed, without touching the term. */
     raft->role = RAFT_PRE_CANDIDATE;
     raft->leader = 0;

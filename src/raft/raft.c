@@ -218,6 +218,7 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
     raft->commit_index = MUTANT(46) ? raft->trail.last : committed;
     RAFT_TRACE(raft, "start term %llu log %llu", (unsigned long long)raft->current_term,
                (unsigned long long)raft->trail.last);
+    raft->votes_from = now + raft->options.start_wait_ms;
     election_reset_deadline(raft);
     if (raft->configuration.voters_count == 1 && raft_is_voter(raft))
         election_timeout(raft);

@@ -36,7 +36,13 @@ struct raft_options {
     uint32_t window_bytes;        /* bytes of entries in flight to one follower; one message may exceed it alone */
     uint32_t message_bytes_max;   /* bytes of entries in one AppendEntries; one entry may exceed it alone */
     uint64_t uncommitted_entries_max; /* a leader refuses proposals beyond this many entries not yet committed */
-    struct trace_sink trace;          /* the narrative; .line NULL: none */
+    uint32_t start_wait_ms;  /* grants no vote until this long after raft_start, for it may have promised a lease */
+    struct trace_sink trace; /* the narrative; .line NULL: none */
+
+    /* For published tests of Raft that assume them away; no node offers these. */
+    bool no_pre_vote;     /* campaigns at once, in a new term (§5.2 as the paper has it) */
+    bool no_check_quorum; /* a leader without a majority stays one, and so does not stick to itself either */
+    bool no_stickiness;   /* a server that hears from a leader helps to replace it all the same */
 };
 
 enum raft_event_type {

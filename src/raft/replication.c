@@ -126,7 +126,7 @@ static bool has_quorum(const struct raft *raft)
         if (self || raft->now - peer->contact <= raft->options.election_timeout_ms)
             active++;
     }
-    return active >= quorum_size(raft->configuration.voters_count) || MUTANT(34);
+    return active >= quorum_size(raft->configuration.voters_count) || raft->options.no_check_quorum || MUTANT(34);
 }
 
 static void heartbeat_all(struct raft *raft)

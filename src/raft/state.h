@@ -60,6 +60,7 @@ struct raft {
 
     /* elections (§5.2) */
     raft_time election_deadline;
+    raft_time votes_from;     /* grants none before; options.start_wait_ms */
     raft_time leader_contact; /* heard from a leader last; 0: never */
     bool reluctant;
     bool votes[RAFT_MEMBERS_MAX]; /* granted, by place in configuration.voters; as candidate or pre-candidate */

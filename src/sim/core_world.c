@@ -8,7 +8,6 @@
 #include "base/checksum.h"
 #include "base/memory.h"
 #include "base/prng.h"
-#include "base/slice.h"
 #include "sim/core_checks.h"
 
 enum { RUNS_MAX = 64, SENT_MAX = 64 };
@@ -28,10 +27,6 @@ struct event {
 };
 
 struct node {
-    struct world_context {
-        struct core_world *world;
-        uint32_t node;
-    } context;
     struct core_node core;
     uint32_t life;
     uint64_t written_until; /* writes are done in order */
@@ -53,7 +48,6 @@ struct core_world {
     struct core_checks *checks;
     uint64_t hash;
     uint64_t reads_answered;
-    struct buffer trace;
     char broken[256];
 };
 
@@ -110,15 +104,6 @@ static void free_event(struct event *event)
 /* --- carrying out effects ------------------------------------------------------------------------------------------------------- */
 
 static void step(struct core_world *world, uint32_t at, struct raft_event *event);
-
-static void trace_line(void *context, const char *text)
-{
-    struct world_context *where = context;
-    char line[320];
-    int size = snprintf(line, sizeof line, "[%5llu] %u %s\n", (unsigned long long)where->world->now,
-                        where->node + 1, text);
-    buffer_append(&where->world->trace, line, (size_t)size < sizeof line ? (size_t)size : sizeof line - 1);
-}
 
 static void take_write(struct core_world *world, uint32_t at)
 {
@@ -330,8 +315,6 @@ void core_world_start(struct core_world *world, uint32_t at)
                                    .window_bytes = 100000,
                                    .message_bytes_max = 10000,
                                    .uncommitted_entries_max = 1000};
-    if (world->options.trace)
-        options.trace = (struct trace_sink){.line = trace_line, .context = &node->context};
     if (world->options.forget_vote)
         node->core.disk_vote = 0;
     node->written_until = world->now;
@@ -393,13 +376,6 @@ uint64_t core_world_hash(const struct core_world *world)
     return world->hash;
 }
 
-const char *core_world_trace(struct core_world *world)
-{
-    buffer_append_byte(&world->trace, 0);
-    world->trace.size = 0;
-    return (const char *)world->trace.data;
-}
-
 struct core_world *core_world_new(const struct core_world_options *options)
 {
     CHECK(options->nodes >= 1 && options->nodes <= CORE_NODES_MAX);
@@ -410,7 +386,6 @@ struct core_world *core_world_new(const struct core_world_options *options)
     const struct core_node *nodes[CORE_NODES_MAX];
     for (uint32_t i = 0; i < options->nodes; i++) {
         struct node *node = &world->nodes[i];
-        node->context = (struct world_context){.world = world, .node = i};
         core_node_init(&node->core);
         node->core.disk_terms[1] = 1; /* the set that the cluster was formed with */
         node->core.disk_last = 1;
@@ -435,6 +410,5 @@ void core_world_free(struct core_world *world)
     }
     core_checks_free(world->checks);
     mem_free(world->heap);
-    buffer_close(&world->trace);
     mem_free(world);
 }

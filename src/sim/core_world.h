@@ -1,9 +1,9 @@
-/* sim/core_world.h - several cores on virtual time: the first deterministic harness.
+/* sim/core_world.h - several cores on virtual time, by seed.
  *
  * Real cores (raft/raft.h) over a model of a disk (entries are terms; a write takes time, and is lost in a crash before it
  * is durable) and a model of a network (delay, loss, duplication, reorder, cuts). One heap of events, one seed. After every
- * event the checks of Figure 3 run. It grows into the simulator: replicas, storage and Lua take the place of the models.
- * Depends on raft, base.
+ * event the checks of sim/core_checks.h run. Whole replicas have a world of their own, sim/replica_world.h; a stage where each
+ * step is ordered is sim/stage.h. Depends on sim/core_checks.h.
  */
 #ifndef SIM_CORE_WORLD_H
 #define SIM_CORE_WORLD_H
@@ -23,7 +23,6 @@ struct core_world_options {
     uint32_t heartbeat_ms;
     bool forget_vote;        /* planted bug: a restart forgets its vote */
     bool ack_before_durable; /* planted bug: messages do not wait for their write */
-    bool trace;              /* keep the narrative: core_world_trace */
 };
 
 struct core_world *core_world_new(const struct core_world_options *options);
@@ -57,8 +56,5 @@ uint64_t core_world_reads_answered(const struct core_world *world);
 
 /* A hash over all that happened: the same seed gives the same. */
 uint64_t core_world_hash(const struct core_world *world);
-
-/* The narrative so far, zero-terminated; empties it. */
-const char *core_world_trace(struct core_world *world);
 
 #endif
