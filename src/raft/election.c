@@ -13,7 +13,7 @@ void election_reset_deadline(struct raft *raft)
     raft->election_deadline = MUTANT(43) ? UINT64_MAX : raft->now + wait;
 }
 
-bool election_sticks_to_leader(const struct raft *raft)
+bool election_sticks_to_leader(const struct raft *raft, node_id candidate)
 {
     if (raft->now < raft->votes_from)
         return true; /* before it restarted it may have heard from one */
@@ -21,8 +21,8 @@ bool election_sticks_to_leader(const struct raft *raft)
         return false;
     if (raft->role == RAFT_LEADER) /* one without a quorum steps down by itself: while it leads, it has one */
         return !raft->options.no_check_quorum;
-    return raft->leader != 0 && raft->leader_contact != 0 &&
-           raft->now - raft->leader_contact < raft->options.election_timeout_ms;
+    return raft->leader != 0 && raft->leader != candidate && /* one that campaigns leads no more */
+           raft->leader_contact != 0 && raft->now - raft->leader_contact < raft->options.election_timeout_ms;
 }
 
 void election_become_follower(struct raft *raft, raft_term term, node_id leader)
@@ -134,7 +134,7 @@ static const char *why_no_vote(const struct raft *raft, const struct raft_messag
     const struct raft_request_vote *request = &message->request_vote;
     if (message->term < raft->current_term)
         return "term is lower";
-    if (request->pre_vote && election_sticks_to_leader(raft) && !MUTANT(37))
+    if (request->pre_vote && election_sticks_to_leader(raft, message->from) && !MUTANT(37))
         return "a leader is alive";
     if (request->pre_vote && message->term == raft->current_term)
         return "the term is not new";

@@ -236,7 +236,7 @@ static bool check_term(struct raft *raft, const struct raft_message *message)
         (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote && message->vote_response.granted);
     if (pre_vote && !MUTANT(35))
         return true; /* thesis §9.6: a pre-vote's term is only a question */
-    if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft) && !MUTANT(36)) {
+    if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft, message->from) && !MUTANT(36)) {
         /* §6: a server that hears from a leader does not help to replace it, not even by taking over the term. */
         RAFT_TRACE(raft, "recv RequestVote from %llu term %llu: a leader is alive -> ignore",
                    (unsigned long long)message->from, (unsigned long long)message->term);

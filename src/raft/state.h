@@ -102,7 +102,7 @@ void election_timeout(struct raft *raft);
 void election_become_follower(struct raft *raft, raft_term term, node_id leader);
 void election_recv_request_vote(struct raft *raft, const struct raft_message *message);
 void election_recv_vote_response(struct raft *raft, const struct raft_message *message);
-bool election_sticks_to_leader(const struct raft *raft);
+bool election_sticks_to_leader(const struct raft *raft, node_id candidate);
 
 /* replication.c */
 void replication_become_leader(struct raft *raft);
