@@ -25,7 +25,8 @@ play.__index = play
 
 -- Takes what the cores said into the transcript, and stops at the first thing broken.
 function play:take()
-  for line in self.stage:trace():gmatch('[^\n]+') do
+  local said = self.stage:trace()
+  for line in (self.muted and '' or said):gmatch('[^\n]+') do
     self.output[#self.output + 1] = self.at and ('[%5d] %s'):format(self.at, line) or line
   end
   local broken = self.stage:broken()
@@ -216,13 +217,14 @@ local function tell_commit(self)
   end
 end
 
-local function stabilize(self, most)
+-- Until nothing is on the ways; `timed`: leaders tell by their own clocks.
+local function stabilize(self, most, timed)
   local count, again = 0, true
   while again do
     local arrived = deliver_round(self)
     count = count + arrived
     if count > most then failed('still not quiet after %d messages', count) end
-    if arrived == 0 then tell_commit(self) end
+    if arrived == 0 and not timed then tell_commit(self) end
     again = arrived > 0
     for from = 1, self.count do
       for to = 1, self.count do
@@ -287,7 +289,7 @@ function verbs.advance(self, list)
 end
 
 function verbs.run(self, list)
-  pass(self, words.number(list[1], 'run', 1, 10000000), function() stabilize(self, QUIET_MAX) end)
+  pass(self, words.number(list[1], 'run', 1, 10000000), function() stabilize(self, QUIET_MAX, true) end)
 end
 
 function verbs.stabilize(self, list)
@@ -447,6 +449,12 @@ local function those(self, list, verb)
 end
 
 local function name(id) return id == 0 and 'none' or tostring(id) end
+
+-- What the cores say is left out of the transcript from here on, or is not.
+function verbs.trace(self, list)
+  if list[1] ~= 'on' and list[1] ~= 'off' then wrong('trace wants on or off, not %s', list[1] or 'nothing') end
+  self.muted = list[1] == 'off'
+end
 
 function verbs.status(self, list)
   for _, id in ipairs(those(self, list, 'status')) do

@@ -73,18 +73,24 @@ function words.ways(word, count, what, lone)
   return list
 end
 
--- The terms of a log, from word `at` on, as far as they are terms: 1 1 2, 2x3 (three of term 2), 1..4 (one of each), 1..4x5.
--- Gives the list and the place after it.
+-- A word of a log: 2, 2x3 (three of term 2), 1..4 (one of each), 1..9/2 (1 3 5 7 9), 1..4x5: first, last, step, times.
+local function term_word(word)
+  local terms, times = word:match('^([%d./]+)x(%d+)$')
+  local first, rest = (terms or word):match('^(%d+)(.*)$')
+  local last, step = (rest or ''):match('^%.%.(%d+)/?(%d*)$')
+  if not first or (rest ~= '' and not last) or step == '0' then return nil end
+  return tonumber(first), tonumber(last or first), tonumber(step ~= '' and step or 1), tonumber(times or 1)
+end
+
+-- The terms of a log, from word `at` on, as far as they are terms. Gives the list and the place after it.
 function words.terms(list, at)
   local log = {}
   while list[at] do
-    local first, last, times = list[at]:match('^(%d+)%.*(%d*)x?(%d*)$')
+    local first, last, step, times = term_word(list[at])
     if not first then break end
-    if not list[at]:find('..', 1, true) then first, times = list[at]:match('^(%d+)x?(%d*)$') last = '' end
-    if not first then break end
-    for term = tonumber(first), tonumber(last ~= '' and last or first) do
-      for _ = 1, tonumber(times ~= '' and times or 1) do log[#log + 1] = term end
-      if #log > LOG_MAX then wrong('a log has at most %d entries', LOG_MAX) end
+    if times * ((last - first) / step + 1) + #log > LOG_MAX then wrong('a log has at most %d entries', LOG_MAX) end
+    for term = first, last, step do
+      for _ = 1, times do log[#log + 1] = term end
     end
     at = at + 1
   end
