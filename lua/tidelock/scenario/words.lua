@@ -68,7 +68,7 @@ function words.ways(word, count, what, lone)
   end
   add(from, to)
   if arrow == '-' then add(to, from) end
-  if not list[1] then wrong('%s: %s is no way', what, word) end
+  if not list[1] and not (from .. to):find('*', 1, true) then wrong('%s: %s is no way, from a node to itself', what, word) end
   table.sort(list, function(a, b) return a[1] * 100 + a[2] < b[1] * 100 + b[2] end)
   return list
 end
