@@ -1,7 +1,8 @@
 -- Scenarios made at random: whatever is ordered, in whatever order, nothing breaks; with messages made by hand a check may find
 -- the lie, but no core and no stage falls over. SEEDS=A..B runs others.
 local binary = (os.getenv('TIDELOCK_BUILD') or 'build/release') .. '/tidelock'
-local FIRST, LAST = (os.getenv('SEEDS') or '1..60'):match('(%d+)%.%.(%d+)')
+local FIRST, LAST = (os.getenv('SEEDS') or ''):match('^(%d+)%.%.(%d+)$')
+if not FIRST then FIRST, LAST = 1, 60 end -- make mutants has a SEEDS of its own: how many
 
 local R = math.random
 local function pick(...) return (select(R(select('#', ...)), ...)) end
