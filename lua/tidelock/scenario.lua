@@ -411,6 +411,17 @@ verbs['release-disk'] = function(self, list)
   end
 end
 
+verbs['hold-entries'] = function(self, list)
+  for _, id in ipairs(words.nodes(list[1], self.count, 'hold-entries')) do self.stage:hold_entries(id, true) end
+end
+
+verbs['release-entries'] = function(self, list)
+  for _, id in ipairs(words.nodes(list[1], self.count, 'release-entries')) do
+    self.stage:hold_entries(id, false)
+    self:take()
+  end
+end
+
 function verbs.persist(self, list)
   local id = self:up(list[1], 'persist')
   local waiting = self.stage:status(id).waiting
@@ -425,7 +436,7 @@ end
 
 function verbs.raw(self, list)
   local from, to = (list[1] or ''):match('^(%d+)%->(%d+)$')
-  if not from or tonumber(from) < 1 then wrong('raw wants from whom to whom, and a message: raw 2->1 RequestVote term 3') end
+  if not from or tonumber(from) < 1 or #from > 9 then wrong('raw wants from whom to whom, and a message: raw 2->1 RequestVote term 3') end
   local id = self:up(to, 'raw')
   local message = words.message(list, 2, 'raw')
   message.from, message.to, message.term = tonumber(from), id, message.term or 0

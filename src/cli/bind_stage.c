@@ -528,6 +528,14 @@ static int stage_lua_hold_disk(lua_State *L)
     return 0;
 }
 
+/* hold_entries(id, on) */
+static int stage_lua_hold_entries(lua_State *L)
+{
+    struct stage *stage = check_stage(L);
+    stage_hold_entries(stage, check_node(L, stage, 2), lua_toboolean(L, 3) != 0);
+    return 0;
+}
+
 /* persist(id, count) -> how many */
 static int stage_lua_persist(lua_State *L)
 {
@@ -570,6 +578,7 @@ int bind_stage(lua_State *L)
                                        {"hold_disk", stage_lua_hold_disk},
                                        {"persist", stage_lua_persist},
                                        {"fail_disk", stage_lua_fail_disk},
+                                       {"hold_entries", stage_lua_hold_entries},
                                        {NULL, NULL}};
     luaL_newmetatable(L, STAGE_TYPE);
     lua_newtable(L);

@@ -27,6 +27,8 @@ struct actor {
     size_t outbox_count, outbox_capacity;
     struct core_write *writes; /* wait for the disk */
     size_t writes_count, writes_capacity;
+    bool entries_held;
+    struct raft_message wanted[CORE_NODES_MAX + 1]; /* with entries, by peer; to is 0: none */
     bool disk_held;
     bool disk_fails;
 };
@@ -188,6 +190,10 @@ static void send_message(struct stage *stage, node_id id, struct raft_message me
     struct raft_append_entries *append = &message.append_entries;
     if (message.type != RAFT_APPEND_ENTRIES || append->last_index == append->prev_log_index) {
         put_on_way(stage, id, &message);
+        return;
+    }
+    if (actor(stage, id)->entries_held) {
+        actor(stage, id)->wanted[message.to] = message;
         return;
     }
     uint64_t most = append->bytes_max / stage->options.entry_bytes;
@@ -358,6 +364,7 @@ void stage_crash(struct stage *stage, node_id id, size_t kept)
     finish_writes(at, kept < at->writes_count ? kept : at->writes_count, true);
     finish_writes(at, at->writes_count, false);
     at->outbox_count = 0;
+    memset(at->wanted, 0, sizeof at->wanted);
     at->disk_fails = false;
     core_node_crash(&at->core);
     for (uint32_t i = 1; i <= stage->reads_count; i++)
@@ -482,6 +489,20 @@ size_t stage_waiting(const struct stage *stage, node_id id)
 void stage_fail_disk(struct stage *stage, node_id id)
 {
     actor(stage, id)->disk_fails = true;
+}
+
+void stage_hold_entries(struct stage *stage, node_id id, bool held)
+{
+    struct actor *at = actor(stage, id);
+    at->entries_held = held;
+    for (node_id peer = 1; !held && peer <= stage->options.nodes; peer++) {
+        struct raft_message wanted = at->wanted[peer];
+        at->wanted[peer] = (struct raft_message){0};
+        if (wanted.to != 0 && at->core.effects.role == RAFT_LEADER && at->core.effects.term == wanted.term)
+            send_message(stage, id, wanted);
+    }
+    if (is_up(stage, id))
+        settle(stage, id);
 }
 
 /* --- the stage -------------------------------------------------------------------------------------------------------------------------- */

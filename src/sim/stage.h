@@ -118,6 +118,10 @@ size_t stage_waiting(const struct stage *stage, node_id id);
 /* The next write fails: nothing of it is on the disk, and the node ends. */
 void stage_fail_disk(struct stage *stage, node_id id);
 
+/* While they are held, a message with entries waits for these to be read from the node's disk, the latest for each peer;
+ * then it is sent if the node still leads that term, and SENT comes. Messages without entries go. */
+void stage_hold_entries(struct stage *stage, node_id id, bool held);
+
 /* The highest index that was ever committed anywhere. */
 raft_index stage_committed(const struct stage *stage);
 
