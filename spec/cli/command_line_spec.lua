@@ -131,7 +131,7 @@ describe('the command line', function()
     says('version --json', 0, '"version":"')
     says('help --help', 0, 'tidelock help [COMMAND]')
     says('-h', 0, 'tidelock dev examples/kv.lua')
-    for _, name in ipairs { 'dev', 'start', 'call', 'query', 'status', 'check', 'run', 'log', 'version', 'help' } do
+    for _, name in ipairs { 'dev', 'start', 'call', 'query', 'status', 'check', 'run', 'history', 'log', 'version', 'help' } do
       says('help ' .. name, 0, 'tidelock ' .. name)
       says(name .. ' --help', 0, 'tidelock ' .. name)
     end
