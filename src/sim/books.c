@@ -8,6 +8,7 @@
 #include "base/embed.h"
 #include "base/memory.h"
 #include "script/bundle.h"
+#include "sim/books_history.h"
 #include "wire/pack.h"
 
 enum { KEYS = 6 };
@@ -35,7 +36,11 @@ struct books {
     uint64_t known[SWARM_CLIENTS_MAX + 1];   /* the highest index that anyone had been told of when it began */
     uint64_t told;                           /* the highest index that anyone has been told of */
     uint32_t counters;                       /* keys below this are counters */
-    char wrong[160];
+    struct books_history *history;
+    uint32_t
+        in_history[SWARM_CLIENTS_MAX + 1]; /* of each client: its op there, if its kind changes or reads a key */
+    bool judged;
+    char wrong[1600];
 };
 
 struct books *books_new(uint64_t seed)
@@ -44,11 +49,13 @@ struct books *books_new(uint64_t seed)
     struct prng prng;
     prng_seed(&prng, seed);
     books->counters = (uint32_t)prng_below(&prng, KEYS);
+    books->history = books_history_new();
     return books;
 }
 
 void books_free(struct books *books)
 {
+    books_history_free(books->history);
     mem_free(books->ops);
     mem_free(books);
 }
@@ -114,23 +121,31 @@ static void pack_batch(struct buffer *args, uint64_t id, uint64_t key, bool brok
     }
 }
 
-static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *prng, struct buffer *name,
-                 struct buffer *args, bool *query)
+/* What the command does to its key; HISTORY_KINDS: nothing, as far as anybody may see. */
+static enum history_kind history_kind_of(enum kind kind)
+{
+    static const enum history_kind kinds[] = {[GET] = HISTORY_GET, [PUT] = HISTORY_PUT,   [APPEND] = HISTORY_APPEND,
+                                              [CAS] = HISTORY_CAS, [INCR] = HISTORY_INCR, [DEL] = HISTORY_DEL};
+    return kind < REFUSE ? kinds[kind] : kind == BATCH ? HISTORY_DEL : HISTORY_KINDS;
+}
+
+/* The arguments of its first command. */
+static struct slice first_of_batch(struct slice args)
+{
+    struct pack_reader reader = pack_reader_make(args);
+    struct slice name;
+    struct slice first;
+    uint32_t count = 0;
+    CHECK_EQ(pack_read_array(&reader, &count), STATUS_OK);
+    CHECK_EQ(pack_read_array(&reader, &count), STATUS_OK);
+    CHECK_EQ(pack_read_text(&reader, &name), STATUS_OK);
+    CHECK_EQ(pack_skip(&reader, PACK_DEPTH_MAX, &first), STATUS_OK);
+    return first;
+}
+
+static void pack_args(struct buffer *args, enum kind kind, uint64_t id, uint64_t key, struct prng *prng)
 {
     static const uint32_t sizes[KINDS] = {1, 3, 3, 4, 3, 2, 2, 2, 2, 0, 0};
-    struct books *books = context;
-    uint64_t key = prng_below(prng, KEYS);
-    enum kind kind = draw_kind(prng, key < books->counters);
-    uint64_t id = add_op(books, kind);
-    (void)now_ms;
-    books->current[client] = id;
-    books->known[client] = books->told;
-    *query = kind == GET;
-    buffer_append(name, names[kind], strlen(names[kind]));
-    if (kind == BATCH || kind == BROKEN_BATCH) {
-        pack_batch(args, id, key, kind == BROKEN_BATCH);
-        return true;
-    }
     pack_array(args, sizes[kind]);
     if (kind != GET)
         pack_u64(args, id);
@@ -145,6 +160,30 @@ static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *p
     }
     if (kind == INCR)
         pack_u64(args, 1);
+}
+
+static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *prng, struct buffer *name,
+                 struct buffer *args, bool *query)
+{
+    struct books *books = context;
+    uint64_t key = prng_below(prng, KEYS);
+    enum kind kind = draw_kind(prng, key < books->counters);
+    uint64_t id = add_op(books, kind);
+    books->current[client] = id;
+    books->known[client] = books->told;
+    *query = kind == GET;
+    buffer_append(name, names[kind], strlen(names[kind]));
+    if (kind == BATCH || kind == BROKEN_BATCH)
+        pack_batch(args, id, key, kind == BROKEN_BATCH);
+    else
+        pack_args(args, kind, id, key, prng);
+    if (history_kind_of(kind) == HISTORY_KINDS)
+        return true;
+    struct slice call = buffer_slice(args);
+    if (kind == BATCH)
+        call = first_of_batch(call);
+    books->in_history[client] =
+        books_history_begin(books->history, client, now_ms, history_kind_of(kind), call, kind != BATCH);
     return true;
 }
 
@@ -156,6 +195,10 @@ static void ended(void *context, uint32_t client, uint64_t began, enum swarm_out
     (void)began;
     op->ended = true;
     op->outcome = outcome;
+    static const enum history_end ends[] = {
+        [SWARM_OK] = HISTORY_OK, [SWARM_REFUSED] = HISTORY_FAIL, [SWARM_UNKNOWN] = HISTORY_INFO};
+    if (history_kind_of(op->kind) != HISTORY_KINDS)
+        books_history_end(books->history, books->in_history[client], reply->at, ends[outcome], reply->value);
     /* Linearizability in real time, of commands and queries alike: nobody is answered from before what was known. */
     if (outcome == SWARM_OK && reply->index < books->known[client])
         snprintf(books->wrong, sizeof books->wrong,
@@ -214,6 +257,9 @@ static const char *verdict(void *context, struct replica_world *world, uint32_t 
                  (int)(answer.size < 100 ? answer.size : 100), (const char *)answer.data);
     if (books->wrong[0] == 0)
         compare(books, done);
+    if (books->wrong[0] == 0 && !books->judged)
+        (void)books_history_fine(books->history, books->wrong, sizeof books->wrong);
+    books->judged = true;
     mem_free(done);
     buffer_close(&args);
     buffer_close(&answer);

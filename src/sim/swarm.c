@@ -45,7 +45,7 @@ struct swarm {
     struct client clients[SWARM_CLIENTS_MAX];
     struct buffer name, args;
     struct swarm_report *report;
-    char broken[400];
+    char broken[1600];
 };
 
 /* --- drawing ---------------------------------------------------------------------------------------------------------------- */
