@@ -10,7 +10,15 @@
 #include "base/memory.h"
 #include "sim/history_search.h"
 
-enum { NONE = UINT32_MAX, HEADS_MIN = 64, FIRST_BUDGET = 1 << 14, BUDGET_GROWS = 8, PROBE_BUDGET = 1 << 22 };
+enum {
+    NONE = UINT32_MAX,
+    HEADS_MIN = 64,
+    FIRST_BUDGET = 1 << 14,
+    BUDGET_GROWS = 8,
+    PROBE_BUDGET = 1 << 22,
+    STATES_BUDGET = 1 << 18
+};
+enum { WINDOW_MIN = 4, WINDOW_MAX = 1024, WINDOW_GROWS = 4, WINDOW_BUDGET = 1 << 14 };
 
 /* A copied text: its place in `text`. */
 struct span {
@@ -46,6 +54,7 @@ struct history {
     uint32_t events_count, events_capacity;
     struct buffer text;
     struct search search;
+    uint64_t first_budget;
 };
 
 /* --- collecting ----------------------------------------------------------------------------------------------------------- */
@@ -196,18 +205,22 @@ struct slice history_op_key(const struct history *history, uint32_t op)
 
 /* --- one key, up to an event --------------------------------------------------------------------------------------------------- */
 
-/* Adds `op` as it looks when `limit` is the last event; one that explains or demands nothing is left out. */
-static void add_op(struct history *history, const struct op *op, uint32_t limit)
+/* Adds `op` as it looks when `from` is the first event and `limit` the last; one that explains or demands nothing is left out.
+ * One under way at `from` may have happened before. */
+static void add_op(struct history *history, const struct op *op, uint32_t from, uint32_t limit)
 {
     struct search *search = &history->search;
     bool ended = op->ended <= limit && op->end != HISTORY_INFO;
+    if (ended && (op->end == HISTORY_FAIL || op->ended < from))
+        return;
+    ended = ended && op->began >= from;
     struct search_op one = {.kind = op->kind,
                             .began = op->began,
                             .ended = ended ? op->ended : SEARCH_NEVER,
                             .known = ended && op->known,
                             .number = op->number,
                             .result_number = op->result_number};
-    if ((ended && op->end == HISTORY_FAIL) || (op->kind == HISTORY_GET && !one.known))
+    if (op->kind == HISTORY_GET && !one.known)
         return;
     if (op->kind == HISTORY_PUT || op->kind == HISTORY_APPEND || op->kind == HISTORY_CAS)
         one.value = values_intern(&search->values, text_of(history, op->value));
@@ -218,12 +231,17 @@ static void add_op(struct history *history, const struct op *op, uint32_t limit)
     search_add(search, &one);
 }
 
-/* Puts the key into the search as it looks when `limit` is the last event. */
-static void load_key(struct history *history, const struct key *key, uint32_t limit)
+/* Puts the key into the search as it looks when `from` is the first event and `limit` the last. */
+static void load_window(struct history *history, const struct key *key, uint32_t from, uint32_t limit)
 {
     search_reset(&history->search);
     for (uint32_t i = key->first; i != NONE && history->ops[i].began <= limit; i = history->ops[i].next)
-        add_op(history, &history->ops[i], limit);
+        add_op(history, &history->ops[i], from, limit);
+}
+
+static void load_key(struct history *history, const struct key *key, uint32_t limit)
+{
+    load_window(history, key, 0, limit);
 }
 
 /* Searches what is loaded. */
@@ -291,6 +309,55 @@ static void note_broken(struct history *history, const struct key *key, uint32_t
     CHECK(is_end);
 }
 
+/* A value that is not in the search: nobody wrote, saw or expects it. */
+static uint32_t another_value(struct search *search)
+{
+    static const char text[] = "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
+    for (size_t size = 1; size < sizeof text; size++) {
+        uint32_t before = search->values.count;
+        uint32_t value = values_intern(&search->values, slice_make(text, size));
+        if (value >= before)
+            return value;
+    }
+    return VALUE_MISSING;
+}
+
+/* Whether events `from` to `at` of the key cannot be explained, whatever it was before. */
+static bool window_shows(struct history *history, const struct key *key, uint32_t from, uint32_t at)
+{
+    struct search *search = &history->search;
+    load_window(history, key, from, at);
+    uint32_t other = another_value(search);
+    if (other == VALUE_MISSING || !search_writes_alone(search))
+        return false;
+    /* The values of what is loaded have the same numbers each time. */
+    for (uint32_t first = VALUE_MISSING; first <= other; first++) {
+        load_window(history, key, from, at);
+        (void)another_value(search);
+        search->first = first;
+        if (search_loaded(history, WINDOW_BUDGET) != HISTORY_NOT_LINEARIZABLE)
+            return false;
+    }
+    return true;
+}
+
+/* The search came to event `at` and was lost in how it could have come there otherwise. Whether that does not matter: a few
+ * operations before `at` show that it cannot be passed, with all of unknown outcome at hand and from any value. */
+static bool cannot_pass(struct history *history, const struct key *key, uint32_t at)
+{
+    for (uint32_t size = WINDOW_MIN; size <= WINDOW_MAX; size *= WINDOW_GROWS) {
+        uint32_t ops[WINDOW_MAX];
+        uint32_t count = 0;
+        for (uint32_t i = key->first; i != NONE && history->ops[i].began < at; i = history->ops[i].next)
+            ops[count++ % size] = i;
+        if (count <= size || history->search.stopped)
+            return false;
+        if (window_shows(history, key, history->ops[ops[count % size]].began, at))
+            return true;
+    }
+    return false;
+}
+
 /* The key is not linearizable up to `high`, and no event before `low` shows it: the first one that does. *shortest false: it is
  * too hard to tell, and this is one that does. */
 static uint32_t first_broken(struct history *history, const struct key *key, uint64_t budget, uint32_t low,
@@ -331,14 +398,18 @@ static void shorten(struct history *history, const struct key *key, uint64_t bud
     note_broken(history, key, at, shortest, report);
     if (report->end != HISTORY_OK)
         return;
-    if (search_key(history, key, at, PROBE_BUDGET) == HISTORY_NOT_LINEARIZABLE && history->search.furthest == at) {
+    history->search.all_states = true;
+    enum history_verdict verdict = search_key(history, key, at, STATES_BUDGET);
+    if (history->search.furthest == at) {
         note_states(&history->search, report);
-    } else if (search_key(history, key, at - 1, PROBE_BUDGET) == HISTORY_LINEARIZABLE) {
+        report->states_more = report->states_more || verdict == HISTORY_UNKNOWN;
+    } else if (search_key(history, key, at - 1, STATES_BUDGET) == HISTORY_LINEARIZABLE) {
         /* It never came so far: one order of what is before. */
         report->states = 1;
         report->states_more = true;
         note_state(&history->search, history->search.value, &report->state[0]);
     }
+    history->search.all_states = false;
 }
 
 /* --- all keys -------------------------------------------------------------------------------------------------------------------- */
@@ -353,9 +424,12 @@ static enum state judge_key(struct history *history, const struct key *key, uint
     uint32_t obvious = 0;
     uint32_t low = 0;
     enum history_verdict verdict = try_key(history, key, high, budget, &obvious, &low);
-    if (verdict == HISTORY_UNKNOWN)
-        return history->search.out_of_memory ? KEY_TOO_HARD : KEY_OPEN;
-    if (verdict == HISTORY_LINEARIZABLE)
+    if (verdict == HISTORY_UNKNOWN) {
+        bool out_of_memory = history->search.out_of_memory;
+        if (budget <= history->first_budget || low == 0 || !cannot_pass(history, key, low))
+            return out_of_memory ? KEY_TOO_HARD : KEY_OPEN;
+        high = low;
+    } else if (verdict == HISTORY_LINEARIZABLE)
         return KEY_FINE;
     if (obvious < high) {
         uint32_t again = 0;
@@ -392,7 +466,8 @@ void history_check(struct history *history, const struct history_limits *limits,
     history->search.stopped = false;
     for (uint32_t i = 0; i < history->keys_count; i++)
         history->keys[i].state = KEY_OPEN;
-    for (uint64_t budget = FIRST_BUDGET; judge_open(history, budget, report) > 0; budget *= BUDGET_GROWS)
+    history->first_budget = limits->first_steps > 0 ? limits->first_steps : FIRST_BUDGET;
+    for (uint64_t budget = history->first_budget; judge_open(history, budget, report) > 0; budget *= BUDGET_GROWS)
         if (history->search.stopped || (limits->steps > 0 && history->search.steps >= limits->steps))
             break;
     report->steps = history->search.steps;

@@ -78,8 +78,9 @@ enum history_verdict { HISTORY_LINEARIZABLE, HISTORY_NOT_LINEARIZABLE, HISTORY_U
 
 /* How hard to try. Steps make the same verdict everywhere. */
 struct history_limits {
-    uint64_t steps; /* in all; 0: no limit */
-    size_t bytes;   /* of memory for one key; 0: HISTORY_BYTES */
+    uint64_t steps;       /* in all; 0: no limit */
+    uint64_t first_steps; /* for each key in the first round; 0: as usual */
+    size_t bytes;         /* of memory for one key; 0: HISTORY_BYTES */
     /* Asked now and then: true ends the search. NULL: no such limit. */
     bool (*stop)(void *context);
     void *context;

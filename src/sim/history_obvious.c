@@ -15,6 +15,14 @@ static bool append_alone(const struct search *search)
     return true;
 }
 
+bool search_writes_alone(const struct search *search)
+{
+    for (uint32_t i = 0; i < search->count; i++)
+        if (search->ops[i].kind == HISTORY_APPEND || search->ops[i].kind == HISTORY_INCR)
+            return false;
+    return true;
+}
+
 uint32_t search_longest_read(const struct search *search)
 {
     uint32_t longest = VALUE_MISSING;
@@ -95,8 +103,5 @@ uint32_t search_obvious(const struct search *search)
 {
     if (append_alone(search))
         return obvious_reads(search);
-    for (uint32_t i = 0; i < search->count; i++)
-        if (search->ops[i].kind == HISTORY_APPEND || search->ops[i].kind == HISTORY_INCR)
-            return SEARCH_NEVER;
-    return obvious_writes(search);
+    return search_writes_alone(search) ? obvious_writes(search) : SEARCH_NEVER;
 }

@@ -1,8 +1,6 @@
 /* sim/history_search.c - see sim/history_search.h. */
 #include "sim/history_search.h"
 
-#include <stdlib.h>
-
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/memory.h"
@@ -29,6 +27,7 @@ void search_close(struct search *search)
     mem_free(search->ends);
     mem_free(search->open);
     mem_free(search->used);
+    mem_free(search->chains);
     mem_free(search->placed);
     mem_free(search->frames);
     mem_free(search->memory);
@@ -54,6 +53,7 @@ void search_reset(struct search *search)
     search->count = 0;
     search->placed_count = 0;
     search->frames_count = 0;
+    search->first = VALUE_MISSING;
 }
 
 void search_add(struct search *search, const struct search_op *op)
@@ -67,125 +67,6 @@ void search_add(struct search *search, const struct search_op *op)
     *added = *op;
     added->changes_nothing = op->kind == HISTORY_GET || ((op->kind == HISTORY_CAS || op->kind == HISTORY_DEL) &&
                                                          op->known && op->result_number == 0);
-}
-
-/* --- lists ------------------------------------------------------------------------------------------------------------------- */
-
-/* Three rings, each through a head of its own: those that ended by begin (`order`, head `count`), those that did not by begin
- * (`order`, head `count` + 1), those that ended by end (`ends`, head `count`). */
-static void list_append(struct search_link *links, uint32_t head, uint32_t at)
-{
-    links[at] = (struct search_link){.next = head, .before = links[head].before};
-    links[links[head].before].next = at;
-    links[head].before = at;
-}
-
-static void list_take(struct search_link *links, uint32_t at)
-{
-    links[links[at].before].next = links[at].next;
-    links[links[at].next].before = links[at].before;
-}
-
-/* Undoes the latest list_take that is not undone. */
-static void list_put_back(struct search_link *links, uint32_t at)
-{
-    links[links[at].before].next = at;
-    links[links[at].next].before = at;
-}
-
-struct by_end {
-    uint32_t ended, op;
-};
-
-static int compare_ends(const void *left, const void *right)
-{
-    const struct by_end *a = left;
-    const struct by_end *b = right;
-    return (a->ended > b->ended) - (a->ended < b->ended);
-}
-
-/* A slot for each that ended, free again when it has ended. */
-static void give_slots(struct search *search, const struct by_end *ends, uint32_t count)
-{
-    uint32_t *slots = mem_alloc((count + 1) * sizeof *slots); /* free ones, a stack */
-    uint32_t free_slots = 0;
-    uint32_t passed = 0;
-    search->slots = 0;
-    for (uint32_t i = 0; i < search->count; i++) {
-        struct search_op *op = &search->ops[i];
-        if (op->ended == SEARCH_NEVER)
-            continue;
-        for (; passed < count && ends[passed].ended < op->began; passed++)
-            slots[free_slots++] = search->ops[ends[passed].op].slot;
-        op->slot = free_slots > 0 ? slots[--free_slots] : search->slots++;
-    }
-    mem_free(slots);
-}
-
-static void make_lists(struct search *search)
-{
-    struct by_end *ends = mem_alloc((search->count + 1) * sizeof *ends);
-    uint32_t ended = 0;
-    if (search->count + 2 > search->lists_capacity) {
-        search->lists_capacity = search->count + 2;
-        search->order = mem_realloc(search->order, search->lists_capacity * sizeof *search->order);
-        search->ends = mem_realloc(search->ends, search->lists_capacity * sizeof *search->ends);
-    }
-    for (uint32_t head = search->count; head < search->count + 2; head++) {
-        search->order[head] = (struct search_link){.next = head, .before = head};
-        search->ends[head] = search->order[head];
-    }
-    search->pending = 0;
-    for (uint32_t i = 0; i < search->count; i++) {
-        struct search_op *op = &search->ops[i];
-        bool pending = op->ended == SEARCH_NEVER;
-        list_append(search->order, search->count + (pending ? 1 : 0), i);
-        if (pending)
-            op->slot = search->pending++;
-        else
-            ends[ended++] = (struct by_end){.ended = op->ended, .op = i};
-    }
-    qsort(ends, ended, sizeof *ends, compare_ends);
-    for (uint32_t i = 0; i < ended; i++)
-        list_append(search->ends, search->count, ends[i].op);
-    give_slots(search, ends, ended);
-    mem_free(ends);
-}
-
-static uint64_t *zeroed(uint64_t *words, uint32_t *capacity, uint32_t count)
-{
-    if (count > *capacity) {
-        *capacity = count;
-        words = mem_realloc(words, count * sizeof *words);
-    }
-    if (count > 0)
-        memset(words, 0, count * sizeof *words);
-    return words;
-}
-
-/* Finds for each operation of unknown outcome the one before it that is alike. */
-static void find_twins(struct search *search)
-{
-    uint32_t size = 16;
-    while (size < 2 * search->pending)
-        size *= 2;
-    uint32_t *latest = mem_zalloc(size, sizeof *latest); /* number + 1 */
-    for (uint32_t i = 0; i < search->count; i++) {
-        struct search_op *op = &search->ops[i];
-        uint64_t alike[4] = {op->kind, op->old, op->value, (uint64_t)op->number};
-        if (op->ended != SEARCH_NEVER)
-            continue;
-        uint32_t at = (uint32_t)hash64(alike, sizeof alike) & (size - 1);
-        for (; latest[at] != 0; at = (at + 1) & (size - 1)) {
-            const struct search_op *other = &search->ops[latest[at] - 1];
-            if (other->kind == op->kind && other->old == op->old && other->value == op->value &&
-                other->number == op->number)
-                break;
-        }
-        op->twin = latest[at] != 0 ? latest[at] - 1 : SEARCH_NEVER;
-        latest[at] = i + 1;
-    }
-    mem_free(latest);
 }
 
 /* --- one step ------------------------------------------------------------------------------------------------------------------- */
@@ -233,9 +114,49 @@ static bool happens(struct search *search, const struct search_op *op, uint32_t 
     return !op->known || op->result == value;
 }
 
+/* Whether it does the same whatever the key was. */
+static bool overwrites(const struct search_op *op)
+{
+    return op->kind == HISTORY_PUT || (op->kind == HISTORY_DEL && !op->known);
+}
+
+/* Whether an operation that is not placed yet, and could not be or did something else when the key was `value`, can be now that
+ * one of unknown outcome has made it `next`. */
+static bool is_changed(const struct search_op *op, uint32_t value, uint32_t next)
+{
+    switch (op->kind) {
+    case HISTORY_GET:
+        return op->result == next;
+    case HISTORY_CAS:
+        return op->known && op->result_number != 0 ? op->old == next : op->old == next || op->old == value;
+    case HISTORY_DEL:
+        return op->known && (value == VALUE_MISSING || next == VALUE_MISSING);
+    case HISTORY_PUT:
+        return false;
+    case HISTORY_APPEND:
+    case HISTORY_INCR:
+    case HISTORY_KINDS:
+        break;
+    }
+    return true;
+}
+
 static uint32_t target_of(const struct search *search)
 {
     return search->ends[search->count].next;
+}
+
+static void list_take(struct search_link *links, uint32_t at)
+{
+    links[links[at].before].next = links[at].next;
+    links[links[at].next].before = links[at].before;
+}
+
+/* Undoes the latest list_take that is not undone. */
+static void list_put_back(struct search_link *links, uint32_t at)
+{
+    links[links[at].before].next = at;
+    links[links[at].next].before = at;
 }
 
 static void place(struct search *search, uint32_t at)
@@ -278,6 +199,29 @@ static void place_the_free(struct search *search)
         if (op->changes_nothing && happens(search, op, &next))
             place(search, at);
     }
+}
+
+/* Whether one of unknown outcome that makes the key `next` is of use for what may come right after it. */
+static bool is_of_use(const struct search *search, uint32_t next)
+{
+    uint32_t limit = search->ops[target_of(search)].ended;
+    if (search->all_states || search->chains_any || (next < search->chains_count && search->chains[next] != 0))
+        return true;
+    for (uint32_t at = search->order[search->count].next; at != search->count; at = search->order[at].next) {
+        const struct search_op *op = &search->ops[at];
+        if (op->began > limit)
+            return false;
+        if (is_changed(op, search->value, next))
+            return true;
+    }
+    return false;
+}
+
+/* Whether the one placed last is of unknown outcome: then something must come of it. */
+static bool is_in_debt(const struct search *search)
+{
+    return search->placed_count > 0 && !search->all_states &&
+           search->ops[search->placed[search->placed_count - 1]].ended == SEARCH_NEVER;
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------------------------------- */
@@ -505,8 +449,9 @@ static enum history_verdict walk(struct search *search)
         uint32_t next = 0;
         uint32_t placed = search->placed_count;
         uint32_t value = search->value;
-        bool pending = search->ops[at].ended == SEARCH_NEVER;
-        if (!happens(search, &search->ops[at], &next) || (pending && next == value))
+        if ((is_in_debt(search) && overwrites(&search->ops[at])) || !happens(search, &search->ops[at], &next))
+            continue;
+        if (search->ops[at].ended == SEARCH_NEVER && (next == value || !is_of_use(search, next)))
             continue;
         place(search, at);
         search->value = next;
@@ -525,15 +470,9 @@ static enum history_verdict walk(struct search *search)
 
 enum history_verdict search_run(struct search *search, uint64_t budget)
 {
-    make_lists(search);
-    find_twins(search);
-    search->words = (search->slots + 63) / 64;
-    search->used_words = (search->pending + 63) / 64;
-    search->open = zeroed(search->open, &search->words_capacity, search->words);
-    search->used = zeroed(search->used, &search->used_capacity, search->used_words);
-    search->ahead = search_longest_read(search);
+    search_prepare(search);
     search->budget = search->steps + budget < budget ? UINT64_MAX : search->steps + budget;
-    search->value = VALUE_MISSING;
+    search->value = search->first;
     search->furthest = 0;
     search->states_count = 0;
     search->states_more = false;

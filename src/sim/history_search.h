@@ -9,8 +9,10 @@
  * - A configuration is named by the operation that ends first of those not placed, and by which of those under way at its
  *   end are not placed: one bit for each slot, slots are as many as there are operations at the same time. So the room
  *   that it takes does not grow with the history, nor with how long one operation takes.
- * - Those of unknown outcome are tried last; of several alike the first one is tried. One configuration with fewer of them
- *   used stands for all that used those and more.
+ * - Those of unknown outcome are tried last; of several alike the first one is tried; one is placed only right before an
+ *   operation that could not be placed, or would not do the same, without it: else it may as well come later, or never. One
+ *   configuration with fewer of them used stands for all that used those and more.
+ * - Values that nobody ever saw or expected are one value.
  * - If nothing but append changes the key, each value is the beginning of the longest one that was read.
  *
  * Depends on sim/history.h, sim/history_value.h.
@@ -56,6 +58,10 @@ struct search {
     struct search_op *ops; /* in order of begin */
     uint32_t count, capacity;
     struct values values;
+    uint32_t first; /* what the key is in the beginning */
+    bool
+        all_states; /* for `states` as clients would see them: no merging of values, those of unknown outcome are placed
+                      * everywhere, at the price of a longer search */
 
     /* The answer: the end that was not passed, furthest on; the values that the key can have had when it was due. After yes:
      * `value` is the last one. */
@@ -75,7 +81,10 @@ struct search {
     uint32_t words, used_words; /* of 64 bits each, for them */
     uint64_t *open, *used;
     uint32_t words_capacity, used_capacity;
-    uint32_t ahead; /* the longest value that was read, or VALUE_MISSING */
+    uint8_t *chains; /* by value: a cas of unknown outcome expects it */
+    uint32_t chains_count;
+    bool chains_any; /* an append or incr of unknown outcome takes any */
+    uint32_t ahead;  /* the longest value that was read, or VALUE_MISSING */
     uint32_t *placed;
     uint32_t placed_count, placed_capacity;
     struct search_frame *frames;
@@ -100,8 +109,14 @@ void search_add(struct search *search, const struct search_op *op);
  * failure told later matters; or SEARCH_NEVER. (sim/history_obvious.c) */
 uint32_t search_obvious(const struct search *search);
 
+/* Whether values are what was written: neither append nor incr is there. (sim/history_obvious.c) */
+bool search_writes_alone(const struct search *search);
+
 /* The longest value that was read, if append alone changes the key; else VALUE_MISSING. (sim/history_obvious.c) */
 uint32_t search_longest_read(const struct search *search);
+
+/* Fills in what is the search's own. (sim/history_prepare.c) */
+void search_prepare(struct search *search);
 
 /* Searches, at most `budget` steps. May be called once for what was added. */
 enum history_verdict search_run(struct search *search, uint64_t budget);

@@ -13,7 +13,7 @@
 #include "base/memory.h"
 #include "sim/history_value.h"
 
-enum { WORDS_MAX = 8, TIME_DIGITS = 18, FRACTION_DIGITS = 9, SHOWN_MAX = 40, NONE = UINT32_MAX };
+enum { WORDS_MAX = 8, TIME_DIGITS = 19, FRACTION_DIGITS = 9, SHOWN_MAX = 40, NONE = UINT32_MAX };
 
 struct event {
     uint64_t seconds; /* the whole part of TIME, whatever its unit */
@@ -291,6 +291,8 @@ static bool read_line(struct history_text *lines, uint32_t number, struct slice 
         return false;
     if (words.count == 0)
         return true;
+    if (lines->count == HISTORY_EVENTS_MAX)
+        return wrong(lines, number, "one event more than the %d that a text may have", HISTORY_EVENTS_MAX);
     struct event event = {
         .line = number, .at = (size_t)(line.data - lines->text.data), .size = (uint32_t)line.size};
     if (!read_event(lines, &words, &event))

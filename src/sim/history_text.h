@@ -9,7 +9,7 @@
  * digits after a point; lines may come in any order of it (files of several clients, one after the other); at equal TIME
  * a begin counts as before an end, else lines count as they stand. OPIDs are unique in a text and name an operation from
  * its begin to its end: a client may have several under way. Words have no control bytes; CLIENT, OPID and KEY at most
- * HISTORY_NAME_MAX bytes; a line at most HISTORY_LINE_MAX, a text HISTORY_TEXT_MAX.
+ * HISTORY_NAME_MAX bytes; a line at most HISTORY_LINE_MAX, a text HISTORY_TEXT_MAX and HISTORY_EVENTS_MAX events.
  *
  * Depends on sim/history.h.
  */
@@ -18,7 +18,12 @@
 
 #include "sim/history.h"
 
-enum { HISTORY_NAME_MAX = 1024, HISTORY_LINE_MAX = 1 << 20, HISTORY_TEXT_MAX = 1 << 30 };
+enum {
+    HISTORY_NAME_MAX = 1024,
+    HISTORY_LINE_MAX = 1 << 20,
+    HISTORY_TEXT_MAX = 1 << 29,
+    HISTORY_EVENTS_MAX = 10000000
+};
 
 struct history_text;
 
