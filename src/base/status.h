@@ -21,7 +21,8 @@
     X(IO, "input or output failed")                                                                                \
     X(CLOSED, "closed")                                                                                            \
     X(REFUSED, "refused")                                                                                          \
-    X(UNSUPPORTED, "not supported")
+    X(UNSUPPORTED, "not supported")                                                                                \
+    X(CANCELLED, "cancelled")
 
 #define STATUS_ENUM(name, text) STATUS_##name,
 enum status { STATUS_MAP(STATUS_ENUM) STATUS_COUNT };

@@ -61,7 +61,9 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
 
 void machine_get_status(const struct machine *machine, struct machine_status *status);
 
-/* The digest at a recent index; false if it is no longer (or not yet) in the ring. */
+/* The digest at a recent index: of the last 4,096, and of the last 4,096 multiples of MACHINE_DIGEST_STEP; false if it is no
+ * longer (or not yet) there. Snapshots under load are taken at such multiples, so that other nodes can still say theirs. */
+enum { MACHINE_DIGEST_STEP = 256 };
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest);
 
 /* Appends a MessagePack map of everything that status shows of the service: mounts (name, module, version, bundle hash),

@@ -15,6 +15,9 @@
  *   3. effects->commit_index moved: apply up to there.
  *   4. reads: answer those that are ready once read_index is applied; refuse those that failed.
  *   5. call again with TIMEOUT no later than wake_at.
+ *   6. an INSTALL_SNAPSHOT that came in (effects->snapshot_offered): fetch that snapshot, verify it, and then feed
+ *      SNAPSHOT_READY; if the core takes it, its write says `reset` or `base`, and once that is durable the state is the
+ *      snapshot's (§7).
  * Messages may be lost, doubled, reordered, delayed; writes may not.
  *
  * Owners: everything in `event` is borrowed for the call; everything in `effects` is plain data. Depends on base.
@@ -55,7 +58,9 @@ enum raft_event_type {
     RAFT_EVENT_PEER_UP,   /* the link to a peer is new: probe at once */
     RAFT_EVENT_PEER_DOWN, /* the link to a peer is gone: what was in flight is lost */
     RAFT_EVENT_STEP_DOWN, /* give up leadership or candidacy (operator, hanging disk, parked machine) */
-    RAFT_EVENT_RELUCTANT  /* set or clear: campaign only after four election timeouts without a leader (parked) */
+    RAFT_EVENT_RELUCTANT, /* set or clear: campaign only after four election timeouts without a leader (parked) */
+    RAFT_EVENT_COMPACTED, /* a snapshot stands for the entries up to an index: the log begins after it from now on (§7) */
+    RAFT_EVENT_SNAPSHOT_READY /* a leader's snapshot is here, whole and verified: take its place in the log (§7) */
 };
 
 struct raft_event {
@@ -91,6 +96,15 @@ struct raft_event {
         struct {
             bool on;
         } reluctant;
+        struct {
+            raft_index
+                index; /* at most the commit index and the durable index; at or below the trail's base: ignored */
+        } compacted;
+        struct {
+            raft_index index; /* the last that the snapshot includes, and its term */
+            raft_term term;
+            const struct raft_configuration *configuration; /* as of that index */
+        } snapshot_ready;
     };
 };
 
@@ -112,6 +126,11 @@ struct raft_write {
     raft_index first; /* entries first..last, of `append_term` unless they come from the message */
     raft_index last;
     raft_term append_term;
+    /* §7: after SNAPSHOT_READY was taken. The log stands on the snapshot at base_index from now on: `reset` drops every entry
+     * (none matched), else those after base_index stay. Comes alone, without cut and entries. */
+    raft_index base_index; /* 0: none */
+    raft_term base_term;
+    bool reset;
 };
 
 struct raft_effects {
@@ -125,6 +144,8 @@ struct raft_effects {
     raft_index commit_index;
     bool leadership_changed; /* role, term or leader differ from before the step */
     bool proposal_refused;   /* PROPOSE: not leader, or too much uncommitted */
+    bool snapshot_offered;   /* the leader offers the snapshot of the message in this event, and it would help */
+    bool snapshot_taken;     /* SNAPSHOT_READY: it was; else it is older than what is here */
 
     uint64_t reads_ready_id; /* not 0: reads up to this id are confirmed, at read_index */
     raft_index read_index;
@@ -138,7 +159,8 @@ struct raft_peer_status {
     node_id id;
     raft_index next_index;
     raft_index match_index;
-    bool replicating; /* else probing */
+    bool replicating; /* else probing, or */
+    bool snapshot;    /* waiting for it to take a snapshot */
     bool active;      /* heard from within the last check-quorum period */
     uint32_t inflight_messages;
     uint32_t inflight_bytes;
@@ -155,7 +177,9 @@ struct raft_status {
     raft_index last_log_index;
     raft_term last_log_term;
     raft_index durable_index; /* own log, durable and not since cut */
-    size_t peers_count;       /* leader only */
+    raft_index base_index;    /* the log begins after it; 0: nothing was compacted */
+    raft_term base_term;
+    size_t peers_count; /* leader only */
     struct raft_peer_status peers[RAFT_MEMBERS_MAX];
 };
 
@@ -166,6 +190,7 @@ struct raft_digest {
     enum raft_role role;
     raft_index commit_index;
     raft_index last_log_index;
+    raft_index base_index;
 };
 
 /* Makes a core that knows nothing yet. Options are copied. Owned by the caller. */
@@ -173,10 +198,11 @@ struct raft *raft_new(const struct raft_options *options);
 
 void raft_free(struct raft *raft);
 
-/* Before raft_start: what was durable. Entries come in order, in runs, from index 1 on (or from after a snapshot, later).
- * All voters' logs begin with entry 1, the set that the cluster was formed with: commit_index starts at `committed`,
- * which is 1, or more if the caller knows more. */
+/* Before raft_start: what was durable. A log that begins after a snapshot: its index and term, first (§7). Entries come in
+ * order, in runs, from 1 or from after that index on. All voters' logs begin with entry 1, the set that the cluster was
+ * formed with: commit_index starts at `committed`, which is 1, or more if the caller knows more (a snapshot's index). */
 void raft_restore_vote(struct raft *raft, raft_term term, node_id voted_for);
+void raft_restore_base(struct raft *raft, raft_index index, raft_term term);
 void raft_restore_entries(struct raft *raft, raft_index first, raft_index last, raft_term term);
 void raft_restore_configuration(struct raft *raft, const struct raft_configuration *configuration);
 
@@ -186,7 +212,7 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
 /* The core. See the head of this file. */
 void raft_step(struct raft *raft, const struct raft_event *event, struct raft_effects *effects);
 
-/* Term of the entry at `index`; 0 if the log does not hold it (also for index 0). */
+/* Term of the entry at `index`, or of the snapshot that ends there; 0 if the log does not hold it (also for index 0). */
 raft_term raft_term_at(const struct raft *raft, raft_index index);
 
 /* Copies out what status and specs want. */

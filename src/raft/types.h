@@ -40,7 +40,8 @@ enum raft_message_type {
     RAFT_REQUEST_VOTE, /* §5.2; with pre_vote: thesis §9.6 */
     RAFT_VOTE_RESPONSE,
     RAFT_APPEND_ENTRIES, /* §5.3; without entries: the heartbeat, and the question of a ReadIndex round */
-    RAFT_APPEND_RESPONSE
+    RAFT_APPEND_RESPONSE,
+    RAFT_INSTALL_SNAPSHOT /* §7: what this follower lacks is in no log any more; the caller moves the file */
 };
 
 struct raft_request_vote {
@@ -77,6 +78,14 @@ struct raft_append_response {
     uint32_t epoch;
 };
 
+/* §7. The leader says which snapshot it would send; the bytes go their own way, and the follower answers with where its log
+ * ends then, as to AppendEntries (the caller says RAFT_EVENT_SNAPSHOT_READY). A lost offer is made again. */
+struct raft_install_snapshot {
+    raft_index last_included_index;
+    raft_term last_included_term;
+    uint32_t epoch;
+};
+
 struct raft_message {
     enum raft_message_type type;
     node_id from;
@@ -88,6 +97,7 @@ struct raft_message {
         struct raft_vote_response vote_response;
         struct raft_append_entries append_entries;
         struct raft_append_response append_response;
+        struct raft_install_snapshot install_snapshot;
     };
 };
 

@@ -251,11 +251,6 @@ void storage_vote(const struct storage *storage, raft_term *term, node_id *voted
     *voted_for = storage->vote.voted_for;
 }
 
-raft_index storage_first_index(const struct storage *storage)
-{
-    (void)storage;
-    return 1;
-}
 
 raft_index storage_last_index(const struct storage *storage)
 {

@@ -25,12 +25,21 @@ struct storage_options {
     uint64_t seed;          /* for salts */
 };
 
-/* One durable unit: in this order vote, cut, records. */
+/* A place in the log's history: the last entry before what follows. All 0: before entry 1. */
+struct storage_base {
+    raft_index index;
+    raft_term term;
+    uint64_t chain;
+};
+
+/* One durable unit: in this order vote, cut or reset, records. */
 struct storage_write {
     bool vote;
     raft_term term;
     node_id voted_for;
-    raft_index cut_from;         /* not 0: entries from here on are dropped */
+    raft_index cut_from; /* not 0: entries from here on are dropped */
+    bool reset;          /* every entry is dropped; the log goes on after `base` (a snapshot was installed) */
+    struct storage_base base;
     const struct slice *records; /* parts, each of whole records, in index order; borrowed for the call */
     size_t records_count;        /* number of parts; 0: none */
     raft_index first;            /* index of the first and the last record */
@@ -47,8 +56,9 @@ void storage_close(struct storage *storage);
 
 /* What recovery found, kept up to date by storage_write. */
 void storage_vote(const struct storage *storage, raft_term *term, node_id *voted_for);
-raft_index storage_first_index(const struct storage *storage); /* 1 until logs are compacted */
-raft_index storage_last_index(const struct storage *storage);  /* 0: empty */
+/* What the first entry that is held follows: its index is 0 until the log is compacted or reset. */
+struct storage_base storage_base(const struct storage *storage);
+raft_index storage_last_index(const struct storage *storage); /* 0: empty */
 raft_term storage_last_term(const struct storage *storage);
 uint64_t storage_last_chain(const struct storage *storage);
 /* The terms of the log as runs; borrowed until the next storage_write. */
@@ -64,6 +74,15 @@ const char *storage_why(const struct storage *storage);
  * the last one's index. Each is checked (crc, index). OK, CORRUPT, IO (storage_why). */
 enum status storage_read(struct storage *storage, raft_index first, raft_index last, size_t bytes_max,
                          struct buffer *records, raft_index *got) MUST_USE;
+
+/* Bytes of records after `index` that the log holds on disk, padding included: for a policy that compares with a snapshot. */
+uint64_t storage_bytes_after(const struct storage *storage, raft_index index);
+
+/* Entries up to `index` are wanted no more: gives back the segments that hold nothing else, oldest first, each removal or
+ * reuse durable before the next one begins. The base moves up to the first entry of what is left. At most `segments_max`
+ * segments a call, so that no write waits long; *more: call again. The segment that is written to stays. OK, IO
+ * (storage_why; the log itself is not failed by it). */
+enum status storage_compact(struct storage *storage, raft_index index, size_t segments_max, bool *more) MUST_USE;
 
 /* Call when nothing was written for 5 ms: writes a mark (last index, term) if the end has none. */
 enum status storage_mark(struct storage *storage) MUST_USE;
