@@ -19,7 +19,7 @@ CLANG   ?= clang
 # NAME.pc is asked of pkg-config, NAME.h of the compiler (a header in some folder under /usr/include proves nothing),
 # a library of the file system, anything else is a command.
 BUILD_NEEDS := pkg-config:pkg-config luajit.pc:libluajit-5.1-dev msgpack.h:libmsgpack-dev ev.h:libev-dev \
-               libxxhash.pc:libxxhash-dev
+               libxxhash.pc:libxxhash-dev libzstd.pc:libzstd-dev
 TEST_NEEDS  := gcc:gcc luajit:luajit busted:lua-busted luacheck:lua-check clang:clang clang-format:clang-format \
                clang-tidy:clang-tidy libclang_rt.asan-x86_64.a:libclang-rt-dev nm:binutils
 
@@ -33,6 +33,8 @@ MSGPACK_CFLAGS = $(call once,MSGPACK_CFLAGS,pkg-config --cflags msgpack-c 2>/dev
 EV_CFLAGS     ?=
 EV_LIBS       ?= -lev
 XXHASH_CFLAGS  = $(call once,XXHASH_CFLAGS,pkg-config --cflags libxxhash)
+ZSTD_CFLAGS    = $(call once,ZSTD_CFLAGS,pkg-config --cflags libzstd)
+ZSTD_LIBS      = $(call once,ZSTD_LIBS,pkg-config --libs libzstd)
 
 # --- modes ------------------------------------------------------------------------------------------------------------
 # debug and asan check the invariants after every step, and keep tree nodes small so that specs see deep trees.
@@ -53,8 +55,8 @@ SANITIZE := $(filter -fsanitize=% --coverage,$(OPT_$(MODE)))
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla $(WERROR)
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DTIDELOCK_VERSION='"$(VERSION)"' -fPIC -pthread -ffp-contract=off -ffunction-sections \
              -fdata-sections $(OPT_$(MODE)) $(WARN) -Isrc $(LUAJIT_CFLAGS) $(MSGPACK_CFLAGS) $(EV_CFLAGS) \
-             $(XXHASH_CFLAGS) $(CFLAGS)
-LIBS = $(LUAJIT_LIBS) $(EV_LIBS) -lm -ldl
+             $(XXHASH_CFLAGS) $(ZSTD_CFLAGS) $(CFLAGS)
+LIBS = $(LUAJIT_LIBS) $(EV_LIBS) $(ZSTD_LIBS) -lm -ldl
 
 SRC      := $(sort $(wildcard src/*/*.c))
 CORE_SRC := $(filter-out src/net/% src/node/% src/cli/%,$(SRC))
@@ -123,10 +125,10 @@ define need
 	    || { tail -n 5 build/packages.log; echo "could not install; run: sudo $$run"; exit 2; }; fi; touch $@
 endef
 
-build/.build-deps:
+build/.build-deps: Makefile
 	$(call need,$(BUILD_NEEDS))
 
-build/.test-deps:
+build/.test-deps: Makefile
 	$(call need,$(TEST_NEEDS))
 
 deps: build/.build-deps

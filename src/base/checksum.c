@@ -4,6 +4,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -106,5 +108,44 @@ uint64_t hash64(const void *data, size_t size)
 struct hash128 hash128(const void *data, size_t size, uint64_t seed)
 {
     XXH128_hash_t hash = XXH3_128bits_withSeed(data, size, seed);
+    return (struct hash128){.lo = hash.low64, .hi = hash.high64};
+}
+
+/* XXH3 has one state for both widths. */
+struct hasher {
+    XXH3_state_t state;
+};
+
+struct hasher *hasher_new(uint64_t seed)
+{
+    struct hasher *hasher = mem_alloc_aligned(_Alignof(struct hasher), sizeof *hasher);
+    XXH3_INITSTATE(&hasher->state);
+    hasher_reset(hasher, seed);
+    return hasher;
+}
+
+void hasher_free(struct hasher *hasher)
+{
+    mem_free(hasher);
+}
+
+void hasher_reset(struct hasher *hasher, uint64_t seed)
+{
+    (void)XXH3_128bits_reset_withSeed(&hasher->state, seed);
+}
+
+void hasher_add(struct hasher *hasher, const void *data, size_t size)
+{
+    (void)XXH3_128bits_update(&hasher->state, data, size);
+}
+
+uint64_t hasher_sum64(const struct hasher *hasher)
+{
+    return XXH3_64bits_digest(&hasher->state);
+}
+
+struct hash128 hasher_sum128(const struct hasher *hasher)
+{
+    XXH128_hash_t hash = XXH3_128bits_digest(&hasher->state);
     return (struct hash128){.lo = hash.low64, .hi = hash.high64};
 }

@@ -25,4 +25,16 @@ uint64_t hash64(const void *data, size_t size);
 /* XXH3, 128 bits, with a seed. */
 struct hash128 hash128(const void *data, size_t size, uint64_t seed);
 
+/* The same functions over bytes that come in parts. */
+struct hasher;
+
+struct hasher *hasher_new(uint64_t seed);
+void hasher_free(struct hasher *hasher);
+/* Begins anew. */
+void hasher_reset(struct hasher *hasher, uint64_t seed);
+void hasher_add(struct hasher *hasher, const void *data, size_t size);
+/* Of all that was added since; more may be added afterwards. */
+uint64_t hasher_sum64(const struct hasher *hasher);
+struct hash128 hasher_sum128(const struct hasher *hasher);
+
 #endif

@@ -453,6 +453,12 @@ static enum status sim_sync_directory(struct disk *disk)
     return STATUS_OK;
 }
 
+static enum status sim_space(struct disk *disk, uint64_t *bytes)
+{
+    *bytes = sim(disk)->full ? 0 : UINT64_MAX;
+    return sim(disk)->crashed ? STATUS_IO : STATUS_OK;
+}
+
 static const char *sim_error(struct disk *disk)
 {
     return sim(disk)->error;
@@ -481,6 +487,7 @@ struct disk *sim_disk_new(uint64_t seed)
                                .remove = sim_remove,
                                .list = sim_list,
                                .sync_directory = sim_sync_directory,
+                               .space = sim_space,
                                .error = sim_error,
                                .free = sim_free};
     prng_seed(&made->prng, seed);

@@ -1,7 +1,8 @@
 /* storage/disk.h - the only way to files: a seam.
  *
  * The real disk (disk_posix.c) and the simulator's implement the same table. A disk is one data directory; names are
- * plain file names in it. All calls block. One thread uses a file at a time. Depends on base.
+ * plain file names in it. All calls block. One thread uses a disk, and its `error`, at a time; other threads open the same
+ * directory as disks of their own, without the lock, and work on other files. Depends on base.
  */
 #ifndef STORAGE_DISK_H
 #define STORAGE_DISK_H
@@ -42,6 +43,8 @@ struct disk {
     enum status (*list)(struct disk *disk, void (*each)(void *context, const char *name), void *context);
     /* Makes creations, renames and removals durable. */
     enum status (*sync_directory)(struct disk *disk);
+    /* Bytes that may still be written: what a snapshot must leave for the log (storage/snapshot_file.h). OK, IO. */
+    enum status (*space)(struct disk *disk, uint64_t *bytes);
     /* Says what last went wrong, with name and system error: "log-00000001: No space left on device". */
     const char *(*error)(struct disk *disk);
     /* Gives up the lock and all memory; no file may be open. */

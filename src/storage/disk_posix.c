@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -189,6 +190,15 @@ static enum status posix_sync_directory(struct disk *disk)
     return fsync(posix(disk)->directory) == 0 ? STATUS_OK : fail(disk, ".", "sync");
 }
 
+static enum status posix_space(struct disk *disk, uint64_t *bytes)
+{
+    struct statvfs info;
+    if (fstatvfs(posix(disk)->directory, &info) != 0)
+        return fail(disk, ".", "ask for space");
+    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
+    return STATUS_OK;
+}
+
 static const char *posix_error(struct disk *disk)
 {
     return posix(disk)->error;
@@ -281,6 +291,7 @@ enum status disk_posix_open(const char *path, bool create, bool lock, struct dis
                                .remove = posix_remove,
                                .list = posix_list,
                                .sync_directory = posix_sync_directory,
+                               .space = posix_space,
                                .error = posix_error,
                                .free = posix_free};
     enum status status = lock ? take_lock(made, path, why) : STATUS_OK;

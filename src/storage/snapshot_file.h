@@ -14,8 +14,14 @@
  *
  * Names: "snapshot-IIIIIIIIIIIIIIII" (index, hex) is one that counts. "snapshot.new" is being written, "snapshot.in" is being
  * received; both are removed at a start, but "snapshot.in" only if its head is damaged: else its transfer goes on. A file
- * gets its name by: synced, renamed, directory synced. One thread uses a writer or a reader. Depends on base,
- * storage/disk.h, zstd.
+ * gets its name by: synced, renamed, directory synced. One thread uses a writer or a reader. (Two versions of zstd may pack
+ * differently; then two files are told apart, and a transfer begins anew.)
+ *
+ * Whoever writes syncs after every SNAPSHOT_DIRTY_BYTES. A snapshot left in the page cache until its end would be written
+ * back in one go, and the log's writes would queue behind it; a bound of a few MiB keeps that queue short, and an error is
+ * met near where it arose. That costs one more flush each few MiB on a thread that nobody waits for. And a snapshot never
+ * takes the last SNAPSHOT_SPACE_BYTES of the disk: a log without room for its next segment ends the node, a snapshot
+ * without room is only made later. Depends on base, storage/disk.h, zstd.
  */
 #ifndef STORAGE_SNAPSHOT_FILE_H
 #define STORAGE_SNAPSHOT_FILE_H
@@ -27,7 +33,9 @@
 enum {
     SNAPSHOT_CHUNK_BYTES = 256 * 1024, /* default, as they were; one row may exceed it alone */
     SNAPSHOT_CHUNK_BYTES_MAX = 16 * 1024 * 1024,
-    SNAPSHOT_HEAD_BYTES_MAX = 1024 * 1024
+    SNAPSHOT_HEAD_BYTES_MAX = 1024 * 1024,
+    SNAPSHOT_DIRTY_BYTES = 4 * 1024 * 1024,
+    SNAPSHOT_SPACE_BYTES = 32 * 1024 * 1024 /* two segments of the log */
 };
 
 #define SNAPSHOT_NEW "snapshot.new"
@@ -54,7 +62,9 @@ struct snapshot_writer;
 enum status snapshot_writer_open(struct disk *disk, const char *name, struct slice head, uint32_t chunk_bytes,
                                  bool zstd, struct snapshot_writer **writer) MUST_USE;
 
-/* Appends bytes of a section; chunks end where they are full, or where the section changes. Sections come in rising order. */
+/* Appends bytes of a section; a chunk ends where the next append would overfill it, or where the section changes. Sections
+ * come in rising order. One append lies in one chunk, unless it exceeds SNAPSHOT_CHUNK_BYTES_MAX: then it is split there.
+ * After a failure the writer is only to be closed. */
 enum status snapshot_writer_append(struct snapshot_writer *writer, uint32_t section, struct slice bytes) MUST_USE;
 
 /* Writes the footer and syncs the file. */
@@ -63,7 +73,8 @@ enum status snapshot_writer_seal(struct snapshot_writer *writer, struct snapshot
 /* Frees it; without a seal the file is worthless, and is removed. */
 void snapshot_writer_close(struct snapshot_writer *writer);
 
-/* Makes a sealed file the one that counts for `index`: renamed, directory synced. */
+/* Makes a sealed file (or a received one that was verified) the one that counts for `index`: synced, renamed, directory
+ * synced. After an error either name may be there: a restart tells. OK, NO_SPACE, IO. */
 enum status snapshot_publish(struct disk *disk, const char *name, raft_index index) MUST_USE;
 
 /* --- reading -------------------------------------------------------------------------------------------------------- */
@@ -97,8 +108,9 @@ enum status snapshot_read_seal(struct disk *disk, const char *name, struct snaps
 enum status snapshot_read_piece(struct disk *disk, const char *name, uint64_t offset, size_t size,
                                 struct buffer *bytes) MUST_USE;
 
-/* Appends a piece to SNAPSHOT_IN at exactly `offset`, which is its size (0: begins it anew). Not synced: the whole is,
- * when it is verified. NO_SPACE, IO; INVALID if the file does not end at `offset`. */
+/* Appends a piece to SNAPSHOT_IN at exactly `offset`, which is its size (0: begins it anew). What it wrote may not be durable:
+ * the whole is, when it is published. NO_SPACE, IO: the file ends at `offset` as before, or is cut by snapshot_resume_at;
+ * INVALID if the file does not end at `offset`. */
 enum status snapshot_write_piece(struct disk *disk, uint64_t offset, struct slice bytes) MUST_USE;
 
 /* After a start or a broken transfer: how many bytes of SNAPSHOT_IN are whole, checked chunks (its head included); what is

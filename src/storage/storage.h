@@ -71,7 +71,8 @@ enum status storage_write(struct storage *storage, const struct storage_write *w
 const char *storage_why(const struct storage *storage);
 
 /* Appends whole records first.. to `records`, as many as fit in bytes_max (at least one), at most up to `last`; `got` is
- * the last one's index. Each is checked (crc, index). OK, CORRUPT, IO (storage_why). */
+ * the last one's index. Each is checked (crc, index). OK; NOT_FOUND: `first` is not above the base (it was compacted away);
+ * CORRUPT, IO (storage_why). */
 enum status storage_read(struct storage *storage, raft_index first, raft_index last, size_t bytes_max,
                          struct buffer *records, raft_index *got) MUST_USE;
 
@@ -81,8 +82,18 @@ uint64_t storage_bytes_after(const struct storage *storage, raft_index index);
 /* Entries up to `index` are wanted no more: gives back the segments that hold nothing else, oldest first, each removal or
  * reuse durable before the next one begins. The base moves up to the first entry of what is left. At most `segments_max`
  * segments a call, so that no write waits long; *more: call again. The segment that is written to stays. OK, IO
- * (storage_why; the log itself is not failed by it). */
+ * (storage_why; the log itself is not failed by it). After a directory that could not be synced nothing more is given back
+ * in this life: a later removal might survive a crash that an earlier one does not. */
 enum status storage_compact(struct storage *storage, raft_index index, size_t segments_max, bool *more) MUST_USE;
+
+/* Brings the log and the newest snapshot that counts (`snapshot`: what its head says; all 0: there is none) into agreement:
+ * after a start, before anything is read from either, and after a snapshot was published. A log that holds the snapshot's
+ * last entry, or goes on right after it, is kept. One that ends before it, or has an entry of another term there, is reset to
+ * the snapshot, durably (*reset). So a crash between the two leaves no old tail behind a new snapshot.
+ * OK; NO_SPACE, IO; CORRUPT: the log begins behind the snapshot (the one that counted is gone), or holds another entry of the
+ * same term there; a sentence in `why`. */
+enum status storage_settle_snapshot(struct storage *storage, const struct storage_base *snapshot, bool *reset,
+                                    struct buffer *why) MUST_USE;
 
 /* Call when nothing was written for 5 ms: writes a mark (last index, term) if the end has none. */
 enum status storage_mark(struct storage *storage) MUST_USE;
