@@ -34,6 +34,14 @@ struct directory {
     size_t count;
 };
 
+/* One change of names since the directory was last synced. */
+struct change {
+    enum { MADE, RENAMED, REMOVED } what;
+    char from[DISK_NAME_MAX];
+    char to[DISK_NAME_MAX];
+    struct inode *inode; /* a reference of its own */
+};
+
 struct disk_file {
     struct inode *inode;
     bool direct;
@@ -43,6 +51,9 @@ struct sim_disk {
     struct disk disk;
     struct directory now;
     struct directory durable;
+    struct change *changes; /* what lies between the two, in order */
+    size_t changes_count;
+    size_t changes_capacity;
     struct prng prng;
     uint64_t operations;
     uint64_t crash_at;
@@ -113,6 +124,48 @@ static void copy_directory(struct directory *to, const struct directory *from)
     *to = *from;
 }
 
+static void note_change(struct sim_disk *disk, int what, const char *from, const char *to, struct inode *inode)
+{
+    if (disk->changes_count == disk->changes_capacity) {
+        disk->changes_capacity = disk->changes_capacity * 2 + 8;
+        disk->changes = mem_realloc(disk->changes, disk->changes_capacity * sizeof *disk->changes);
+    }
+    struct change *change = &disk->changes[disk->changes_count++];
+    *change = (struct change){.what = what, .inode = inode};
+    snprintf(change->from, sizeof change->from, "%s", from);
+    snprintf(change->to, sizeof change->to, "%s", to);
+    inode->references++;
+}
+
+static void forget_changes(struct sim_disk *disk)
+{
+    for (size_t i = 0; i < disk->changes_count; i++)
+        release(disk->changes[i].inode);
+    disk->changes_count = 0;
+}
+
+/* A change reaches the disk, whatever became of those before it. */
+static void make_change(struct directory *names, const struct change *change)
+{
+    struct name *from = find(names, change->from);
+    if (from != NULL && from->inode == change->inode && change->what != MADE)
+        drop_name(names, from);
+    if (change->what != REMOVED)
+        set_name(names, change->to, change->inode);
+}
+
+/* Power is back: of the changes that were not synced all, none or some are there. (A file system that keeps their order
+ * leaves a part of these cases; nothing that POSIX promises does.) */
+static void settle_names(struct sim_disk *disk)
+{
+    uint64_t luck = prng_below(&disk->prng, 4);
+    for (size_t i = 0; i < disk->changes_count; i++)
+        if (luck == 0 || (luck > 1 && prng_below(&disk->prng, 2) == 0))
+            make_change(&disk->durable, &disk->changes[i]);
+    forget_changes(disk);
+    copy_directory(&disk->now, &disk->durable);
+}
+
 static void set_bytes(struct buffer *to, uint64_t offset, const uint8_t *data, size_t size)
 {
     if (offset + size > to->size) {
@@ -162,7 +215,7 @@ static const char *name_of(const struct sim_disk *disk, const struct inode *inod
 
 static bool is_segment(const char *name)
 {
-    return strncmp(name, "log-", 4) == 0 && strcmp(name, "log-spare") != 0;
+    return strncmp(name, "log-", 4) == 0 && strlen(name) == 12;
 }
 
 static void wreck_add(struct sim_disk *disk, struct inode *inode, uint64_t offset, const void *good, size_t size)
@@ -306,6 +359,7 @@ static enum status sim_open(struct disk *disk, const char *text, unsigned flags,
             return status;
         struct inode *inode = mem_zalloc(1, sizeof *inode);
         set_name(&sim_disk->now, text, inode);
+        note_change(sim_disk, MADE, text, text, inode);
         if (torn)
             return STATUS_IO;
         name = find(&sim_disk->now, text);
@@ -413,6 +467,7 @@ static enum status sim_rename(struct disk *disk, const char *from, const char *t
     enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, from, &torn);
     if (status != STATUS_OK)
         return status;
+    note_change(sim_disk, RENAMED, from, to, name->inode);
     set_name(&sim_disk->now, to, name->inode);
     drop_name(&sim_disk->now, find(&sim_disk->now, from));
     return torn ? STATUS_IO : STATUS_OK;
@@ -423,8 +478,10 @@ static enum status sim_remove(struct disk *disk, const char *text)
     struct name *name = find(&sim(disk)->now, text);
     bool torn = false;
     enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, text, &torn);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        note_change(sim(disk), REMOVED, text, text, name->inode);
         drop_name(&sim(disk)->now, name);
+    }
     return status == STATUS_OK && torn ? STATUS_IO : status;
 }
 
@@ -450,6 +507,7 @@ static enum status sim_sync_directory(struct disk *disk)
     if (status != STATUS_OK || torn)
         return status != STATUS_OK ? status : STATUS_IO;
     copy_directory(&sim(disk)->durable, &sim(disk)->now);
+    forget_changes(sim(disk));
     return STATUS_OK;
 }
 
@@ -470,6 +528,8 @@ static void sim_free(struct disk *disk)
     const struct directory none = {0};
     copy_directory(&sim(disk)->now, &none);
     copy_directory(&sim(disk)->durable, &none);
+    forget_changes(sim(disk));
+    mem_free(sim(disk)->changes);
     mem_free(disk);
 }
 
@@ -558,10 +618,7 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
 {
     struct sim_disk *sim_disk = sim(disk);
     prng_seed(&sim_disk->prng, seed);
-    if (prng_below(&sim_disk->prng, 2) == 0)
-        copy_directory(&sim_disk->now, &sim_disk->durable);
-    else
-        copy_directory(&sim_disk->durable, &sim_disk->now);
+    settle_names(sim_disk);
     for (size_t i = 0; i < sim_disk->now.count; i++)
         settle(sim_disk, sim_disk->now.names[i].inode);
     settle_wrecks(sim_disk);
@@ -574,6 +631,7 @@ void sim_disk_wipe(struct disk *disk)
     const struct directory none = {0};
     copy_directory(&sim(disk)->now, &none);
     copy_directory(&sim(disk)->durable, &none);
+    forget_changes(sim(disk));
 }
 
 /* A file of its own with the durable bytes of `from`. */

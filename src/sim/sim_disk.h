@@ -2,7 +2,7 @@
  *
  * It knows what is durable and what is not. Operations that change something are numbered from 1; at one of them the machine
  * can crash (part of that write may be done), or the operation can fail. After a crash every unsynced sector of 512 bytes
- * survives or not, by the seed, and so do names that were not made durable. Depends on storage/disk.h, base.
+ * survives or not, by the seed, and so does every change of names that was not made durable. Depends on storage/disk.h, base.
  */
 #ifndef SIM_SIM_DISK_H
 #define SIM_SIM_DISK_H

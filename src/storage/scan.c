@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "storage/log.h"
 
-enum { SEGMENT_MAGIC = 0x31474553, SEGMENT_CRC_BYTES = 40 };
+enum { SEGMENT_MAGIC = 0x32474553, SEGMENT_CRC_BYTES = 72 };
 
 void segment_name(char name[DISK_NAME_MAX], uint64_t number)
 {
@@ -29,6 +29,10 @@ void segment_encode(uint8_t block[DISK_BLOCK_BYTES], const struct segment *segme
     put(block + 16, &segment->salt, 8);
     put(block + 24, &segment->bytes, 8);
     put(block + 32, &segment->before, 8);
+    put(block + 40, &segment->base.index, 8);
+    put(block + 48, &segment->base.term, 8);
+    put(block + 56, &segment->base.chain, 8);
+    block[64] = segment->reused;
     uint32_t crc = crc32c(0, block + 4, SEGMENT_CRC_BYTES - 4);
     put(block, &crc, 4);
 }
@@ -45,6 +49,10 @@ static bool segment_decode(const uint8_t *at, struct segment *segment)
     memcpy(&segment->salt, at + 16, 8);
     memcpy(&segment->bytes, at + 24, 8);
     memcpy(&segment->before, at + 32, 8);
+    memcpy(&segment->base.index, at + 40, 8);
+    memcpy(&segment->base.term, at + 48, 8);
+    memcpy(&segment->base.chain, at + 56, 8);
+    segment->reused = at[64] != 0;
     return true;
 }
 
@@ -80,7 +88,7 @@ bool frame_decode(const uint8_t *at, struct frame *frame)
     memcpy(&frame->last, at + 48, 8);
     memcpy(&frame->last_term, at + 56, 8);
     memcpy(&frame->last_chain, at + 64, 8);
-    return frame->type >= FRAME_ENTRIES && frame->type <= FRAME_NEXT && frame->bytes >= FRAME_HEADER_BYTES;
+    return frame->type >= FRAME_ENTRIES && frame->type <= FRAME_RESET && frame->bytes >= FRAME_HEADER_BYTES;
 }
 
 uint64_t frame_space(uint64_t bytes)
@@ -197,8 +205,10 @@ static enum status at_the_end(struct scan *scan, uint64_t offset, uint64_t bad, 
     /* If a segment follows, its `before` shows whether anything is missing here. */
     end->offset = offset;
     struct frame frame;
-    bool past = frame_decode(scan->bytes + offset, &frame) && frame.salt != scan->segment.salt;
-    end->torn = !past && !all_zero(scan->bytes + offset, DISK_BLOCK_BYTES);
+    bool header = frame_decode(scan->bytes + offset, &frame);
+    bool past = header && frame.salt != scan->segment.salt;
+    end->dirty = !past && !all_zero(scan->bytes + offset, DISK_BLOCK_BYTES);
+    end->torn = end->dirty && (header || !scan->segment.reused);
     return STATUS_OK;
 }
 
@@ -224,10 +234,11 @@ static enum status scan_frames(struct scan *scan)
         end->number = frame.number;
         end->marked = frame.type == FRAME_MARK;
         end->next = frame.type == FRAME_NEXT;
+        end->next_salt = frame.first;
         offset += frame_space(frame.bytes);
     }
     end->offset = offset;
-    end->torn = false;
+    end->dirty = end->torn = false;
     return STATUS_OK;
 }
 
@@ -249,11 +260,21 @@ static enum status read_segment(struct scan *scan)
     return status;
 }
 
-/* True if the last segment's header was never written, so that nothing was ever acknowledged in it. */
-static bool is_headless(const struct scan *scan)
+/* True if the last segment's header was never written, so that nothing was ever acknowledged in it. If it was lost, frames
+ * stand behind it: with the salt that the next frame told, or of any in the first segment of all. (If both that frame and
+ * the header were lost, that is two faults.) */
+static bool is_headless(const struct scan *scan, uint64_t number)
 {
-    return scan->size < DISK_BLOCK_BYTES || (all_zero(scan->bytes, DISK_BLOCK_BYTES) &&
-                                             (MUTANT(84) || !frames_follow(scan, 0, scan->end->number, NULL)));
+    const struct log_end *end = scan->end;
+    if (end->segment == 0 && number != 1)
+        return false;
+    if (scan->size < DISK_BLOCK_BYTES)
+        return true;
+    if (!all_zero(scan->bytes, DISK_BLOCK_BYTES))
+        return false;
+    if (MUTANT(84) || (end->segment != 0 && !end->next))
+        return true;
+    return !frames_follow(scan, 0, end->number, end->next ? &end->next_salt : NULL);
 }
 
 static enum status scan_segment(struct scan *scan, uint64_t number, bool last_segment)
@@ -265,12 +286,14 @@ static enum status scan_segment(struct scan *scan, uint64_t number, bool last_se
         return status;
     }
     bool whole = scan->size >= DISK_BLOCK_BYTES && segment_decode(scan->bytes, &scan->segment);
-    if (!whole && last_segment && is_headless(scan)) {
+    if (!whole && last_segment && is_headless(scan, number)) {
         end->headless = true;
         return STATUS_OK;
     }
     if (!whole || scan->segment.number != number)
         return damaged(scan, 0, "the segment's header does not agree with its checksum");
+    if (end->segment == 0 && number > 1)
+        end->number = scan->segment.before; /* what came before was compacted away */
     if (scan->segment.before != end->number)
         return damaged(scan, 0, "frames are missing before this segment");
     if (scan->size < scan->segment.bytes)
@@ -292,7 +315,7 @@ enum status log_scan(struct disk *disk, const struct log_visitor *visitor, struc
     struct scan scan = {.disk = disk, .visitor = visitor, .end = end, .why = why};
     for (size_t i = 0; i < numbers.count && status == STATUS_OK && !scan.stopped; i++) {
         segment_name(scan.file, numbers.list[i]);
-        if (numbers.list[i] != i + 1)
+        if (numbers.list[i] != numbers.list[0] + i)
             status = damaged(&scan, 0, "a segment before this one is missing");
         else
             status = scan_segment(&scan, numbers.list[i], i + 1 == numbers.count);
