@@ -19,8 +19,8 @@ local function cut(text) return #text > 160 and text:sub(1, 157) .. '...' or tex
 return {
   summary = "look into a stopped node's log",
   usage = [[
-tidelock log cat DIR       its entries, one a line (--json: whole)
-tidelock log verify DIR    every checksum and number; exit 1 with file and offset if something is damaged]],
+tidelock log cat DIR       its entries, one a line (--json: whole), and the snapshots beside it
+tidelock log verify DIR    every checksum and number, of the snapshots too; exit 1 with file and offset if something is damaged]],
   options = { json = 'flag' },
   run = function(options, words, cli)
     local what, dir = words[1], words[2]
@@ -37,10 +37,23 @@ tidelock log verify DIR    every checksum and number; exit 1 with file and offse
       end
       return true
     end
+    local base
+    local function tell(...)
+      if what == 'cat' and not options.json then io.stdout:write('        ', string.format(...), '\n') end
+    end
     local function frame(_, _, kind, first, last)
+      if kind == 'segment' then
+        if not base and last > 0 then tell('base: the log begins after entry %.0f', last) end
+        base = base or last
+        return true
+      end
       frames = frames + 1
-      if what == 'cat' and kind == 'cut' and not options.json then
-        io.stdout:write(('        cut: entries from %.0f on were dropped, the log ended at %.0f\n'):format(first, last))
+      if kind == 'cut' then
+        tell('cut: entries from %.0f on were dropped, the log ended at %.0f', first, last)
+        base = math.min(base, last)
+      elseif kind == 'reset' then
+        tell('reset: all entries were dropped for a snapshot, the log goes on after %.0f', last)
+        base = last
       end
       return true
     end
@@ -49,9 +62,32 @@ tidelock log verify DIR    every checksum and number; exit 1 with file and offse
       cli.say('tidelock: ', torn)
       return 1
     end
+    local snapshots, why = node.snapshots(dir)
+    if not snapshots then
+      cli.say('tidelock: ', why)
+      return 1
+    end
+    for _, snapshot in ipairs(snapshots) do
+      tell('snapshot: %s holds what entries up to %.0f made, %.0f bytes%s', snapshot.file, snapshot.index, snapshot.bytes,
+        snapshot.damaged and '; it is damaged: ' .. snapshot.damaged or '')
+    end
+    local newest, wrong = snapshots[1] and snapshots[1].index or 0, nil
+    for _, snapshot in ipairs(snapshots) do wrong = wrong or snapshot.damaged end
+    if not wrong and (base or 0) > newest then
+      wrong = ('the log begins after entry %.0f, but the newest snapshot here ends with entry %.0f: what lies between is gone')
+        :format(base, newest)
+    end
+    if wrong then
+      cli.say('tidelock: ', wrong)
+      return 1
+    end
     if what == 'verify' then
       io.stdout:write(('%d entries in %d frames, all whole; term %.0f, voted for %.0f%s\n'):format(records, frames, term,
         voted, torn and '; the last write was cut short by a crash, and was never acknowledged' or ''))
+      if #snapshots > 0 then
+        io.stdout:write(('%d snapshots, all whole; the newest holds what entries up to %.0f made\n'):format(#snapshots,
+          newest))
+      end
     end
     return 0
   end,

@@ -11,6 +11,7 @@
 #include "node/node.h"
 #include "script/bundle.h"
 #include "storage/log.h"
+#include "storage/snapshot_file.h"
 #include "storage/storage.h"
 #include "wire/message.h"
 
@@ -120,13 +121,26 @@ static bool call_lua(lua_State *L, int arguments)
 static bool walk_frame(void *context, const char *file, uint64_t offset, const struct frame *frame)
 {
     lua_State *L = ((struct walk *)context)->L;
-    static const char *const types[] = {"?", "entries", "cut", "mark"};
+    static const char *const types[] = {"?", "entries", "cut", "mark", "next", "reset"};
     lua_pushvalue(L, 3);
     lua_pushstring(L, file);
     lua_pushnumber(L, (double)offset);
     lua_pushstring(L, types[frame->type]);
     lua_pushnumber(L, (double)frame->first);
     lua_pushnumber(L, (double)frame->last);
+    return call_lua(L, 5);
+}
+
+/* A segment is shown as a frame of kind "segment": the entry that its first one follows. */
+static bool walk_segment(void *context, const char *file, const struct segment *segment)
+{
+    lua_State *L = ((struct walk *)context)->L;
+    lua_pushvalue(L, 3);
+    lua_pushstring(L, file);
+    lua_pushnumber(L, 0);
+    lua_pushstring(L, "segment");
+    lua_pushnumber(L, (double)segment->base.index + 1);
+    lua_pushnumber(L, (double)segment->base.index);
     return call_lua(L, 5);
 }
 
@@ -153,7 +167,8 @@ static int node_walk_log(lua_State *L)
     struct buffer why = {0};
     struct log_end end = {0};
     struct walk walk = {.L = L};
-    const struct log_visitor visitor = {.context = &walk, .record = walk_record, .frame = walk_frame};
+    const struct log_visitor visitor = {
+        .context = &walk, .segment = walk_segment, .frame = walk_frame, .record = walk_record};
     struct identity identity;
     struct storage_vote_report vote = {0};
     lua_settop(L, 3);
@@ -189,10 +204,80 @@ static int node_walk_log(lua_State *L)
     return 4;
 }
 
+/* Reads a snapshot to its end. */
+static enum status read_snapshot(struct disk *disk, const char *name, struct snapshot_seal *seal,
+                                 struct buffer *why)
+{
+    struct snapshot_reader *reader = NULL;
+    uint32_t section = 0;
+    struct slice bytes;
+    bool end = false;
+    enum status status = snapshot_reader_open(disk, name, &reader, why);
+    if (status != STATUS_OK)
+        return status;
+    while (status == STATUS_OK && !end)
+        status = snapshot_reader_next(reader, &section, &bytes, &end);
+    *seal = snapshot_reader_seal(reader);
+    if (status != STATUS_OK)
+        buffer_append(why, snapshot_reader_why(reader), strlen(snapshot_reader_why(reader)));
+    snapshot_reader_close(reader);
+    return status;
+}
+
+static void push_snapshot(lua_State *L, struct disk *disk, raft_index index)
+{
+    char name[DISK_NAME_MAX];
+    struct snapshot_seal seal = {0};
+    struct buffer why = {0};
+    snapshot_name(name, index);
+    enum status status = read_snapshot(disk, name, &seal, &why);
+    lua_newtable(L);
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "file");
+    lua_pushnumber(L, (double)index);
+    lua_setfield(L, -2, "index");
+    lua_pushnumber(L, (double)seal.chunks);
+    lua_setfield(L, -2, "chunks");
+    lua_pushnumber(L, (double)seal.file_bytes);
+    lua_setfield(L, -2, "bytes");
+    lua_pushlstring(L, (const char *)why.data, why.size);
+    lua_setfield(L, -2, status == STATUS_OK ? "whole" : "damaged");
+    buffer_close(&why);
+}
+
+/* snapshots(dir) -> the files that count, newest first, each read to its end: {file, index, chunks, bytes, whole or damaged: a
+ * sentence}; or nil, why. */
+static int node_snapshots(lua_State *L)
+{
+    struct disk *disk = NULL;
+    struct buffer why = {0};
+    raft_index indexes[64];
+    size_t count = 0;
+    enum status status = disk_posix_open(luaL_checkstring(L, 1), false, false, &disk, &why);
+    if (status == STATUS_OK)
+        status = snapshot_list(disk, indexes, sizeof indexes / sizeof *indexes, &count);
+    if (status != STATUS_OK)
+        lua_pushnil(L);
+    else
+        lua_newtable(L);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        push_snapshot(L, disk, indexes[i]);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    lua_pushlstring(L, (const char *)why.data, why.size);
+    buffer_close(&why);
+    if (disk != NULL)
+        disk->free(disk);
+    return 2;
+}
+
 int bind_node(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"bundle", node_bundle}, {"run", node_start}, {"walk_log", node_walk_log}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"bundle", node_bundle},
+                                         {"run", node_start},
+                                         {"walk_log", node_walk_log},
+                                         {"snapshots", node_snapshots},
+                                         {NULL, NULL}};
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     lua_pushstring(L, TIDELOCK_VERSION);

@@ -7,39 +7,15 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/prng.h"
+#include "sim/sim_names.h"
 
-enum { FILES_MAX = 256, SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
-
-struct inode {
-    struct buffer durable;
-    struct buffer now;
-    uint64_t extent;     /* where the last byte that was ever written ends, but for zeros */
-    uint32_t references; /* names, open files */
-};
+enum { SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
 
 /* Bytes that the disk promised and did not keep. */
 struct wreck {
     struct inode *inode; /* a reference of its own */
     uint64_t offset;
     struct buffer good; /* what should stand there */
-};
-
-struct name {
-    char text[DISK_NAME_MAX];
-    struct inode *inode;
-};
-
-struct directory {
-    struct name names[FILES_MAX];
-    size_t count;
-};
-
-/* One change of names since the directory was last synced. */
-struct change {
-    enum { MADE, RENAMED, REMOVED } what;
-    char from[DISK_NAME_MAX];
-    char to[DISK_NAME_MAX];
-    struct inode *inode; /* a reference of its own */
 };
 
 struct disk_file {
@@ -49,11 +25,7 @@ struct disk_file {
 
 struct sim_disk {
     struct disk disk;
-    struct directory now;
-    struct directory durable;
-    struct change *changes; /* what lies between the two, in order */
-    size_t changes_count;
-    size_t changes_capacity;
+    struct sim_names names;
     struct prng prng;
     uint64_t operations;
     uint64_t crash_at;
@@ -74,107 +46,6 @@ struct sim_disk {
 static struct sim_disk *sim(const struct disk *disk)
 {
     return (struct sim_disk *)(uintptr_t)disk;
-}
-
-/* --- inodes and names ------------------------------------------------------------------------------------------------------- */
-
-static void release(struct inode *inode)
-{
-    if (--inode->references > 0)
-        return;
-    buffer_close(&inode->durable);
-    buffer_close(&inode->now);
-    mem_free(inode);
-}
-
-static struct name *find(struct directory *directory, const char *text)
-{
-    for (size_t i = 0; i < directory->count; i++)
-        if (strcmp(directory->names[i].text, text) == 0)
-            return &directory->names[i];
-    return NULL;
-}
-
-static void set_name(struct directory *directory, const char *text, struct inode *inode)
-{
-    struct name *name = find(directory, text);
-    inode->references++;
-    if (name != NULL) {
-        release(name->inode);
-    } else {
-        CHECK(directory->count < FILES_MAX);
-        name = &directory->names[directory->count++];
-        snprintf(name->text, sizeof name->text, "%s", text);
-    }
-    name->inode = inode;
-}
-
-static void drop_name(struct directory *directory, struct name *name)
-{
-    release(name->inode);
-    *name = directory->names[--directory->count];
-}
-
-static void copy_directory(struct directory *to, const struct directory *from)
-{
-    for (size_t i = 0; i < from->count; i++)
-        from->names[i].inode->references++;
-    for (size_t i = 0; i < to->count; i++)
-        release(to->names[i].inode);
-    *to = *from;
-}
-
-static void note_change(struct sim_disk *disk, int what, const char *from, const char *to, struct inode *inode)
-{
-    if (disk->changes_count == disk->changes_capacity) {
-        disk->changes_capacity = disk->changes_capacity * 2 + 8;
-        disk->changes = mem_realloc(disk->changes, disk->changes_capacity * sizeof *disk->changes);
-    }
-    struct change *change = &disk->changes[disk->changes_count++];
-    *change = (struct change){.what = what, .inode = inode};
-    snprintf(change->from, sizeof change->from, "%s", from);
-    snprintf(change->to, sizeof change->to, "%s", to);
-    inode->references++;
-}
-
-static void forget_changes(struct sim_disk *disk)
-{
-    for (size_t i = 0; i < disk->changes_count; i++)
-        release(disk->changes[i].inode);
-    disk->changes_count = 0;
-}
-
-/* A change reaches the disk, whatever became of those before it. */
-static void make_change(struct directory *names, const struct change *change)
-{
-    struct name *from = find(names, change->from);
-    if (from != NULL && from->inode == change->inode && change->what != MADE)
-        drop_name(names, from);
-    if (change->what != REMOVED)
-        set_name(names, change->to, change->inode);
-}
-
-/* Power is back: of the changes that were not synced all, none or some are there. (A file system that keeps their order
- * leaves a part of these cases; nothing that POSIX promises does.) */
-static void settle_names(struct sim_disk *disk)
-{
-    uint64_t luck = prng_below(&disk->prng, 4);
-    for (size_t i = 0; i < disk->changes_count; i++)
-        if (luck == 0 || (luck > 1 && prng_below(&disk->prng, 2) == 0))
-            make_change(&disk->durable, &disk->changes[i]);
-    forget_changes(disk);
-    copy_directory(&disk->now, &disk->durable);
-}
-
-static void set_bytes(struct buffer *to, uint64_t offset, const uint8_t *data, size_t size)
-{
-    if (offset + size > to->size) {
-        size_t more = (size_t)(offset + size - to->size);
-        memset(buffer_reserve(to, more), 0, more);
-        to->size += more;
-    }
-    if (size > 0)
-        memcpy(to->data + offset, data, size);
 }
 
 /* --- faults ------------------------------------------------------------------------------------------------------------------- */
@@ -207,9 +78,9 @@ static enum status no_space(struct sim_disk *disk, const char *name)
 
 static const char *name_of(const struct sim_disk *disk, const struct inode *inode)
 {
-    for (size_t i = 0; i < disk->now.count; i++)
-        if (disk->now.names[i].inode == inode)
-            return disk->now.names[i].text;
+    for (size_t i = 0; i < disk->names.now.count; i++)
+        if (disk->names.now.names[i].inode == inode)
+            return disk->names.now.names[i].text;
     return "";
 }
 
@@ -259,7 +130,7 @@ static void log_went_on(struct sim_disk *disk, struct inode *inode, uint64_t off
     if (inode != NULL)
         inode->references++;
     if (disk->log_inode != NULL)
-        release(disk->log_inode);
+        inode_release(disk->log_inode);
     disk->log_inode = inode;
     disk->log_offset = offset;
 }
@@ -270,11 +141,11 @@ static void settle_wrecks(struct sim_disk *disk)
     for (size_t i = disk->wrecks_count; i-- > 0;) { /* the youngest first: they may overlap */
         struct wreck *wreck = &disk->wrecks[i];
         if (stands_last(disk, wreck)) {
-            set_bytes(&wreck->inode->durable, wreck->offset, wreck->good.data, wreck->good.size);
-            set_bytes(&wreck->inode->now, wreck->offset, wreck->good.data, wreck->good.size);
+            inode_set_bytes(&wreck->inode->durable, wreck->offset, wreck->good.data, wreck->good.size);
+            inode_set_bytes(&wreck->inode->now, wreck->offset, wreck->good.data, wreck->good.size);
         }
         buffer_close(&wreck->good);
-        release(wreck->inode);
+        inode_release(wreck->inode);
     }
     disk->wrecks_count = 0;
     log_went_on(disk, NULL, 0);
@@ -284,7 +155,7 @@ static void settle_wrecks(struct sim_disk *disk)
 bool sim_disk_flip(struct disk *disk, uint64_t which)
 {
     struct sim_disk *sim_disk = sim(disk);
-    struct directory *names = &sim_disk->durable;
+    struct directory *names = &sim_disk->names.durable;
     if (names->count == 0 || sim_disk->wrecks_count > 0)
         return false;
     struct inode *inode = names->names[which % names->count].inode;
@@ -345,7 +216,7 @@ static bool goes_wrong(struct sim_disk *disk, const struct disk_file *file, uint
 static enum status sim_open(struct disk *disk, const char *text, unsigned flags, struct disk_file **file)
 {
     struct sim_disk *sim_disk = sim(disk);
-    struct name *name = find(&sim_disk->now, text);
+    struct name *name = directory_find(&sim_disk->names.now, text);
     if (sim_disk->crashed)
         return STATUS_IO;
     if (name != NULL && (flags & DISK_EXCLUSIVE) != 0)
@@ -358,11 +229,11 @@ static enum status sim_open(struct disk *disk, const char *text, unsigned flags,
         if (status != STATUS_OK)
             return status;
         struct inode *inode = mem_zalloc(1, sizeof *inode);
-        set_name(&sim_disk->now, text, inode);
-        note_change(sim_disk, MADE, text, text, inode);
+        directory_set(&sim_disk->names.now, text, inode);
+        names_note(&sim_disk->names, NAME_MADE, text, text, inode);
         if (torn)
             return STATUS_IO;
-        name = find(&sim_disk->now, text);
+        name = directory_find(&sim_disk->names.now, text);
     }
     struct disk_file *made = mem_zalloc(1, sizeof *made);
     made->inode = name->inode;
@@ -375,7 +246,7 @@ static enum status sim_open(struct disk *disk, const char *text, unsigned flags,
 static void sim_close(struct disk *disk, struct disk_file *file)
 {
     (void)disk;
-    release(file->inode);
+    inode_release(file->inode);
     mem_free(file);
 }
 
@@ -423,9 +294,9 @@ static enum status sim_write_at(struct disk *disk, struct disk_file *file, uint6
         size_t part = size - at < SECTOR ? size - at : SECTOR;
         if (torn && prng_below(&sim(disk)->prng, 2) == 0)
             continue;
-        set_bytes(&file->inode->now, offset + at, (const uint8_t *)data + at, part);
+        inode_set_bytes(&file->inode->now, offset + at, (const uint8_t *)data + at, part);
         if (file->direct)
-            set_bytes(&file->inode->durable, offset + at, (const uint8_t *)data + at, part);
+            inode_set_bytes(&file->inode->durable, offset + at, (const uint8_t *)data + at, part);
     }
     return torn ? STATUS_IO : STATUS_OK;
 }
@@ -454,7 +325,7 @@ static enum status sim_resize(struct disk *disk, struct disk_file *file, uint64_
     enum status status = grows && sim(disk)->full ? no_space(sim(disk), "file") : begin(disk, "resize", &torn);
     if (status != STATUS_OK || torn)
         return status != STATUS_OK ? status : STATUS_IO;
-    set_bytes(&file->inode->now, bytes, NULL, 0);
+    inode_set_bytes(&file->inode->now, bytes, NULL, 0);
     file->inode->now.size = (size_t)bytes;
     return STATUS_OK;
 }
@@ -462,32 +333,32 @@ static enum status sim_resize(struct disk *disk, struct disk_file *file, uint64_
 static enum status sim_rename(struct disk *disk, const char *from, const char *to)
 {
     struct sim_disk *sim_disk = sim(disk);
-    struct name *name = find(&sim_disk->now, from);
+    struct name *name = directory_find(&sim_disk->names.now, from);
     bool torn = false;
     enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, from, &torn);
     if (status != STATUS_OK)
         return status;
-    note_change(sim_disk, RENAMED, from, to, name->inode);
-    set_name(&sim_disk->now, to, name->inode);
-    drop_name(&sim_disk->now, find(&sim_disk->now, from));
+    names_note(&sim_disk->names, NAME_RENAMED, from, to, name->inode);
+    directory_set(&sim_disk->names.now, to, name->inode);
+    directory_drop(&sim_disk->names.now, directory_find(&sim_disk->names.now, from));
     return torn ? STATUS_IO : STATUS_OK;
 }
 
 static enum status sim_remove(struct disk *disk, const char *text)
 {
-    struct name *name = find(&sim(disk)->now, text);
+    struct name *name = directory_find(&sim(disk)->names.now, text);
     bool torn = false;
     enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, text, &torn);
     if (status == STATUS_OK) {
-        note_change(sim(disk), REMOVED, text, text, name->inode);
-        drop_name(&sim(disk)->now, name);
+        names_note(&sim(disk)->names, NAME_REMOVED, text, text, name->inode);
+        directory_drop(&sim(disk)->names.now, name);
     }
     return status == STATUS_OK && torn ? STATUS_IO : status;
 }
 
 static enum status sim_list(struct disk *disk, void (*each)(void *context, const char *name), void *context)
 {
-    const struct directory *now = &sim(disk)->now;
+    const struct directory *now = &sim(disk)->names.now;
     const char *last = "";
     for (size_t round = 0; round < now->count; round++) {
         const char *next = NULL;
@@ -506,15 +377,15 @@ static enum status sim_sync_directory(struct disk *disk)
     enum status status = begin(disk, "directory", &torn);
     if (status != STATUS_OK || torn)
         return status != STATUS_OK ? status : STATUS_IO;
-    copy_directory(&sim(disk)->durable, &sim(disk)->now);
-    forget_changes(sim(disk));
+    directory_copy(&sim(disk)->names.durable, &sim(disk)->names.now);
+    names_forget(&sim(disk)->names);
     return STATUS_OK;
 }
 
-static enum status sim_space(struct disk *disk, uint64_t *bytes)
+static enum status sim_room(struct disk *disk, uint64_t bytes)
 {
-    *bytes = sim(disk)->full ? 0 : UINT64_MAX;
-    return sim(disk)->crashed ? STATUS_IO : STATUS_OK;
+    (void)bytes;
+    return sim(disk)->full ? no_space(sim(disk), ".") : sim(disk)->crashed ? STATUS_IO : STATUS_OK;
 }
 
 static const char *sim_error(struct disk *disk)
@@ -526,10 +397,10 @@ static void sim_free(struct disk *disk)
 {
     settle_wrecks(sim(disk));
     const struct directory none = {0};
-    copy_directory(&sim(disk)->now, &none);
-    copy_directory(&sim(disk)->durable, &none);
-    forget_changes(sim(disk));
-    mem_free(sim(disk)->changes);
+    directory_copy(&sim(disk)->names.now, &none);
+    directory_copy(&sim(disk)->names.durable, &none);
+    names_forget(&sim(disk)->names);
+    mem_free(sim(disk)->names.changes);
     mem_free(disk);
 }
 
@@ -547,7 +418,7 @@ struct disk *sim_disk_new(uint64_t seed)
                                .remove = sim_remove,
                                .list = sim_list,
                                .sync_directory = sim_sync_directory,
-                               .space = sim_space,
+                               .room = sim_room,
                                .error = sim_error,
                                .free = sim_free};
     prng_seed(&made->prng, seed);
@@ -607,9 +478,9 @@ static void settle(struct sim_disk *disk, struct inode *inode)
     for (size_t at = 0; at < size && at < now->size; at += SECTOR) {
         size_t part = now->size - at < SECTOR ? now->size - at : SECTOR;
         if (prng_below(&disk->prng, 2) == 0)
-            set_bytes(durable, at, now->data + at, part);
+            inode_set_bytes(durable, at, now->data + at, part);
     }
-    set_bytes(durable, size, NULL, 0);
+    inode_set_bytes(durable, size, NULL, 0);
     buffer_clear(now);
     buffer_append(now, durable->data, durable->size);
 }
@@ -618,9 +489,9 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
 {
     struct sim_disk *sim_disk = sim(disk);
     prng_seed(&sim_disk->prng, seed);
-    settle_names(sim_disk);
-    for (size_t i = 0; i < sim_disk->now.count; i++)
-        settle(sim_disk, sim_disk->now.names[i].inode);
+    names_settle(&sim_disk->names, &sim_disk->prng);
+    for (size_t i = 0; i < sim_disk->names.now.count; i++)
+        settle(sim_disk, sim_disk->names.now.names[i].inode);
     settle_wrecks(sim_disk);
     sim_disk->crashed = false;
     sim_disk_calm(disk);
@@ -629,9 +500,9 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
 void sim_disk_wipe(struct disk *disk)
 {
     const struct directory none = {0};
-    copy_directory(&sim(disk)->now, &none);
-    copy_directory(&sim(disk)->durable, &none);
-    forget_changes(sim(disk));
+    directory_copy(&sim(disk)->names.now, &none);
+    directory_copy(&sim(disk)->names.durable, &none);
+    names_forget(&sim(disk)->names);
 }
 
 /* A file of its own with the durable bytes of `from`. */
@@ -640,13 +511,13 @@ static void copy_inode(struct sim_disk *to, const char *text, const struct inode
     struct inode *made = mem_zalloc(1, sizeof *made);
     buffer_append(&made->durable, from->durable.data, from->durable.size);
     buffer_append(&made->now, from->durable.data, from->durable.size);
-    set_name(&to->now, text, made);
-    set_name(&to->durable, text, made);
+    directory_set(&to->names.now, text, made);
+    directory_set(&to->names.durable, text, made);
 }
 
 void sim_disk_copy(struct disk *to, const struct disk *from)
 {
-    const struct directory *names = &sim(from)->durable;
+    const struct directory *names = &sim(from)->names.durable;
     sim_disk_wipe(to);
     for (size_t i = 0; i < names->count; i++)
         copy_inode(sim(to), names->names[i].text, names->names[i].inode);
@@ -654,7 +525,7 @@ void sim_disk_copy(struct disk *to, const struct disk *from)
 
 void sim_disk_copy_file(struct disk *to, const struct disk *from, const char *text)
 {
-    const struct name *name = find(&sim(from)->durable, text);
+    const struct name *name = directory_find(&sim(from)->names.durable, text);
     CHECK(name != NULL);
     copy_inode(sim(to), text, name->inode);
 }

@@ -43,8 +43,8 @@ struct disk {
     enum status (*list)(struct disk *disk, void (*each)(void *context, const char *name), void *context);
     /* Makes creations, renames and removals durable. */
     enum status (*sync_directory)(struct disk *disk);
-    /* Bytes that may still be written: what a snapshot must leave for the log (storage/snapshot_file.h). OK, IO. */
-    enum status (*space)(struct disk *disk, uint64_t *bytes);
+    /* OK if so many bytes are free: what a snapshot leaves for the log (storage/snapshot_file.h). NO_SPACE, IO. */
+    enum status (*room)(struct disk *disk, uint64_t bytes);
     /* Says what last went wrong, with name and system error: "log-00000001: No space left on device". */
     const char *(*error)(struct disk *disk);
     /* Gives up the lock and all memory; no file may be open. */

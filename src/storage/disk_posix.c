@@ -190,13 +190,17 @@ static enum status posix_sync_directory(struct disk *disk)
     return fsync(posix(disk)->directory) == 0 ? STATUS_OK : fail(disk, ".", "sync");
 }
 
-static enum status posix_space(struct disk *disk, uint64_t *bytes)
+static enum status posix_room(struct disk *disk, uint64_t bytes)
 {
     struct statvfs info;
     if (fstatvfs(posix(disk)->directory, &info) != 0)
         return fail(disk, ".", "ask for space");
-    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
-    return STATUS_OK;
+    uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
+    if (room >= bytes)
+        return STATUS_OK;
+    snprintf(posix(disk)->error, sizeof posix(disk)->error, "only %llu MiB are free, and %llu are to be left",
+             (unsigned long long)(room >> 20), (unsigned long long)(bytes >> 20));
+    return STATUS_NO_SPACE;
 }
 
 static const char *posix_error(struct disk *disk)
@@ -291,7 +295,7 @@ enum status disk_posix_open(const char *path, bool create, bool lock, struct dis
                                .remove = posix_remove,
                                .list = posix_list,
                                .sync_directory = posix_sync_directory,
-                               .space = posix_space,
+                               .room = posix_room,
                                .error = posix_error,
                                .free = posix_free};
     enum status status = lock ? take_lock(made, path, why) : STATUS_OK;
