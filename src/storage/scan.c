@@ -206,7 +206,7 @@ static enum status at_the_end(struct scan *scan, uint64_t offset, uint64_t bad, 
     end->offset = offset;
     struct frame frame;
     bool header = frame_decode(scan->bytes + offset, &frame);
-    bool past = header && frame.salt != scan->segment.salt;
+    bool past = header && (frame.salt != scan->segment.salt || frame.number <= end->number);
     end->dirty = !past && !all_zero(scan->bytes + offset, DISK_BLOCK_BYTES);
     end->torn = end->dirty && (header || !scan->segment.reused);
     return STATUS_OK;

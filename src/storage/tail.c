@@ -51,7 +51,7 @@ static enum status reuse(struct tail *tail)
     if (status != STATUS_OK)
         return status;
     status = disk->size(disk, tail->spare, &bytes);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !MUTANT(114))
         status = write_zero_block(disk, tail->spare);
     if (status != STATUS_OK)
         return give_spare_up(tail, status);
@@ -138,7 +138,7 @@ enum status tail_roll(struct tail *tail, uint64_t need, const struct storage_bas
     if (status != STATUS_OK)
         return status;
     struct segment next = {.number = tail->segment.number + 1,
-                           .salt = MUTANT(114) && tail->spare_reused ? tail->segment.salt : prng_next(&tail->prng),
+                           .salt = prng_next(&tail->prng),
                            .bytes = tail->spare_bytes,
                            .base = *base,
                            .reused = tail->spare_reused};
