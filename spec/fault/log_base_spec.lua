@@ -7,7 +7,7 @@ local C = core.load('base/trace.h', 'storage/storage.h', 'sim/sim_disk.h')
 
 C.log_setup(C.LOG_ERROR, C.LOG_TEXT)
 
-local OK, IO, NO_SPACE = 0, tonumber(C.STATUS_IO), tonumber(C.STATUS_NO_SPACE)
+local OK, CORRUPT, IO, NO_SPACE = 0, tonumber(C.STATUS_CORRUPT), tonumber(C.STATUS_IO), tonumber(C.STATUS_NO_SPACE)
 
 local function files(disk, pattern)
   local count = 0
@@ -38,16 +38,24 @@ local function life(disk, storage, model)
     and write { count = 3, term = 6, bytes = 100, cut = 109 } and compact(111)
 end
 
-local function run(break_it, seed, where)
+-- `wreck`: what the disk promised is destroyed, so a restart may refuse, too. True, operations, refused.
+local function run(break_it, seed, where, wreck)
   local disk, model = C.sim_disk_new(seed), log.model()
   break_it(disk)
   local storage = log.open(disk, seed)
   local whole = storage and life(disk, storage, model)
+  if wreck then wreck(disk) end
   if storage then C.storage_close(storage) end
   C.sim_disk_restart(disk, seed * 31)
   local last
   for turn = 1, 2 do -- nothing is written between the two: nothing may change
-    local again, _, why = log.open(disk, seed)
+    local again, status, why = log.open(disk, seed)
+    if wreck and status == CORRUPT then
+      assert.truthy(why:find('^file %S+, offset %d+: '), where .. ': ' .. why)
+      local done = tonumber(C.sim_disk_operations(disk))
+      disk.free(disk)
+      return whole, done, true
+    end
     assert(again, where .. ': ' .. why)
     log.check(again, model, where)
     assert.equal(last or model.last, model.last)
@@ -98,6 +106,38 @@ describe('a log that is compacted and reset', function()
       end
     end)
   end
+
+  -- What is lost is lost loudly: after a crash at any later operation, too.
+  local function wrecks(name, seeds, break_it)
+    it('refuses, or has everything, after ' .. name, function()
+      local refused = 0
+      for operation = 1, operations do
+        for crash = operation + 1, operations + 1, 3 do
+          for seed = 1, seeds do
+            local _, _, no = run(function(disk)
+              break_it(disk, operation)
+              C.sim_disk_crash_at(disk, crash)
+            end, seed, ('%s at %d, crash at %d, seed %d'):format(name, operation, crash, seed), function() end)
+            refused = refused + (no and 1 or 0)
+          end
+        end
+      end
+      assert.is_true(refused > 100, 'refused ' .. refused)
+    end)
+  end
+
+  wrecks('a lost write', 1, function(disk, operation) C.sim_disk_lose_write(disk, operation) end)
+  wrecks('a misdirected write', 2, function(disk, operation) C.sim_disk_misdirect_write(disk, operation) end)
+
+  it('refuses, or has everything, after a flipped bit', function()
+    local random, refused = core.random(11), 0
+    for n = 1, 600 do
+      local which = random(2 ^ 50)
+      local _, _, no = run(function() end, n, 'flip ' .. which, function(disk) C.sim_disk_flip(disk, which) end)
+      refused = refused + (no and 1 or 0)
+    end
+    assert.is_true(refused > 100, 'refused ' .. refused)
+  end)
 
   it('gives nothing more back after a directory that could not be synced', function()
     local found = 0

@@ -83,6 +83,17 @@ local mutants = {
   { 93, 'only the leader counts answers in its digest' },
   { 94, 'a command that failed leaves what it did' },
   { 95, 'pcall leaves what failed inside' },
+  { 111, 'a new segment follows the wrong entry' },
+  { 112, 'a cut leaves the bases of later segments' },
+  { 113, 'compaction takes a segment with a wanted entry' },
+  { 114, 'a file is used again with its old header' },
+  { 115, 'segments are given back before the last one is durably gone' },
+  { 116, 'a reset is not written' },
+  { 117, 'a log that conflicts with the snapshot is kept' },
+  { 118, 'a snapshot is not synced before it counts' },
+  { 119, 'a snapshot counts before its name is durable' },
+  { 120, 'hashes of chunks are not compared' },
+  { 121, 'a torn chunk counts when a transfer goes on' },
 }
 
 -- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.
@@ -114,7 +125,8 @@ local function try(number)
   end
   pipe:close()
   if status ~= 0 then return 'seed ' .. seed, last end
-  local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/sim/replica_trouble_spec.lua'
+  local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
+    .. 'spec/sim/replica_trouble_spec.lua'
   pipe = assert(io.popen(('MUTANT=%d busted --lua=luajit --lpath=./?.lua -o TAP %s 2>&1'):format(number, specs)))
   for line in pipe:lines() do
     local name = line:match('^not ok %d+ %- (.*)')

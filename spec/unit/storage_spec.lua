@@ -185,6 +185,30 @@ describe('the log', function()
     remove(path)
   end)
 
+  it('is compacted, reset and found again', function()
+    local log, path, random = require 'spec.support.disk_log', directory(), core.random(6)
+    local model, disk, why = log.model(), ffi.new('struct disk *[1]'), core.buffer()
+    for turn = 1, 8 do
+      assert.equal(OK, tonumber(C.disk_posix_open(path, true, true, disk, why)), core.buffer_text(why))
+      local storage = assert(log.open(disk[0], turn))
+      assert.is_false(C.storage_was_torn(storage))
+      log.check(storage, model, 'turn ' .. turn)
+      for _ = 1, 12 do
+        assert.is_true(log.write(storage, model, { count = random(5), term = turn, bytes = random(6000) }))
+        while random(3) == 1 and C.storage_prepare(storage) do end
+      end
+      assert.equal(OK, (log.compact(storage, model, random(model.base, model.last))))
+      if turn % 3 == 0 then
+        assert.is_true(log.write(storage, model, { reset = { index = model.last + turn, term = turn, chain = 3ULL * turn } }))
+      end
+      log.check(storage, model, 'turn ' .. turn)
+      C.storage_close(storage)
+      disk[0].free(disk[0])
+    end
+    assert.is_nil(io.open(path .. '/log-00000001'))
+    remove(path)
+  end)
+
   it('has its vote in two slots: one may be lost, not both', function()
     local path = prepared()
     local whole = bytes_of(path .. '/vote')
