@@ -102,11 +102,7 @@ static enum status settle(struct storage *storage, const struct log_end *end)
     if (status != STATUS_OK || !end->dirty)
         return status;
     storage->torn = end->torn;
-    uint8_t *zeros = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
-    memset(zeros, 0, DISK_BLOCK_BYTES);
-    status = disk->write_at(disk, storage->tail.file, end->offset, zeros, DISK_BLOCK_BYTES);
-    mem_free(zeros);
-    return status;
+    return tail_zero_block(disk, storage->tail.file, end->offset);
 }
 
 static void close_all(struct storage *storage)

@@ -212,13 +212,13 @@ enum status snapshot_writer_open(struct disk *disk, const char *name, struct sli
     return STATUS_OK;
 }
 
-/* Puts what is stored for `plain` behind the room for a header: packed if that makes it smaller. */
-static uint32_t pack(struct snapshot_writer *writer, struct slice plain)
+/* Puts what is stored for `plain` behind the room for a header: packed if it may be, and is smaller then. Gives the flags. */
+static uint32_t pack(struct snapshot_writer *writer, struct slice plain, bool may)
 {
     buffer_clear(&writer->stored);
     buffer_reserve(&writer->stored, CHUNK_HEADER_BYTES + plain.size);
     writer->stored.size = CHUNK_HEADER_BYTES;
-    if (writer->zstd != NULL && plain.size > 1) {
+    if (may && plain.size > 1) {
         size_t size = ZSTD_compressCCtx(writer->zstd, writer->stored.data + CHUNK_HEADER_BYTES, plain.size - 1,
                                         plain.data, plain.size, ZSTD_LEVEL);
         if (!ZSTD_isError(size)) {
@@ -233,13 +233,7 @@ static uint32_t pack(struct snapshot_writer *writer, struct slice plain)
 
 static enum status put_chunk(struct snapshot_writer *writer, uint32_t section, struct slice plain)
 {
-    uint32_t flags = section == SECTION_FOOTER ? 0 : pack(writer, plain);
-    if (section == SECTION_FOOTER) {
-        buffer_clear(&writer->stored);
-        buffer_reserve(&writer->stored, CHUNK_HEADER_BYTES);
-        writer->stored.size = CHUNK_HEADER_BYTES;
-        buffer_append(&writer->stored, plain.data, plain.size);
-    }
+    uint32_t flags = pack(writer, plain, writer->zstd != NULL && section != SECTION_FOOTER);
     struct chunk_header header = {.section = section,
                                   .flags = flags,
                                   .stored = (uint32_t)(writer->stored.size - CHUNK_HEADER_BYTES),

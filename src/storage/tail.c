@@ -18,16 +18,6 @@ static void free_name(char name[DISK_NAME_MAX], uint64_t number)
     snprintf(name, DISK_NAME_MAX, "%s%08llx", free_prefix, (unsigned long long)number);
 }
 
-/* A file without a header is no segment yet. */
-static enum status write_zero_block(struct disk *disk, struct disk_file *file)
-{
-    uint8_t *block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
-    memset(block, 0, DISK_BLOCK_BYTES);
-    enum status status = disk->write_at(disk, file, 0, block, DISK_BLOCK_BYTES);
-    mem_free(block);
-    return status;
-}
-
 /* A full disk has better uses for what the spare has taken. */
 static enum status give_spare_up(struct tail *tail, enum status status)
 {
@@ -52,12 +42,21 @@ static enum status reuse(struct tail *tail)
         return status;
     status = disk->size(disk, tail->spare, &bytes);
     if (status == STATUS_OK && !MUTANT(114))
-        status = write_zero_block(disk, tail->spare);
+        status = tail_zero_block(disk, tail->spare, 0);
     if (status != STATUS_OK)
         return give_spare_up(tail, status);
     tail->spare_bytes = bytes - bytes % DISK_BLOCK_BYTES;
     tail->spare_reused = true;
     return STATUS_OK;
+}
+
+enum status tail_zero_block(struct disk *disk, struct disk_file *file, uint64_t offset)
+{
+    uint8_t *block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
+    memset(block, 0, DISK_BLOCK_BYTES);
+    enum status status = disk->write_at(disk, file, offset, block, DISK_BLOCK_BYTES);
+    mem_free(block);
+    return status;
 }
 
 enum status tail_prepare(struct tail *tail, uint64_t bytes, bool *more)

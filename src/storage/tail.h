@@ -28,6 +28,9 @@ struct tail {
     size_t free_count;
 };
 
+/* Makes one block of a direct file zeros. */
+enum status tail_zero_block(struct disk *disk, struct disk_file *file, uint64_t offset) MUST_USE;
+
 /* Prewrites the spare up to `bytes`: at most 1 MiB a call; *more: there is more to do. A failure gives back what it took. */
 enum status tail_prepare(struct tail *tail, uint64_t bytes, bool *more) MUST_USE;
 
