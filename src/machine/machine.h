@@ -15,6 +15,8 @@ struct machine;
 
 struct machine_options {
     size_t lua_bytes_max; /* 0: default 1 GiB; beyond it the node parks, for what did not fit depends on history */
+    /* snapshot_build alone: a bundle of kind "format" that reads in place of the file's own; empty: the file's */
+    struct slice format;
 };
 
 /* The answer to one entry or query. */
