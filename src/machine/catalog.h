@@ -32,7 +32,7 @@ void catalog_refused(const struct catalog *catalog, struct slice name, char *tex
 /* How that sentence reads, here and where the machine itself meets such a name. */
 void refused_sentence(char *text, size_t size, struct slice mount, struct slice why);
 
-/* Mounts in it, refused ones too; 0 while the service's code has not been applied. */
+/* Modules in it, with what was refused and the snapshot format; 0 while the service's code has not been applied. */
 size_t catalog_mounts(const struct catalog *catalog);
 
 #endif

@@ -1,12 +1,4 @@
-/* machine/machine.c - see machine/machine.h.
- *
- * Host rows of the tree, each under its number (four bytes, big-endian) and a key of text elements:
- *    1  {"limit", name} -> number          the replicated limits
- *    2  {mount} -> number                  ctx.id's last (script/ctx.c)
- *    3  {mount} -> bundle bytes            the code in force
- *    4  {mount, map} -> number             the numbers of user maps, from VM_MAPS_FIRST on
- *    5  {mount} -> text                    why the module for it was refused: the others work all the same
- */
+/* machine/machine.c - see machine/machine.h. */
 #include "machine/machine.h"
 
 #include <stdio.h>
@@ -17,112 +9,57 @@
 #include "base/memory.h"
 #include "base/trace.h"
 #include "machine/catalog.h"
-#include "script/budget.h"
+#include "machine/format_rows.h"
+#include "machine/host_rows.h"
+#include "machine/machine_private.h"
 #include "script/bundle.h"
 #include "script/sandbox.h"
 #include "script/vm.h"
-#include "state/key.h"
-#include "state/tree.h"
 #include "wire/error.h"
 #include "wire/pack.h"
 
 enum {
-    ROWS_LIMITS = 1,
-    ROWS_BUNDLES = 3,
-    ROWS_MAPS = 4,
-    ROWS_REFUSED = 5,
-    DIGESTS = 4096, /* recent digests kept, by index */
     BATCH_MAX = 1000,
     REFUSED_BYTES = 700 /* of the sentence kept */
 };
 
-static const size_t lua_bytes_default = (size_t)1 << 30;
-
-struct machine {
-    struct tree *tree;
-    struct vm *vm;
-    struct vm_limits limits;
-    raft_index applied;
-    raft_term term;
-    uint64_t now_ms;
-    uint64_t cluster_id;
-    uint64_t results_hash; /* of all answers so far */
-    uint64_t catalog_version;
-    struct buffer refused; /* pairs: mount, why */
-    uint32_t refused_count;
-    uint32_t maps; /* user maps numbered so far */
-    raft_index parked_at;
-    char parked_why[256];
-    struct buffer result;
-    struct hash128 digests[DIGESTS];
-};
-
-/* --- limits as rows ----------------------------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    uint64_t standard;
-    size_t offset; /* in struct vm_limits */
-} limit_rows[] = {
-    {"budget", BUDGET_INSTRUCTIONS, offsetof(struct vm_limits, budget)},
-    {"depth", BUDGET_DEPTH, offsetof(struct vm_limits, depth)},
-    {"key_bytes", KEY_BYTES_MAX, offsetof(struct vm_limits, key_bytes)},
-    {"row_bytes", 1024 * 1024, offsetof(struct vm_limits, row_bytes)},
-    {"args_bytes", 1024 * 1024, offsetof(struct vm_limits, args_bytes)},
-    {"answer_bytes", 8 * 1024 * 1024, offsetof(struct vm_limits, answer_bytes)},
-};
-
-enum { LIMITS = sizeof limit_rows / sizeof limit_rows[0] };
-
-static void host_key(struct buffer *key, uint8_t rows, struct slice first, struct slice second)
+struct machine *machine_new_empty(const struct machine_options *options)
 {
-    const uint8_t head[4] = {0, 0, 0, rows};
-    buffer_clear(key);
-    buffer_append(key, head, sizeof head);
-    key_append_text(key, first);
-    if (second.data != NULL)
-        key_append_text(key, second);
-}
-
-static uint64_t *limit_of(struct vm_limits *limits, size_t which)
-{
-    return (uint64_t *)(void *)((char *)limits + limit_rows[which].offset);
-}
-
-/* Writes the limits as rows: part of forming the state, the same on every node. */
-static void write_limits(struct machine *machine)
-{
-    struct buffer key = {0};
-    struct buffer value = {0};
-    for (size_t i = 0; i < LIMITS; i++) {
-        host_key(&key, ROWS_LIMITS, slice_text("limit"), slice_text(limit_rows[i].name));
-        buffer_clear(&value);
-        pack_u64(&value, limit_rows[i].standard);
-        (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
-        *limit_of(&machine->limits, i) = limit_rows[i].standard;
-    }
-    tree_commit(machine->tree);
-    buffer_close(&key);
-    buffer_close(&value);
+    struct machine *machine = mem_zalloc(1, sizeof *machine);
+    machine->tree = tree_new();
+    machine->vm =
+        vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
+    machine->maps = VM_MAPS_FIRST;
+    machine->digests = mem_zalloc(1, sizeof *machine->digests);
+    host_limits_standard(&machine->limits);
+    return machine;
 }
 
 struct machine *machine_new(const struct machine_options *options)
 {
-    struct machine *machine = mem_zalloc(1, sizeof *machine);
-    machine->tree = tree_new();
-    machine->vm = vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : lua_bytes_default);
-    machine->maps = VM_MAPS_FIRST;
-    write_limits(machine);
+    struct machine *machine = machine_new_empty(options);
+    host_limits_put(machine->tree, &machine->limits); /* part of forming the state, the same on every node */
+    tree_commit(machine->tree);
     return machine;
 }
 
 void machine_free(struct machine *machine)
 {
+    CHECK_EQ(machine->frozen, 0);
     vm_free(machine->vm);
     tree_free(machine->tree);
     buffer_close(&machine->result);
     buffer_close(&machine->refused);
+    buffer_close(&machine->configuration);
+    mem_free(machine->digests);
     mem_free(machine);
+}
+
+struct hash128 machine_digest_now(const struct machine *machine)
+{
+    struct hash128 digest = tree_digest(machine->tree);
+    digest.lo ^= machine->results_hash;
+    return digest;
 }
 
 /* --- answers ---------------------------------------------------------------------------------------------------------------- */
@@ -167,7 +104,7 @@ static void begin_entry(struct machine *machine, const struct entry *entry)
 static bool find_refused(const struct machine *machine, struct slice mount, struct slice *why)
 {
     struct buffer key = {0};
-    host_key(&key, ROWS_REFUSED, mount, slice_make(NULL, 0));
+    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
     bool found = tree_get(machine->tree, buffer_slice(&key), why);
     buffer_close(&key);
     struct pack_reader reader = pack_reader_make(found ? *why : slice_make(NULL, 0));
@@ -256,7 +193,7 @@ static uint32_t number_map(void *context, struct slice mount, struct slice map)
     struct machine *machine = context;
     struct buffer key = {0};
     struct buffer value = {0};
-    host_key(&key, ROWS_MAPS, mount, map);
+    host_key(&key, HOST_MAPS, mount, map);
     uint32_t number = machine->maps++;
     pack_u64(&value, number);
     (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
@@ -269,10 +206,17 @@ static bool has_bundle(const struct machine *machine, struct slice mount)
 {
     struct buffer key = {0};
     struct slice value;
-    host_key(&key, ROWS_BUNDLES, mount, slice_make(NULL, 0));
+    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
     bool found = tree_get(machine->tree, buffer_slice(&key), &value);
     buffer_close(&key);
     return found;
+}
+
+void machine_list_refused(struct machine *machine, struct slice mount, struct slice packed_why)
+{
+    pack_text(&machine->refused, mount);
+    buffer_append(&machine->refused, packed_why.data, packed_why.size);
+    machine->refused_count++;
 }
 
 /* The module has no place: that is a fact of the state, so that all nodes say the same, and the others go on. */
@@ -280,49 +224,89 @@ static void keep_refused(struct machine *machine, struct slice mount, struct sli
 {
     struct buffer key = {0};
     struct buffer value = {0};
-    host_key(&key, ROWS_REFUSED, mount, slice_make(NULL, 0));
+    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
     pack_text(&value, slice_make(why.data, why.size < REFUSED_BYTES ? why.size : REFUSED_BYTES));
     (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
-    pack_text(&machine->refused, mount);
-    buffer_append(&machine->refused, value.data, value.size);
-    machine->refused_count++;
+    machine_list_refused(machine, mount, buffer_slice(&value));
     buffer_close(&key);
     buffer_close(&value);
     LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused: %.*s", (int)mount.size,
         (const char *)mount.data, (int)why.size, (const char *)why.data);
 }
 
+enum status machine_note_format(struct machine *machine, struct slice bundle, struct buffer *why)
+{
+    struct format *format = NULL;
+    enum status status = format_open(bundle, machine_lua_bytes_default, &format, why);
+    if (status != STATUS_OK)
+        return status;
+    snprintf(machine->format.name, sizeof machine->format.name, "%s", format_name(format));
+    machine->format.version = format_version(format);
+    machine->format.hash = bundle_hash(bundle);
+    format_close(format);
+    return STATUS_OK;
+}
+
+/* The module mounts, and its init runs. */
+static enum vm_outcome mount_bundle(struct machine *machine, const struct entry *entry, struct slice mount,
+                                    struct buffer *why, struct buffer *result)
+{
+    if (vm_mount(machine->vm, entry->payload, number_map, machine, why) != STATUS_OK) {
+        buffer_append_byte(why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
+        return VM_REFUSED;
+    }
+    struct buffer key = {0};
+    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
+    (void)tree_put(machine->tree, buffer_slice(&key), entry->payload);
+    buffer_close(&key);
+    begin_entry(machine, entry);
+    enum vm_outcome outcome = vm_init(machine->vm, mount, result);
+    vm_end(machine->vm);
+    if (outcome != VM_OK)
+        vm_unmount(machine->vm, mount);
+    return outcome;
+}
+
+/* The format becomes the one of this state's snapshots. */
+static enum vm_outcome take_format(struct machine *machine, struct slice bundle, struct buffer *why,
+                                   struct buffer *result)
+{
+    if (machine_note_format(machine, bundle, why) != STATUS_OK) {
+        buffer_append_byte(why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
+        return VM_REFUSED;
+    }
+    struct buffer key = {0};
+    host_key(&key, HOST_FORMAT, slice_text("format"), slice_make(NULL, 0));
+    (void)tree_put(machine->tree, buffer_slice(&key), bundle);
+    buffer_close(&key);
+    pack_nil(result);
+    return VM_OK;
+}
+
 /* A module takes its place. The same mount again says nothing new: two leaders may both have proposed it. */
 static enum vm_outcome apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result)
 {
+    enum bundle_kind kind = BUNDLE_MACHINE;
     struct slice mount = {0};
-    if (bundle_mount(entry->payload, &mount) != STATUS_OK) {
+    struct slice known = {0};
+    if (bundle_kind(entry->payload, &kind) != STATUS_OK || bundle_mount(entry->payload, &mount) != STATUS_OK) {
         error_pack(result, ERROR_BAD_REQUEST, "not a bundle");
         return VM_REFUSED;
     }
-    struct slice known = {0};
-    if (has_bundle(machine, mount) || find_refused(machine, mount, &known)) {
+    bool is_format = kind == BUNDLE_FORMAT;
+    if (is_format)
+        mount = slice_text(HOST_FORMAT_MOUNT);
+    if ((is_format ? machine->format.name[0] != 0 : has_bundle(machine, mount)) ||
+        find_refused(machine, mount, &known)) {
         pack_nil(result);
         return VM_OK;
     }
     struct buffer why = {0};
     uint32_t maps = machine->maps;
-    enum status status = vm_mount(machine->vm, entry->payload, number_map, machine, &why);
-    enum vm_outcome outcome = VM_REFUSED;
-    if (status == STATUS_OK) {
-        struct buffer key = {0};
-        host_key(&key, ROWS_BUNDLES, mount, slice_make(NULL, 0));
-        (void)tree_put(machine->tree, buffer_slice(&key), entry->payload);
-        buffer_close(&key);
-        begin_entry(machine, entry);
-        outcome = vm_init(machine->vm, mount, result);
-        vm_end(machine->vm);
-        if (outcome != VM_OK)
-            vm_unmount(machine->vm, mount);
-    } else {
-        buffer_append_byte(&why, 0);
-        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why.data);
-    }
+    enum vm_outcome outcome = is_format ? take_format(machine, entry->payload, &why, result)
+                                        : mount_bundle(machine, entry, mount, &why, result);
     if (outcome == VM_REFUSED) {
         struct slice code = {0}, message = {0}, data = {0};
         machine->maps = maps;
@@ -344,6 +328,9 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     case ENTRY_CONFIGURATION:
         if (entry->index == 1)
             machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
+        machine->configuration_index = entry->index;
+        buffer_clear(&machine->configuration);
+        buffer_append(&machine->configuration, entry->payload.data, entry->payload.size);
         return VM_OK;
     case ENTRY_BUNDLE:
         return apply_bundle(machine, entry, result);
@@ -384,9 +371,8 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
     }
     machine->applied = entry->index;
     machine->term = entry->term;
-    struct hash128 digest = tree_digest(machine->tree);
-    digest.lo ^= machine->results_hash;
-    machine->digests[entry->index % DIGESTS] = digest;
+    machine->chain = entry->chain;
+    digests_add(machine->digests, entry->index, machine_digest_now(machine));
     if (answers && want)
         add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
     return true;
@@ -444,7 +430,7 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
 {
     memset(status, 0, sizeof *status);
     status->applied = machine->applied;
-    status->digest = machine->digests[machine->applied % DIGESTS];
+    (void)digests_find(machine->digests, machine->applied, &status->digest);
     status->now_ms = machine->now_ms;
     status->rows = tree_rows(machine->tree);
     status->bytes = tree_bytes(machine->tree);
@@ -456,10 +442,7 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
 
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest)
 {
-    if (index == 0 || index > machine->applied || index + DIGESTS <= machine->applied)
-        return false;
-    *digest = machine->digests[index % DIGESTS];
-    return true;
+    return digests_find(machine->digests, index, digest);
 }
 
 struct listing {
@@ -467,34 +450,39 @@ struct listing {
     uint32_t count;
 };
 
+/* Appends {hash, module or name, version}. */
+static void pack_code(struct buffer *out, const char *name_field, const char *name, double version, struct hash128 hash)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)hash.hi, (unsigned long long)hash.lo);
+    pack_map(out, 3);
+    pack_text(out, slice_text("hash"));
+    pack_text(out, slice_text(text));
+    pack_text(out, slice_text(name_field));
+    pack_text(out, slice_text(name));
+    pack_text(out, slice_text("version"));
+    pack_number(out, version);
+}
+
 static void list_mount(void *context, const char *mount, const char *module, double version, struct hash128 hash)
 {
     struct listing *listing = context;
-    char text[40];
-    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)hash.hi, (unsigned long long)hash.lo);
     pack_text(&listing->items, slice_text(mount));
-    pack_map(&listing->items, 3);
-    pack_text(&listing->items, slice_text("hash"));
-    pack_text(&listing->items, slice_text(text));
-    pack_text(&listing->items, slice_text("module"));
-    pack_text(&listing->items, slice_text(module));
-    pack_text(&listing->items, slice_text("version"));
-    pack_number(&listing->items, version);
+    pack_code(&listing->items, "module", module, version, hash);
     listing->count++;
 }
 
 void machine_pack_info(const struct machine *machine, struct buffer *out)
 {
     struct listing listing = {0};
+    const struct machine_format *format = &machine->format;
     vm_mounts(machine->vm, list_mount, &listing);
-    pack_map(out, 3);
+    pack_map(out, 4);
+    pack_text(out, slice_text("format"));
+    pack_code(out, "name", format->name[0] != 0 ? format->name : FORMAT_ROWS_NAME,
+              format->name[0] != 0 ? format->version : FORMAT_ROWS_VERSION, format->hash);
     pack_text(out, slice_text("limits"));
-    pack_map(out, LIMITS);
-    struct vm_limits limits = machine->limits;
-    for (size_t i = 0; i < LIMITS; i++) {
-        pack_text(out, slice_text(limit_rows[i].name));
-        pack_u64(out, *limit_of(&limits, i));
-    }
+    host_limits_pack(&machine->limits, out);
     pack_text(out, slice_text("mounts"));
     pack_map(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
@@ -527,7 +515,7 @@ void machine_catalog(const struct machine *machine, struct buffer *out)
     uint64_t mounts = 0;
     vm_mounts(machine->vm, count_mount, &mounts);
     vm_names(machine->vm, list_name, &listing);
-    pack_u64(out, mounts + machine->refused_count);
+    pack_u64(out, mounts + (machine->format.name[0] != 0) + machine->refused_count);
     pack_array(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
     pack_array(out, machine->refused_count * 2);

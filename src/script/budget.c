@@ -22,6 +22,8 @@ const char *budget_text(const struct budget *budget)
         return "the budget of instructions is spent";
     case BUDGET_TOO_DEEP:
         return "calls are nested too deep";
+    case BUDGET_STOPPED:
+        return "stopped";
     default:
         return "out of memory";
     }
@@ -78,6 +80,14 @@ void budget_charge(lua_State *L, uint64_t units)
     if (budget->left < 0 && budget->fault == BUDGET_OK) {
         set_fault(L, budget, BUDGET_SPENT);
     }
+    budget_rethrow(L);
+}
+
+void budget_stop(lua_State *L)
+{
+    struct budget *budget = budget_of(L);
+    if (budget->fault == BUDGET_OK)
+        set_fault(L, budget, BUDGET_STOPPED);
     budget_rethrow(L);
 }
 

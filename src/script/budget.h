@@ -22,6 +22,7 @@ enum budget_fault {
     BUDGET_OK,
     BUDGET_SPENT,    /* instructions: the code BUDGET */
     BUDGET_TOO_DEEP, /* the code DEPTH */
+    BUDGET_STOPPED,  /* whoever runs a format has no use for the rest (script/format.c) */
     BUDGET_MEMORY    /* the allocator's limit, or the native stack: parks, never a result */
 };
 
@@ -41,6 +42,9 @@ struct budget *budget_of(struct lua_State *L);
 
 /* Charges `units` (one is worth about one instruction); raises when the budget is spent: does not return then. */
 void budget_charge(struct lua_State *L, uint64_t units);
+
+/* Raises what no pcall holds: for the end of a work that is not the script's fault, or is settled already. */
+void budget_stop(struct lua_State *L);
 
 /* Raises DEPTH, for nesting that goes through C. */
 void budget_too_deep(struct lua_State *L);

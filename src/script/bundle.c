@@ -11,7 +11,9 @@
 #include "base/memory.h"
 #include "script/compile.h"
 #include "script/fail.h"
+#include "script/format.h"
 #include "script/lexer.h"
+#include "script/library.h"
 #include "script/sandbox.h"
 #include "script/shape.h"
 #include "script/vm.h"
@@ -42,11 +44,20 @@ static bool is_reserved(struct slice name)
 
 /* A bundle, opened: where its parts are. */
 struct opened {
+    enum bundle_kind kind;
     struct slice mount;
     struct slice main;
     struct pack_reader files;
     uint32_t count;
 };
+
+static const char *const kind_names[] = {"machine", "format"};
+
+static bool find_kind(struct slice name, enum bundle_kind *kind)
+{
+    *kind = slice_equal(name, slice_text(kind_names[BUNDLE_FORMAT])) ? BUNDLE_FORMAT : BUNDLE_MACHINE;
+    return slice_equal(name, slice_text(kind_names[*kind]));
+}
 
 static enum status open_bundle(struct slice bundle, struct opened *opened)
 {
@@ -56,8 +67,9 @@ static enum status open_bundle(struct slice bundle, struct opened *opened)
     struct slice kind;
     if (bundle.size > BUNDLE_BYTES_MAX || pack_read_array(&reader, &fields) != STATUS_OK || fields != 5 ||
         pack_read_u64(&reader, &format) != STATUS_OK || format != 1 ||
-        pack_read_text(&reader, &kind) != STATUS_OK || !slice_equal(kind, slice_text("machine")) ||
-        pack_read_text(&reader, &opened->mount) != STATUS_OK || !shape_is_word(opened->mount) ||
+        pack_read_text(&reader, &kind) != STATUS_OK || !find_kind(kind, &opened->kind) ||
+        pack_read_text(&reader, &opened->mount) != STATUS_OK ||
+        (opened->kind == BUNDLE_MACHINE ? !shape_is_word(opened->mount) : opened->mount.size > 0) ||
         pack_read_text(&reader, &opened->main) != STATUS_OK ||
         pack_read_array(&reader, &opened->count) != STATUS_OK || opened->count == 0 ||
         opened->count > BUNDLE_FILES_MAX)
@@ -89,6 +101,15 @@ enum status bundle_mount(struct slice bundle, struct slice *mount)
     enum status status = open_bundle(bundle, &opened);
     if (status == STATUS_OK)
         *mount = opened.mount;
+    return status;
+}
+
+enum status bundle_kind(struct slice bundle, enum bundle_kind *kind)
+{
+    struct opened opened;
+    enum status status = open_bundle(bundle, &opened);
+    if (status == STATUS_OK)
+        *kind = opened.kind;
     return status;
 }
 
@@ -124,8 +145,10 @@ static void note_required(void *context, struct slice module, unsigned line)
         return;
     if (module.size >= NAME_BYTES - 8 || memchr(module.data, '/', module.size) != NULL || module.data[0] == '.')
         wrong = "name a file beside the module, like 'money' or 'lib.money'";
+    else if (library_is_name(module))
+        return;
     else if (module.size >= 9 && memcmp(module.data, "tidelock.", 9) == 0)
-        wrong = "there are no tidelock.* modules in this version";
+        wrong = "of tidelock's own there are tidelock.json and tidelock.csv";
     for (size_t i = 0; i < build->count && wrong == NULL; i++)
         if (slice_equal(slice_text(build->files[i].name), module))
             return;
@@ -171,11 +194,12 @@ static void read_file(struct build *build, size_t at)
     build->files[at].source = source; /* note_required may have moved the list */
 }
 
-static void pack_bundle(const struct build *build, struct slice mount, struct buffer *bundle)
+static void pack_bundle(const struct build *build, enum bundle_kind kind, struct slice mount,
+                        struct buffer *bundle)
 {
     pack_array(bundle, 5);
     pack_u64(bundle, 1);
-    pack_text(bundle, slice_text("machine"));
+    pack_text(bundle, slice_text(kind_names[kind]));
     pack_text(bundle, mount);
     pack_text(bundle, slice_text(build->files[0].name));
     pack_array(bundle, (uint32_t)build->count);
@@ -194,10 +218,12 @@ static void pack_bundle(const struct build *build, struct slice mount, struct bu
     }
 }
 
-/* The module's own name, found by loading it. */
+/* What the module is, and the name of a service, found by loading it. */
+static enum bundle_kind own_kind(const struct build *build);
 static enum status own_name(const struct build *build, struct buffer *name, struct buffer *why);
+static void settle_mount(struct build *build, struct buffer *name, struct buffer *why);
 
-enum status bundle_build(const char *mount, const char *path, bundle_read read, void *context,
+enum status bundle_build(enum bundle_kind kind, const char *mount, const char *path, bundle_read read, void *context,
                          struct buffer *bundle, struct buffer *why)
 {
     struct build build = {.read = read, .context = context, .why = why, .wanting = path};
@@ -215,17 +241,14 @@ enum status bundle_build(const char *mount, const char *path, bundle_read read, 
     for (size_t i = 0; i < build.count && !build.failed; i++)
         read_file(&build, i);
     struct buffer name = {0};
-    buffer_append(&name, mount, strlen(mount));
-    if (!build.failed && name.size == 0 && own_name(&build, &name, why) != STATUS_OK)
-        build.failed = true;
-    if (!build.failed && (!shape_is_word(buffer_slice(&name)) || is_reserved(buffer_slice(&name)))) {
-        buffer_append_byte(&name, 0);
-        say(why, "mount '%s': a name is made of a-z, 0-9 and _, and tidelock watch status batch are taken%s",
-            (const char *)name.data, "");
-        build.failed = true;
+    if (!build.failed && kind == BUNDLE_ANY)
+        kind = own_kind(&build);
+    if (!build.failed && kind == BUNDLE_MACHINE) {
+        buffer_append(&name, mount, strlen(mount));
+        settle_mount(&build, &name, why);
     }
     if (!build.failed) {
-        pack_bundle(&build, buffer_slice(&name), bundle);
+        pack_bundle(&build, kind, buffer_slice(&name), bundle);
         build.failed = bundle_check(buffer_slice(bundle), why) != STATUS_OK;
     }
     for (size_t i = 0; i < build.count; i++)
@@ -235,12 +258,28 @@ enum status bundle_build(const char *mount, const char *path, bundle_read read, 
     return build.failed ? STATUS_INVALID : STATUS_OK;
 }
 
+/* A service's mount: as given, or the module's own name. */
+static void settle_mount(struct build *build, struct buffer *name, struct buffer *why)
+{
+    if (name->size == 0 && own_name(build, name, why) != STATUS_OK) {
+        build->failed = true;
+        return;
+    }
+    if (shape_is_word(buffer_slice(name)) && !is_reserved(buffer_slice(name)))
+        return;
+    buffer_append_byte(name, 0);
+    say(why, "mount '%s': a name is made of a-z, 0-9 and _, and tidelock watch status batch are taken%s",
+        (const char *)name->data, "");
+    build->failed = true;
+}
+
 /* --- loading ---------------------------------------------------------------------------------------------------------------------------- */
 
 struct loading {
     struct opened opened;
     int env;
     bool holds_tables;
+    bool *is_format; /* not NULL: only to know this */
     struct buffer *why;
 };
 
@@ -273,6 +312,8 @@ static int sandbox_require(lua_State *L)
     struct slice name;
     name.data = (const uint8_t *)luaL_checklstring(L, 1, &name.size);
     lua_settop(L, 1);
+    if (library_push(L, name))
+        return 1;
     lua_pushvalue(L, 1);
     lua_rawget(L, lua_upvalueindex(2));
     if (lua_toboolean(L, -1))
@@ -313,8 +354,13 @@ static int load_protected(lua_State *L)
              (const char *)loading->opened.main.data);
     run_source(L, loading, loading->opened.main);
     int module = lua_gettop(L);
+    if (loading->is_format != NULL) {
+        *loading->is_format = shape_is_format(L, module);
+        return 1;
+    }
     struct buffer why = {0};
-    if (shape_check(L, module, file, &why) != STATUS_OK) {
+    if ((loading->opened.kind == BUNDLE_FORMAT ? shape_check_format : shape_check)(L, module, file, &why) !=
+        STATUS_OK) {
         lua_pushlstring(L, (const char *)why.data, why.size);
         buffer_close(&why);
         lua_error(L);
@@ -345,21 +391,20 @@ static int say_where(lua_State *L)
     return 1;
 }
 
-enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_tables, struct buffer *why)
+static enum status load(lua_State *L, int env, struct slice bundle, struct loading *loading)
 {
-    struct loading loading = {.why = why};
-    if (open_bundle(bundle, &loading.opened) != STATUS_OK) {
+    struct buffer *why = loading->why;
+    if (open_bundle(bundle, &loading->opened) != STATUS_OK) {
         say(why, "not a bundle%s%s", "", "");
         return STATUS_INVALID;
     }
     lua_pushcfunction(L, say_where);
     int handler = lua_gettop(L);
     lua_pushcfunction(L, load_protected);
-    lua_pushlightuserdata(L, &loading);
+    lua_pushlightuserdata(L, loading);
     lua_pushvalue(L, env);
     int status = lua_pcall(L, 2, 1, handler);
     lua_remove(L, handler);
-    *holds_tables = loading.holds_tables;
     if (status == 0)
         return STATUS_OK;
     size_t size = 0;
@@ -370,6 +415,24 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_
         say(why, "the module failed without saying why%s%s", "", "");
     lua_pop(L, 1);
     return STATUS_INVALID;
+}
+
+enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_tables, struct buffer *why)
+{
+    struct loading loading = {.why = why};
+    enum status status = load(L, env, bundle, &loading);
+    *holds_tables = loading.holds_tables;
+    return status;
+}
+
+enum status bundle_look(lua_State *L, int env, struct slice bundle, bool *is_format)
+{
+    struct buffer why = {0};
+    struct loading loading = {.why = &why, .is_format = is_format};
+    *is_format = false;
+    enum status status = load(L, env, bundle, &loading);
+    buffer_close(&why);
+    return status;
 }
 
 /* --- checking ------------------------------------------------------------------------------------------------------------------------------ */
@@ -404,15 +467,36 @@ static enum status try_mount(struct slice bundle, struct buffer *name, struct bu
     return status;
 }
 
+/* Opens the bundle's format in a host of its own. */
+static enum status try_format(struct slice bundle, struct buffer *why)
+{
+    struct format *format = NULL;
+    enum status status = format_open(bundle, (size_t)256 * 1024 * 1024, &format, why);
+    format_close(format);
+    return status;
+}
+
 enum status bundle_check(struct slice bundle, struct buffer *why)
 {
-    return try_mount(bundle, NULL, why);
+    enum bundle_kind kind = BUNDLE_MACHINE;
+    if (bundle_kind(bundle, &kind) == STATUS_OK && kind == BUNDLE_FORMAT)
+        return try_format(bundle, why);
+    return try_mount(bundle, NULL, why); /* no bundle at all: it says so */
+}
+
+static enum bundle_kind own_kind(const struct build *build)
+{
+    struct buffer bundle = {0};
+    pack_bundle(build, BUNDLE_FORMAT, slice_make(NULL, 0), &bundle);
+    bool format = format_looks_like_one(buffer_slice(&bundle));
+    buffer_close(&bundle);
+    return format ? BUNDLE_FORMAT : BUNDLE_MACHINE; /* of one that does not load, the check says why */
 }
 
 static enum status own_name(const struct build *build, struct buffer *name, struct buffer *why)
 {
     struct buffer bundle = {0};
-    pack_bundle(build, slice_text("unnamed"), &bundle);
+    pack_bundle(build, BUNDLE_MACHINE, slice_text("unnamed"), &bundle);
     enum status status = try_mount(buffer_slice(&bundle), name, why);
     buffer_close(&bundle);
     return status;

@@ -1,7 +1,7 @@
 /* script/bundle.h - a module with everything it requires, as one byte string that is replicated.
  *
- * MessagePack list: [format 1, kind "machine", mount, main, [[name, source], ...]]: `main` is the first source's name, the
- * rest are sorted by name; a name is the module name that `require` gets ("bank", "lib.money"); files lie beside the
+ * MessagePack list: [format 1, kind, mount, main, [[name, source], ...]]: kind is "machine", a service under its mount's name, or
+ * "format", a snapshot format, whose mount is empty; `main` is the first source's name, the rest are sorted by name; a name is the module name that `require` gets ("bank", "lib.money"); files lie beside the
  * module. Sources are text as they were. The hash of these bytes names the bundle. Depends on base, wire/pack.h.
  */
 #ifndef SCRIPT_BUNDLE_H
@@ -19,13 +19,19 @@ enum {
     BUNDLE_BYTES_MAX = 8 * 1024 * 1024 /* all */
 };
 
+enum bundle_kind {
+    BUNDLE_MACHINE,
+    BUNDLE_FORMAT,
+    BUNDLE_ANY /* for bundle_build: what the module turns out to be */
+};
+
 /* How bundle_build gets a file: appends its content. NOT_FOUND, TOO_LARGE, IO. */
 typedef enum status (*bundle_read)(void *context, const char *path, struct buffer *content);
 
-/* Reads the module at `path` and, over `require 'x'` in its source (literal names only), the files beside it. `mount` may
- * be empty: then the module's own name, found by running it in the sandbox. OK; else `why` gets lines
+/* Reads the module at `path` and, over `require 'x'` in its source (literal names only), the files beside it. `mount` is
+ * a service's; it may be empty: then the module's own name, found by running it in the sandbox. OK; else `why` gets lines
  * "FILE:LINE: what is wrong; what to do". Syntax errors, refused words and everything bundle_check finds are refused here. */
-enum status bundle_build(const char *mount, const char *path, bundle_read read, void *context,
+enum status bundle_build(enum bundle_kind kind, const char *mount, const char *path, bundle_read read, void *context,
                          struct buffer *bundle, struct buffer *why) MUST_USE;
 
 /* Loads the bundle in a sandbox of its own and checks everything that can be known without running commands: syntax,
@@ -39,7 +45,13 @@ enum status bundle_check(struct slice bundle, struct buffer *why) MUST_USE;
 enum status bundle_load(struct lua_State *L, int env, struct slice bundle, bool *holds_tables,
                         struct buffer *why) MUST_USE;
 
-/* The mount's name, borrowed. INVALID if these bytes are no bundle. */
+/* Loads it as bundle_load does, only to know whether it means to be a format; one that does not load is none. */
+enum status bundle_look(struct lua_State *L, int env, struct slice bundle, bool *is_format) MUST_USE;
+
+/* What it is. INVALID if these bytes are no bundle. */
+enum status bundle_kind(struct slice bundle, enum bundle_kind *kind) MUST_USE;
+
+/* The mount's name, borrowed; empty for a format. INVALID if these bytes are no bundle. */
 enum status bundle_mount(struct slice bundle, struct slice *mount) MUST_USE;
 
 /* The hash that names it. */

@@ -16,6 +16,11 @@ struct json {
     const char *why;
 };
 
+/* In text: "$map" takes three levels for one. */
+enum { TEXT_DEPTH_MAX = 3 * VALUE_DEPTH_MAX };
+
+static const char too_deep[] = "must be JSON, nested less deep";
+
 static bool parse_value(struct json *json, struct buffer *out, int depth);
 
 static bool wrong(struct json *json, const char *why)
@@ -200,7 +205,7 @@ static bool has_twins(struct slice pairs, uint32_t count)
     struct pack_reader reader = pack_reader_make(pairs);
     for (uint32_t i = 0; i < count; i++) {
         CHECK(pack_read_text(&reader, &names[i]) == STATUS_OK);
-        CHECK(pack_skip(&reader, PACK_DEPTH_MAX, NULL) == STATUS_OK);
+        CHECK(pack_skip(&reader, PACK_SKIP_DEPTH, NULL) == STATUS_OK);
     }
     qsort(names, count, sizeof *names, by_bytes);
     bool twins = false;
@@ -208,6 +213,35 @@ static bool has_twins(struct slice pairs, uint32_t count)
         twins = twins || slice_equal(names[i - 1], names[i]);
     mem_free(names);
     return twins;
+}
+
+/* {"$map": [[name, value], ...]}: the list is at the reader. */
+static bool finish_pairs(struct json *json, struct pack_reader reader, struct buffer *out)
+{
+    struct buffer pairs = {0};
+    uint32_t count = 0;
+    bool good = pack_read_array(&reader, &count) == STATUS_OK;
+    for (uint32_t i = 0; i < count && good; i++) {
+        uint32_t parts = 0;
+        struct slice name;
+        struct slice value;
+        good = pack_read_array(&reader, &parts) == STATUS_OK && parts == 2 &&
+               pack_read_text(&reader, &name) == STATUS_OK && pack_skip(&reader, PACK_SKIP_DEPTH, &value) == STATUS_OK;
+        if (good) {
+            pack_text(&pairs, name);
+            buffer_append(&pairs, value.data, value.size);
+        }
+    }
+    if (!good)
+        wrong(json, "must be JSON: \"$map\" wants a list of [name, value]");
+    else if (has_twins(buffer_slice(&pairs), count))
+        good = wrong(json, "must be JSON: a name stands twice in one object");
+    if (good) {
+        pack_map(out, count);
+        buffer_append(out, pairs.data, pairs.size);
+    }
+    buffer_close(&pairs);
+    return good;
 }
 
 /* {"$base64": text} is bytes. */
@@ -224,6 +258,8 @@ static bool finish_object(struct json *json, struct slice pairs, uint32_t count,
         buffer_close(&bytes);
         return good || wrong(json, "must be JSON: \"$base64\" wants text in base64");
     }
+    if (count == 1 && slice_equal(name, slice_text("$map")))
+        return finish_pairs(json, reader, out);
     if (has_twins(pairs, count))
         return wrong(json, "must be JSON: a name stands twice in one object");
     pack_map(out, count);
@@ -304,8 +340,8 @@ static bool parse_value(struct json *json, struct buffer *out, int depth)
     skip_blank(json);
     if (json->at >= json->end)
         return wrong(json, "must be JSON: it ends too early");
-    if (depth > VALUE_DEPTH_MAX)
-        return wrong(json, "must be JSON, nested less deep");
+    if (depth > TEXT_DEPTH_MAX)
+        return wrong(json, too_deep);
     struct buffer text = {0};
     bool good = true;
     switch (*json->at) {
@@ -349,6 +385,9 @@ const char *json_to_pack(struct slice text, struct buffer *out)
     skip_blank(&json);
     if (good && json.at < json.end)
         good = wrong(&json, "must be one JSON value: something follows it");
+    struct pack_reader whole = pack_reader_make(slice_make(out->data + start, out->size - start));
+    if (good && pack_skip(&whole, VALUE_DEPTH_MAX, NULL) != STATUS_OK)
+        good = wrong(&json, too_deep);
     if (!good)
         out->size = start;
     return good ? NULL : json.why;

@@ -12,7 +12,7 @@ static const char bounds_type[] = "tidelock.bounds";
 
 /* A loop over rows. Open ones are chained in the vm, so that none outlives its entry, or the savepoint it began in. */
 struct map_loop {
-    struct tree_cursor *cursor; /* NULL: over */
+    struct rows_cursor cursor; /* none open: over */
     uint64_t left;
     tree_mark opened;
     struct map_loop *next;
@@ -21,10 +21,9 @@ struct map_loop {
 
 static void loop_close(struct vm *vm, struct map_loop *loop)
 {
-    if (loop->cursor == NULL)
+    if (!rows_is_open(&loop->cursor))
         return;
-    tree_cursor_close(loop->cursor);
-    loop->cursor = NULL;
+    rows_close(&loop->cursor);
     if (loop->previous != NULL)
         loop->previous->next = loop->next;
     else
@@ -55,13 +54,15 @@ static int loop_next(lua_State *L)
     struct slice key;
     struct slice value;
     struct vm *vm = vm_of(L);
-    if (loop->cursor == NULL || loop->left == 0 || !tree_cursor_next(loop->cursor, &key, &value)) {
+    if (!rows_is_open(&loop->cursor) || loop->left == 0 || !rows_next(&loop->cursor, &key, &value)) {
         loop_close(vm, loop);
         lua_pushnil(L);
         return 1;
     }
     loop->left--;
     map_charge(L, key.size + value.size);
+    if (vm->format != NULL)
+        format_took_row(L, key);
     map_push_key(L, key);
     map_push_value(L, value);
     return 2;
@@ -157,8 +158,8 @@ static int start_loop(lua_State *L, const struct use *use, struct buffer *bounds
     luaL_getmetatable(L, loop_type);
     lua_setmetatable(L, -2);
     if (slice_compare(buffer_slice(&bounds[0]), buffer_slice(&bounds[1])) < 0)
-        loop->cursor = tree_cursor_open(vm->tree, buffer_slice(&bounds[0]), buffer_slice(&bounds[1]), reverse);
-    if (loop->cursor != NULL) {
+        loop->cursor = rows_open(&vm->rows, buffer_slice(&bounds[0]), buffer_slice(&bounds[1]), reverse);
+    if (rows_is_open(&loop->cursor)) {
         loop->next = vm->loops;
         if (loop->next != NULL)
             loop->next->previous = loop;

@@ -38,7 +38,9 @@ struct use map_use(lua_State *L, const char *method, bool writes, int arguments_
     if (!use.vm->running || use.vm->calls_open == 0)
         map_refuse(L, &use, "a map is used outside of a command or query");
     if (writes && use.vm->querying)
-        map_refuse(L, &use, "a query does not write; make it a command");
+        map_refuse(L, &use,
+                   use.vm->format != NULL ? "a view is frozen: write only reads it"
+                                          : "a query does not write; make it a command");
     if (lua_gettop(L) - 1 > arguments_max)
         map_refuse(L, &use, "takes at most %d argument%s, got %d", arguments_max, arguments_max == 1 ? "" : "s",
                    lua_gettop(L) - 1);
@@ -181,7 +183,7 @@ static int map_get(lua_State *L)
 {
     struct use use = map_use(L, "get", READS, 1);
     struct slice value;
-    if (!tree_get(use.vm->tree, map_key(L, &use, "the key", 2), &value)) {
+    if (!rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value)) {
         map_charge(L, 0);
         lua_pushnil(L);
         return 1;
@@ -196,7 +198,7 @@ static int map_has(lua_State *L)
     struct use use = map_use(L, "has", READS, 1);
     struct slice value;
     map_charge(L, 0);
-    lua_pushboolean(L, tree_get(use.vm->tree, map_key(L, &use, "the key", 2), &value));
+    lua_pushboolean(L, rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value));
     return 1;
 }
 
@@ -239,7 +241,7 @@ static int map_take(lua_State *L)
     struct use use = map_use(L, "take", WRITES, 1);
     struct slice value;
     struct slice key = map_key(L, &use, "the key", 2);
-    if (!tree_get(use.vm->tree, key, &value)) {
+    if (!rows_get(&use.vm->rows, key, &value)) {
         map_charge(L, 0);
         lua_pushnil(L);
         return 1;
@@ -257,7 +259,7 @@ static int map_add(lua_State *L)
         map_refuse(L, &use, "n must be a number, got %s", luaL_typename(L, 3));
     double n = lua_tonumber(L, 3);
     struct slice value;
-    if (tree_get(use.vm->tree, map_key(L, &use, "the key", 2), &value)) {
+    if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value)) {
         map_push_value(L, value);
         if (lua_type(L, -1) != LUA_TNUMBER)
             map_refuse(L, &use, "the row must be a number, is a %s", luaL_typename(L, -1));
@@ -278,7 +280,7 @@ static int map_update(lua_State *L)
     lua_settop(L, 3);
     struct slice value;
     lua_pushvalue(L, 3);
-    if (tree_get(use.vm->tree, map_key(L, &use, "the key", 2), &value))
+    if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value))
         map_push_value(L, value);
     else
         lua_pushnil(L);
@@ -302,7 +304,7 @@ static int map_clear(lua_State *L)
     map_prefix(L, &use, 2, &bounds[0], &bounds[1]);
     struct slice lo = buffer_slice(&bounds[0]);
     struct slice hi = buffer_slice(&bounds[1]);
-    uint64_t count = tree_count(vm->tree, lo, hi);
+    uint64_t count = rows_count(&vm->rows, lo, hi);
     bool enough = vm->budget.left > (int64_t)(count * MAP_CHARGE_ROW);
     struct tree_cursor *cursor = enough ? tree_cursor_open(vm->tree, lo, hi, false) : NULL;
     struct slice key;
@@ -321,7 +323,7 @@ static int map_len(lua_State *L)
     struct use use = map_use(L, "len", READS, 1);
     struct vm *vm = use.vm;
     map_prefix(L, &use, 2, &vm->key, &vm->value);
-    uint64_t count = tree_count(vm->tree, buffer_slice(&vm->key), buffer_slice(&vm->value));
+    uint64_t count = rows_count(&vm->rows, buffer_slice(&vm->key), buffer_slice(&vm->value));
     map_charge(L, 0);
     lua_pushnumber(L, (double)count);
     return 1;
@@ -333,12 +335,12 @@ static int one_end(lua_State *L, const char *method, bool reverse)
     lua_settop(L, 2);
     struct buffer *bounds = map_push_bounds(L);
     map_prefix(L, &use, 2, &bounds[0], &bounds[1]);
-    struct tree_cursor *cursor =
-        tree_cursor_open(use.vm->tree, buffer_slice(&bounds[0]), buffer_slice(&bounds[1]), reverse);
+    struct rows_cursor cursor =
+        rows_open(&use.vm->rows, buffer_slice(&bounds[0]), buffer_slice(&bounds[1]), reverse);
     struct slice key;
     struct slice value;
-    bool found = tree_cursor_next(cursor, &key, &value);
-    tree_cursor_close(cursor); /* the row stays where it is in the tree */
+    bool found = rows_next(&cursor, &key, &value);
+    rows_close(&cursor); /* the row stays where it is in the tree */
     map_charge(L, found ? key.size + value.size : 0);
     if (!found) {
         lua_pushnil(L);
@@ -377,7 +379,13 @@ void map_setup(lua_State *L)
         {"get", map_get},   {"has", map_has},       {"put", map_put},     {"del", map_del}, {"take", map_take},
         {"add", map_add},   {"update", map_update}, {"clear", map_clear}, {"len", map_len}, {"first", map_first},
         {"last", map_last}, {"pairs", map_pairs},   {"range", map_range}, {NULL, NULL}};
-    luaL_newmetatable(L, MAP_TYPE);
+    map_make_type(L, MAP_TYPE, methods, map_no_method);
+    loop_setup(L);
+}
+
+void map_make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction missing)
+{
+    luaL_newmetatable(L, type);
     lua_newtable(L);
     for (const luaL_Reg *method = methods; method->name != NULL; method++) {
         lua_pushvalue(L, -2);
@@ -385,7 +393,7 @@ void map_setup(lua_State *L)
         lua_setfield(L, -2, method->name);
     }
     lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, map_no_method);
+    lua_pushcfunction(L, missing);
     lua_setfield(L, -2, "__index");
     lua_setmetatable(L, -2);
     lua_setfield(L, -2, "__index");
@@ -394,15 +402,19 @@ void map_setup(lua_State *L)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
-    loop_setup(L);
 }
 
 void map_push(lua_State *L, uint32_t number, const char *name)
+{
+    map_push_typed(L, MAP_TYPE, number, name);
+}
+
+void map_push_typed(lua_State *L, const char *type, uint32_t number, const char *name)
 {
     struct map *map = lua_newuserdata(L, sizeof *map);
     memset(map, 0, sizeof *map);
     map->number = number;
     strncpy(map->name, name, sizeof map->name - 1);
-    luaL_getmetatable(L, MAP_TYPE);
+    luaL_getmetatable(L, type);
     lua_setmetatable(L, -2);
 }

@@ -6,11 +6,11 @@
 
 #define MAP_TYPE "tidelock.map"
 
-enum { MAP_CHARGE_ROW = 10, MAP_CHARGE_BYTES = 16 };
+enum { MAP_CHARGE_ROW = 10, MAP_CHARGE_BYTES = 16, MAP_NAME_BYTES = 104 };
 
 struct map {
     uint32_t number;
-    char name[64];
+    char name[MAP_NAME_BYTES]; /* "rows"; "kv.rows" for a format */
 };
 
 /* A method in use: for what it does, and for what its errors say. */
@@ -39,6 +39,13 @@ void map_prefix(lua_State *L, const struct use *use, int at, struct buffer *lo, 
 /* Pushes a key (one element as itself, more as a list), a value [-0, +1]. */
 void map_push_key(lua_State *L, struct slice key);
 void map_push_value(lua_State *L, struct slice value);
+
+/* Makes a metatable `type` for userdata that are a struct map, with these methods; what is missing is answered by `missing`
+ * [-0, +0]. */
+void map_make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction missing);
+
+/* Pushes a map of such a type [-0, +1]. */
+void map_push_typed(lua_State *L, const char *type, uint32_t number, const char *name);
 
 /* loop.c: two buffers for bounds, that Lua frees [-0, +1]. */
 struct buffer *map_push_bounds(lua_State *L);

@@ -239,8 +239,7 @@ static int read_unknown(lua_State *L)
     return luaL_error(L, "there is no '%s' here", lua_isstring(L, 2) ? lua_tostring(L, 2) : "?");
 }
 
-/* Puts an empty, read-only table in front of the one at the top [-1, +1]. */
-static void freeze(lua_State *L)
+void sandbox_freeze(lua_State *L)
 {
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, read_unknown);
@@ -306,7 +305,7 @@ static void add_string(lua_State *L, int env)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 2);
-    freeze(L);
+    sandbox_freeze(L);
     lua_setfield(L, env, "string");
 }
 
@@ -317,21 +316,21 @@ static void add_libraries(lua_State *L, int env)
     add_string(L, env);
     lua_newtable(L);
     list_open(L);
-    freeze(L);
+    sandbox_freeze(L);
     lua_setfield(L, env, "table");
     lua_newtable(L);
     number_open_math(L);
     take(L, "math", exact);
-    freeze(L);
+    sandbox_freeze(L);
     lua_setfield(L, env, "math");
     lua_newtable(L);
     number_open_bit(L);
-    freeze(L);
+    sandbox_freeze(L);
     lua_setfield(L, env, "bit");
     lua_newtable(L);
     lua_pushcfunction(L, os_time);
     lua_setfield(L, -2, "time");
-    freeze(L);
+    sandbox_freeze(L);
     lua_setfield(L, env, "os");
 }
 
@@ -386,7 +385,7 @@ void sandbox_open(lua_State *L)
     add_libraries(L, names);
     lua_pushvalue(L, names);
     lua_setfield(L, LUA_REGISTRYINDEX, "tidelock.names");
-    freeze(L);
+    sandbox_freeze(L);
 }
 
 void sandbox_add(lua_State *L, int env, const char *name)

@@ -12,7 +12,7 @@
 struct lua_State;
 
 /* Version of the allow list and its behaviour: part of the runtime fingerprint. Grows with every visible change. */
-enum { SANDBOX_VERSION = 4 };
+enum { SANDBOX_VERSION = 5 };
 
 /* What two nodes must have in common to run one service: LuaJIT, the machine's kind, SANDBOX_VERSION. */
 uint64_t sandbox_fingerprint(void);
@@ -24,6 +24,9 @@ void sandbox_open(struct lua_State *L);
 
 /* Adds a name to the environment at `env`, which scripts cannot change: its value is at the top [-1, +0]. */
 void sandbox_add(struct lua_State *L, int env, const char *name);
+
+/* Puts an empty, read-only table in front of the one at the top [-1, +1]. */
+void sandbox_freeze(struct lua_State *L);
 
 /* True when the environment has `name`, and, if `field` is not empty, its library has that. */
 bool sandbox_has(struct lua_State *L, struct slice name, struct slice field);

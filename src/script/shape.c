@@ -25,6 +25,7 @@ struct shape {
 
 static const char *const module_fields[] = {"name",    "version", "state", "init", "commands",
                                             "queries", "apply",   "query", NULL};
+static const char *const format_fields[] = {"name", "version", "write", "read", NULL};
 static const char *const function_fields[] = {"run", "args", "help", NULL};
 
 static void __attribute__((format(printf, 3, 4))) say(struct shape *shape, int line, const char *format, ...)
@@ -314,26 +315,72 @@ static void check_dispatch(struct shape *shape)
                                 : "a module has commands, queries, or a function apply");
 }
 
+/* What every kind of module must be: a table that has none but the `known` fields. */
+static bool check_table(struct shape *shape, const char *const *known)
+{
+    lua_State *L = shape->L;
+    size_t count = 0;
+    luaL_checkstack(L, 16, "too deep");
+    if (!lua_istable(L, shape->module)) {
+        say(shape, 0, "a module returns a table, not %s",
+            lua_isnil(L, shape->module) ? "nothing" : luaL_typename(L, shape->module));
+        return false;
+    }
+    struct slice *names = names_of(shape, shape->module, "the module's fields", &count);
+    for (size_t i = 0; i < count; i++)
+        if (!is_one_of(names[i], known))
+            say_unknown(shape, 0, "", names[i], known);
+    mem_free(names);
+    return true;
+}
+
 enum status shape_check(lua_State *L, int module, const char *file, struct buffer *why)
 {
     struct shape shape = {.L = L, .module = module, .file = file, .why = why};
-    size_t count = 0;
-    luaL_checkstack(L, 16, "too deep");
-    if (!lua_istable(L, module)) {
-        say(&shape, 0, "a module returns a table, not %s",
-            lua_isnil(L, module) ? "nothing" : luaL_typename(L, module));
+    if (lua_istable(L, module) && shape_is_format(L, module)) {
+        say(&shape, 0, "this is a snapshot format, for it has write or read, and no service: give it with --format");
         return STATUS_INVALID;
     }
-    struct slice *names = names_of(&shape, module, "the module's fields", &count);
-    for (size_t i = 0; i < count; i++)
-        if (!is_one_of(names[i], module_fields))
-            say_unknown(&shape, 0, "", names[i], module_fields);
-    mem_free(names);
+    if (!check_table(&shape, module_fields))
+        return STATUS_INVALID;
     check_name_and_version(&shape);
     check_state(&shape);
     check_dispatch(&shape);
     check_functions(&shape, "commands");
     check_functions(&shape, "queries");
     check_both(&shape);
+    return shape.wrong ? STATUS_INVALID : STATUS_OK;
+}
+
+/* --- formats -------------------------------------------------------------------------------------------------------------- */
+
+bool shape_is_format(lua_State *L, int module)
+{
+    static const char *const of_services[] = {"commands", "queries", "apply", "query", "state", NULL};
+    struct shape shape = {.L = L, .module = module};
+    bool format = lua_istable(L, module) && (has(&shape, "write") || has(&shape, "read"));
+    for (size_t i = 0; format && of_services[i] != NULL; i++)
+        format = !has(&shape, of_services[i]);
+    return format;
+}
+
+enum status shape_check_format(lua_State *L, int module, const char *file, struct buffer *why)
+{
+    static const char *const functions[] = {"write", "read"};
+    struct shape shape = {.L = L, .module = module, .file = file, .why = why};
+    if (lua_istable(L, module) && (has(&shape, "commands") || has(&shape, "queries") || has(&shape, "apply"))) {
+        say(&shape, 0, "this is a service, not a snapshot format: give it with --machine");
+        return STATUS_INVALID;
+    }
+    if (!check_table(&shape, format_fields))
+        return STATUS_INVALID;
+    check_name_and_version(&shape);
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        lua_getfield(L, module, functions[i]);
+        if (!lua_isfunction(L, -1))
+            say(&shape, 0, "a format has a function %s; it is %s", functions[i],
+                lua_isnil(L, -1) ? "missing" : luaL_typename(L, -1));
+        lua_pop(L, 1);
+    }
     return shape.wrong ? STATUS_INVALID : STATUS_OK;
 }

@@ -1,4 +1,5 @@
-/* script/shape.h - whether a table is a service module (CONTRACT.md §1), and what is wrong with it if not.
+/* script/shape.h - whether a table is a service module (CONTRACT.md §1) or a snapshot format (§2), and what is wrong with it
+ * if not.
  *
  * Depends on base, script/args.h, LuaJIT.
  */
@@ -16,5 +17,11 @@ bool shape_is_word(struct slice name);
 /* Looks at the value at `module`, which `file` returned. INVALID with a line for each thing that is wrong in `why`, sorted
  * by field and name [-0, +0]. */
 enum status shape_check(struct lua_State *L, int module, const char *file, struct buffer *why) MUST_USE;
+
+/* The same for a format: name, version, write, read. */
+enum status shape_check_format(struct lua_State *L, int module, const char *file, struct buffer *why) MUST_USE;
+
+/* True for a table that means to be a format: it has write or read, and nothing that services alone have [-0, +0]. */
+bool shape_is_format(struct lua_State *L, int module);
 
 #endif

@@ -100,6 +100,7 @@ struct vm *vm_new(struct tree *tree, size_t lua_bytes_max)
 {
     struct vm *vm = mem_zalloc(1, sizeof *vm);
     vm->tree = tree;
+    vm->rows.tree = tree;
     vm->lua_bytes_max = lua_bytes_max;
     vm->idle_budget.left = INT64_MAX;
     vm->idle_budget.depth_max = INT32_MAX;

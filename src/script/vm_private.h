@@ -9,6 +9,7 @@
 #include "base/prng.h"
 #include "script/args.h"
 #include "script/budget.h"
+#include "script/rows.h"
 #include "script/vm.h"
 
 /* A command or query. */
@@ -44,6 +45,8 @@ struct vm_mount {
 struct vm {
     lua_State *L;
     struct tree *tree;
+    struct rows rows;      /* where its maps read: the tree, unless a format writes */
+    struct format *format; /* that this state runs (format.c); NULL: a service's */
     struct budget budget;
     struct budget idle_budget; /* outside entries: never ends */
     struct vm_limits limits;
@@ -93,6 +96,9 @@ void map_push(lua_State *L, uint32_t number, const char *name);
 
 /* loop.c: ends the loops that began after `mark`, or all. */
 void map_close_loops(struct vm *vm, tree_mark mark, bool all);
+
+/* format.c: a loop of a format's write has taken a row: a step. Raises when the writing is to end. */
+void format_took_row(lua_State *L, struct slice key);
 
 /* ctx.c: prepares a mount's ctx; its maps' table is at the top [-0, +0]. */
 void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query);

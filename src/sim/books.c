@@ -287,7 +287,7 @@ void books_bundles(struct buffer *out)
 {
     struct buffer bundle = {0};
     struct buffer why = {0};
-    enum status status = bundle_build("books", BOOKS_FILE, read_embedded, NULL, &bundle, &why);
+    enum status status = bundle_build(BUNDLE_MACHINE, "books", BOOKS_FILE, read_embedded, NULL, &bundle, &why);
     CHECK_EQ(status, STATUS_OK);
     pack_array(out, 1);
     pack_text(out, buffer_slice(&bundle));

@@ -105,6 +105,13 @@ void pack_text(struct buffer *out, struct slice text)
     buffer_append(out, text.data, text.size);
 }
 
+void pack_bin(struct buffer *out, struct slice bytes)
+{
+    CHECK(bytes.size <= UINT32_MAX);
+    raw_pack_bin(out, bytes.size);
+    buffer_append(out, bytes.data, bytes.size);
+}
+
 void pack_array(struct buffer *out, uint32_t count)
 {
     raw_pack_array(out, count);

@@ -118,7 +118,7 @@ int main(int count, char **words)
 {
     struct buffer bundle = {0};
     struct buffer why = {0};
-    if (count < 3 || bundle_build("kv", words[1], read_file, NULL, &bundle, &why) != STATUS_OK) {
+    if (count < 3 || bundle_build(BUNDLE_MACHINE, "kv", words[1], read_file, NULL, &bundle, &why) != STATUS_OK) {
         fprintf(stderr, "%.*s\nusage: micro-machine FILE ROWS...\n", (int)why.size, (const char *)why.data);
         return 2;
     }

@@ -1,0 +1,56 @@
+/* machine/machine_private.h - the machine's inside, for the files that freeze and build it. Private to machine/. */
+#ifndef MACHINE_MACHINE_PRIVATE_H
+#define MACHINE_MACHINE_PRIVATE_H
+
+#include "machine/digests.h"
+#include "machine/machine.h"
+#include "script/format.h"
+#include "script/vm.h"
+#include "state/tree.h"
+
+static const size_t machine_lua_bytes_default = (size_t)1 << 30;
+
+/* The snapshot format in force, as its row says; name[0] 0: there is none, so rows. */
+struct machine_format {
+    char name[FORMAT_NAME_BYTES];
+    double version;
+    struct hash128 hash;
+};
+
+struct machine {
+    struct tree *tree;
+    struct vm *vm;
+    struct vm_limits limits;
+    raft_index applied;
+    raft_term term;
+    uint64_t chain; /* of the entry applied last */
+    uint64_t now_ms;
+    uint64_t cluster_id;
+    raft_index configuration_index;
+    struct buffer configuration; /* payload of the entry at that index */
+    uint64_t results_hash;       /* of all answers so far */
+    uint64_t catalog_version;
+    struct machine_format format;
+    struct buffer refused; /* pairs: mount, why */
+    uint32_t refused_count;
+    uint32_t maps; /* user maps numbered so far */
+    uint32_t frozen; /* views that are out */
+    raft_index parked_at;
+    char parked_why[256];
+    struct buffer result;
+    struct digests *digests;
+};
+
+/* Makes a machine whose tree has no rows at all. */
+struct machine *machine_new_empty(const struct machine_options *options);
+
+/* The digest that nodes compare, of the state as it is: the rows', and all answers so far. */
+struct hash128 machine_digest_now(const struct machine *machine);
+
+/* Adds to the list of what was refused. */
+void machine_list_refused(struct machine *machine, struct slice mount, struct slice packed_why);
+
+/* Opens a format to see that it works, and notes it as the one in force. OK; INVALID with lines in `why`. */
+enum status machine_note_format(struct machine *machine, struct slice bundle, struct buffer *why) MUST_USE;
+
+#endif
