@@ -9,7 +9,7 @@ end
 -- What each room may include, beside itself (DESIGN: an include points down only).
 local below = {
   base = '', raft = 'base', state = 'base', wire = 'base raft', storage = 'base raft wire', script = 'base state wire',
-  machine = 'base raft state wire script', replica = 'base raft state wire storage script machine', net = 'base raft wire',
+  machine = 'base raft state wire storage script', replica = 'base raft state wire storage script machine', net = 'base raft wire',
   node = 'base raft state wire storage script machine replica net',
   sim = 'base raft state wire storage script machine replica',
   cli = 'base raft state wire storage script machine replica net node sim',

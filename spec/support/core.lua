@@ -34,7 +34,7 @@ end
 local declared = {}
 
 local function declare_one(header, one)
-  one = one:gsub('_Noreturn', ''):gsub('%s+', ' '):gsub('^ ', '')
+  one = one:gsub('_Noreturn', ''):gsub('_Atomic ', ''):gsub('%s+', ' '):gsub('^ ', '')
   if declared[one] then return end
   local ok, why = pcall(ffi.cdef, one)
   assert(ok, ('%s: %s\n%s'):format(header, why, one))

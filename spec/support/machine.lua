@@ -71,6 +71,14 @@ function M.bundle(mount, text)
   return nil, core.buffer_text(why)
 end
 
+-- The bundle of a snapshot format's text; nil, why.
+function M.format(text)
+  local file = M.pack { 1, 'format', '', 'format', { { 'format', text } } }
+  local why = core.buffer()
+  if tonumber(C.bundle_check(core.slice(file), why)) == 0 then return file end
+  return nil, core.buffer_text(why)
+end
+
 function M.new(modules)
   local options = ffi.new('struct machine_options[1]')
   options[0].lua_bytes_max = (modules.lua_bytes_max or 64 * 1024 * 1024)

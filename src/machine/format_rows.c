@@ -13,8 +13,8 @@ enum { FLUSH_BYTES = 64 * 1024 };
 
 static void put_number(struct buffer *key, uint32_t number)
 {
-    const uint8_t head[ROW_NUMBER_BYTES] = {(uint8_t)(number >> 24), (uint8_t)(number >> 16), (uint8_t)(number >> 8),
-                                            (uint8_t)number};
+    const uint8_t head[ROW_NUMBER_BYTES] = {(uint8_t)(number >> 24), (uint8_t)(number >> 16),
+                                            (uint8_t)(number >> 8), (uint8_t)number};
     buffer_clear(key);
     buffer_append(key, head, sizeof head);
 }
@@ -77,7 +77,7 @@ enum status format_rows_write(const struct format_writing *writing)
 struct reading {
     const struct format_reading *from;
     struct buffer *why;
-    uint64_t left; /* rows of the map at hand */
+    uint64_t left;     /* rows of the map at hand */
     struct buffer key; /* begins with the number of that map */
 };
 

@@ -11,7 +11,8 @@
 #include "script/vm.h"
 
 enum host_kind {
-    HOST_EXPORT = 0,  /* {"format"} -> bundle: of no state, but in an exported file: the format that it is written in */
+    HOST_EXPORT =
+        0, /* {"format"} -> bundle: of no state, but in an exported file: the format that it is written in */
     HOST_LIMITS = 1,  /* {"limit", name} -> number: the replicated limits */
     HOST_IDS = 2,     /* {mount} -> number: ctx.id's last (script/ctx.c) */
     HOST_BUNDLES = 3, /* {mount} -> bundle: the code in force */

@@ -451,7 +451,8 @@ struct listing {
 };
 
 /* Appends {hash, module or name, version}. */
-static void pack_code(struct buffer *out, const char *name_field, const char *name, double version, struct hash128 hash)
+static void pack_code(struct buffer *out, const char *name_field, const char *name, double version,
+                      struct hash128 hash)
 {
     char text[40];
     snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)hash.hi, (unsigned long long)hash.lo);

@@ -33,7 +33,7 @@ struct machine {
     struct machine_format format;
     struct buffer refused; /* pairs: mount, why */
     uint32_t refused_count;
-    uint32_t maps; /* user maps numbered so far */
+    uint32_t maps;   /* user maps numbered so far */
     uint32_t frozen; /* views that are out */
     raft_index parked_at;
     char parked_why[256];

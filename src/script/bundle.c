@@ -194,8 +194,7 @@ static void read_file(struct build *build, size_t at)
     build->files[at].source = source; /* note_required may have moved the list */
 }
 
-static void pack_bundle(const struct build *build, enum bundle_kind kind, struct slice mount,
-                        struct buffer *bundle)
+static void pack_bundle(const struct build *build, enum bundle_kind kind, struct slice mount, struct buffer *bundle)
 {
     pack_array(bundle, 5);
     pack_u64(bundle, 1);
@@ -223,8 +222,8 @@ static enum bundle_kind own_kind(const struct build *build);
 static enum status own_name(const struct build *build, struct buffer *name, struct buffer *why);
 static void settle_mount(struct build *build, struct buffer *name, struct buffer *why);
 
-enum status bundle_build(enum bundle_kind kind, const char *mount, const char *path, bundle_read read, void *context,
-                         struct buffer *bundle, struct buffer *why)
+enum status bundle_build(enum bundle_kind kind, const char *mount, const char *path, bundle_read read,
+                         void *context, struct buffer *bundle, struct buffer *why)
 {
     struct build build = {.read = read, .context = context, .why = why, .wanting = path};
     const char *slash = strrchr(path, '/');

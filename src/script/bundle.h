@@ -31,8 +31,8 @@ typedef enum status (*bundle_read)(void *context, const char *path, struct buffe
 /* Reads the module at `path` and, over `require 'x'` in its source (literal names only), the files beside it. `mount` is
  * a service's; it may be empty: then the module's own name, found by running it in the sandbox. OK; else `why` gets lines
  * "FILE:LINE: what is wrong; what to do". Syntax errors, refused words and everything bundle_check finds are refused here. */
-enum status bundle_build(enum bundle_kind kind, const char *mount, const char *path, bundle_read read, void *context,
-                         struct buffer *bundle, struct buffer *why) MUST_USE;
+enum status bundle_build(enum bundle_kind kind, const char *mount, const char *path, bundle_read read,
+                         void *context, struct buffer *bundle, struct buffer *why) MUST_USE;
 
 /* Loads the bundle in a sandbox of its own and checks everything that can be known without running commands: syntax,
  * refused words and globals, the module's shape (CONTRACT.md §1), declared args. `why` as above. The parser itself may

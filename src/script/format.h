@@ -13,7 +13,8 @@
 #include "state/view.h"
 
 enum {
-    FORMAT_LINE_MAX = 8 * 1024 * 1024, /* bytes of one line, and of one MessagePack value, that read may ask for: the
+    FORMAT_LINE_MAX =
+        8 * 1024 * 1024, /* bytes of one line, and of one MessagePack value, that read may ask for: the
                                           largest row, and what escapes in text may add to it */
     FORMAT_NAME_BYTES = 64
 };
@@ -33,7 +34,8 @@ struct format_maps {
 };
 
 /* Opens a bundle of kind "format". lua_bytes_max bounds its Lua memory. OK; INVALID with lines in `why`, *format NULL. */
-enum status format_open(struct slice bundle, size_t lua_bytes_max, struct format **format, struct buffer *why) MUST_USE;
+enum status format_open(struct slice bundle, size_t lua_bytes_max, struct format **format,
+                        struct buffer *why) MUST_USE;
 
 /* NULL is nothing. */
 void format_close(struct format *format);

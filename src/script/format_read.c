@@ -129,9 +129,10 @@ static int inp_unpack(lua_State *L)
         return 1;
     }
     if (status != STATUS_OK)
-        return luaL_error(L, "inp:unpack: %s", status == STATUS_INCOMPLETE ? "the bytes end within a MessagePack value"
-                                               : status == STATUS_TOO_DEEP ? "a value nested too deep"
-                                                                           : "not a MessagePack value");
+        return luaL_error(L, "inp:unpack: %s",
+                          status == STATUS_INCOMPLETE ? "the bytes end within a MessagePack value"
+                          : status == STATUS_TOO_DEEP ? "a value nested too deep"
+                                                      : "not a MessagePack value");
     const char *why = NULL;
     lua_pushboolean(L, true);
     if (!value_push(L, value, &why))
@@ -256,7 +257,8 @@ enum status format_read(struct format *format, const struct format_reading *read
     buffer_clear(&format->input);
     format->at = 0;
     format->input_ended = false;
-    enum status status = format_run(format, read_protected, format->read_ref, &reading->entry, &reading->limits, why);
+    enum status status =
+        format_run(format, read_protected, format->read_ref, &reading->entry, &reading->limits, why);
     format->reading = NULL;
     return status;
 }

@@ -5,8 +5,8 @@
 #include "script/value.h"
 
 enum {
-    GROWTH_MAX = 64,                   /* bytes written for a byte of the state, rows taken for a row of it */
-    GROWTH_FREE = 64 * 1024 * 1024,    /* whatever the size */
+    GROWTH_MAX = 64,                /* bytes written for a byte of the state, rows taken for a row of it */
+    GROWTH_FREE = 64 * 1024 * 1024, /* whatever the size */
     ROWS_FREE = 1024 * 1024
 };
 
@@ -44,8 +44,10 @@ static int out_write(lua_State *L)
     for (int i = 2; i <= count; i++) {
         struct slice text;
         if (lua_type(L, i) != LUA_TSTRING)
-            return luaL_error(L, "out:write: argument %d must be text, got %s; json.encode of tidelock.json makes text of any value",
-                              i - 1, luaL_typename(L, i));
+            return luaL_error(
+                L,
+                "out:write: argument %d must be text, got %s; json.encode of tidelock.json makes text of any value",
+                i - 1, luaL_typename(L, i));
         text.data = (const uint8_t *)lua_tolstring(L, i, &text.size);
         append(L, format, text);
     }
@@ -136,7 +138,8 @@ enum status format_write(struct format *format, const struct format_writing *wri
 {
     format->writing = writing;
     format->vm->rows.view = writing->view;
-    enum status status = format_run(format, write_protected, format->write_ref, &writing->entry, &writing->limits, why);
+    enum status status =
+        format_run(format, write_protected, format->write_ref, &writing->entry, &writing->limits, why);
     format->vm->rows.view = NULL;
     format->writing = NULL;
     return status;

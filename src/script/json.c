@@ -226,7 +226,8 @@ static bool finish_pairs(struct json *json, struct pack_reader reader, struct bu
         struct slice name;
         struct slice value;
         good = pack_read_array(&reader, &parts) == STATUS_OK && parts == 2 &&
-               pack_read_text(&reader, &name) == STATUS_OK && pack_skip(&reader, PACK_SKIP_DEPTH, &value) == STATUS_OK;
+               pack_read_text(&reader, &name) == STATUS_OK &&
+               pack_skip(&reader, PACK_SKIP_DEPTH, &value) == STATUS_OK;
         if (good) {
             pack_text(&pairs, name);
             buffer_append(&pairs, value.data, value.size);

@@ -338,7 +338,8 @@ enum status shape_check(lua_State *L, int module, const char *file, struct buffe
 {
     struct shape shape = {.L = L, .module = module, .file = file, .why = why};
     if (lua_istable(L, module) && shape_is_format(L, module)) {
-        say(&shape, 0, "this is a snapshot format, for it has write or read, and no service: give it with --format");
+        say(&shape, 0,
+            "this is a snapshot format, for it has write or read, and no service: give it with --format");
         return STATUS_INVALID;
     }
     if (!check_table(&shape, module_fields))

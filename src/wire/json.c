@@ -26,7 +26,9 @@ static void write_number(struct buffer *out, double number)
     }
     text(out, digits);
     if (fabs(number) >= 9007199254740992.0 && strchr(digits, 'e') == NULL)
-        text(out, "e0"); /* the mark of a number that may be rounded: whole ones of this size are refused (script/convert.h) */
+        text(
+            out,
+            "e0"); /* the mark of a number that may be rounded: whole ones of this size are refused (script/convert.h) */
 }
 
 static void write_text(struct buffer *out, struct slice bytes)
@@ -96,8 +98,8 @@ static bool needs_pairs(struct pack_reader reader, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         if (pack_read_text(&reader, &key) != STATUS_OK || pack_skip(&reader, PACK_DEPTH_MAX, NULL) != STATUS_OK)
             return false;
-        if (!pack_is_utf8(key) || (count == 1 && (slice_equal(key, slice_text("$base64")) ||
-                                                  slice_equal(key, slice_text("$map")))))
+        if (!pack_is_utf8(key) ||
+            (count == 1 && (slice_equal(key, slice_text("$base64")) || slice_equal(key, slice_text("$map")))))
             return true;
     }
     return false;

@@ -74,7 +74,8 @@ void pack_u64(struct buffer *out, uint64_t value);
 void pack_number(struct buffer *out,
                  double value); /* finite; NaN and infinities are the caller's to refuse (checked) */
 void pack_text(struct buffer *out, struct slice text); /* str, or bin if it is not UTF-8 */
-void pack_bin(struct buffer *out, struct slice bytes);  /* bin, whatever the bytes: not for values, which are canonical */
+void pack_bin(struct buffer *out,
+              struct slice bytes); /* bin, whatever the bytes: not for values, which are canonical */
 void pack_array(struct buffer *out, uint32_t count);
 void pack_map(struct buffer *out, uint32_t count);
 
