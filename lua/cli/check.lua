@@ -9,8 +9,8 @@ local function survives(word)
 end
 
 return {
-  summary = 'say what would be refused in a module',
-  usage = 'tidelock check [NAME=]FILE...\n\nPrints FILE:LINE: what; what to do. Exit 1 if anything is refused.\n\n'
+  summary = 'say what would be refused in a module or a snapshot format',
+  usage = 'tidelock check [NAME=]FILE...\n\nA file is a service or, if it has write and read, a snapshot format. Prints FILE:LINE: what; what to do.\nExit 1 if anything is refused.\n\n'
     .. '  --here   load the file in this very process, which a hostile one may crash',
   options = { here = 'flag' },
   survives = survives,
@@ -21,7 +21,7 @@ return {
       local name, path = word:match('^([%w_]+)=(.*)$')
       local bytes, why
       if options.here or survives(word) then
-        bytes, why = node.bundle(name or '', path or word)
+        bytes, why = node.bundle(name or '', path or word, 'any')
       else
         why = word .. ": LuaJIT itself cannot load this file; leave out what was written last until it can"
       end

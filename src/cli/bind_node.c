@@ -33,13 +33,15 @@ static enum status read_file(void *context, const char *path, struct buffer *con
     return bad ? STATUS_IO : STATUS_OK;
 }
 
-/* bundle(mount or "", path) -> bytes; or nil, lines */
+/* bundle(mount or "", path, kind) -> bytes; or nil, lines. kind: "machine" (unless said), "format", "any" */
 static int node_bundle(lua_State *L)
 {
+    static const char *const kinds[] = {"machine", "format", "any", NULL};
+    enum bundle_kind kind = (enum bundle_kind)luaL_checkoption(L, 3, "machine", kinds);
     struct buffer bundle = {0};
     struct buffer why = {0};
     const char *mount = luaL_checkstring(L, 1);
-    if (bundle_build(mount, luaL_checkstring(L, 2), read_file, NULL, &bundle, &why) == STATUS_OK) {
+    if (bundle_build(kind, mount, luaL_checkstring(L, 2), read_file, NULL, &bundle, &why) == STATUS_OK) {
         lua_pushlstring(L, (const char *)bundle.data, bundle.size);
         buffer_close(&bundle);
         return 1;

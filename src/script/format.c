@@ -176,16 +176,21 @@ static int missing_field(lua_State *L)
 
 static int no_new_field(lua_State *L)
 {
-    return luaL_error(L, "%s cannot be written to: read puts rows by map:put(key, value)",
+    return luaL_error(L, "%s cannot be written to; rows go to the state by map:put(key, value) in read",
                       lua_tostring(L, lua_upvalueindex(1)));
 }
 
 void format_guard(lua_State *L, const char *what, const char *there)
 {
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 1); /* of the table: what it has not got */
     lua_pushstring(L, what);
     lua_pushstring(L, there);
     lua_pushcclosure(L, missing_field, 2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_newtable(L);
+    lua_createtable(L, 0, 3); /* of the empty one */
+    lua_pushvalue(L, -3);
     lua_setfield(L, -2, "__index");
     lua_pushstring(L, what);
     lua_pushcclosure(L, no_new_field, 1);
@@ -193,6 +198,7 @@ void format_guard(lua_State *L, const char *what, const char *there)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
+    lua_remove(L, -2);
 }
 
 /* Says what Lua raised: the value at the top. */

@@ -46,7 +46,8 @@ enum status format_run(struct format *format, lua_CFunction body, int ref, const
  * is a mistake. Raises. */
 void format_check_result(lua_State *L, const char *function, bool demand);
 
-/* The table at the top answers what it has not got by an error that lists `there`, and takes no new fields [-0, +0]. */
+/* Puts an empty table in front of the one at the top: it cannot be written to, and answers what is not there by an error that
+ * lists `there` [-1, +1]. */
 void format_guard(lua_State *L, const char *what, const char *there);
 
 /* Prepares a state: the maps that read puts into. */
