@@ -209,6 +209,11 @@ micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 th
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)
 	@$(BUILD)/micro-machine examples/kv.lua 10000 100000 1000000
 
+micro-snapshot: $(BUILD)/libcore.so ## what taking and building a snapshot of 1 million rows costs, in three formats
+	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-snapshot spec/bench/micro/snapshot.c $(CORE_OBJ) $(LIBS)
+	@dir=$$(mktemp -d) && $(BUILD)/micro-snapshot examples/kv.lua 1000000 $$dir examples/formats/jsonl.lua \
+	  examples/formats/csv_orders.lua; code=$$?; rm -rf $$dir; exit $$code
+
 fmt: test-deps ## format the C sources
 	@clang-format -i src/*/*.c src/*/*.h
 

@@ -283,6 +283,26 @@ describe('a format that loses something is refused, with map and key:', function
   end)
 end)
 
+describe('a file that lost something', function()
+  it('is not built into a machine', function()
+    snapshot.with_disk(function(disk)
+      local m = new()
+      m:call('kv.set', 'a', 1.5)
+      local rounding = bundle(text_of([[
+        for mount, name, map in view:maps() do
+          for key, value in map:pairs() do
+            out:write(json.encode { mount, name, key, type(value) == 'number' and math.floor(value) or value }, '\n')
+          end
+        end]]))
+      assert.equal('OK', (snapshot.take(m, disk, 'a', { format = rounding, lossy = true })))
+      local _, why, status = snapshot.build(disk, 'a')
+      assert.equal('INVALID', status)
+      assert.truthy(why:find('a: its rows are not those of the state that its head tells of', 1, true), why)
+      assert.is_false(snapshot.inspect(disk, 'a').good)
+    end)
+  end)
+end)
+
 describe('a format that fails says where, with the row it was at:', function()
   it('throwing', function()
     refused('the format f 1 failed to write: format.lua:5: no luck (row 1 taken: kv.rows "a")', [[

@@ -54,6 +54,11 @@ if build gcc tsan all; then
   threads examples/demos/failover.lua 1000
   threads spec/live/kill_loop.lua 2
   threads spec/live/garbage.lua 1000
+  dir=$(mktemp -d)
+  if gcc -std=c11 -D_GNU_SOURCE -O1 -g -fsanitize=thread -Isrc -o build/snapshot_tsan spec/tsan/snapshot.c build/tsan/libcore.so \
+     -Wl,-rpath,"$PWD/build/tsan" -pthread && build/snapshot_tsan "$dir"; then passed=$((passed + 1))
+  else failed=$((failed + 1)); echo "-- snapshots under TSan failed"; fi
+  rm -rf "$dir"
 fi
 if gcc -std=c11 -D_GNU_SOURCE -O1 -g -fsanitize=thread -Isrc -o build/ring_tsan spec/tsan/ring.c src/base/ring.c src/base/memory.c src/base/check.c -pthread \
    && build/ring_tsan; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- ring under TSan failed"; fi

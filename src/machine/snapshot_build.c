@@ -131,6 +131,8 @@ static enum status check_state(const struct building *building)
     const struct tree *tree = building->machine->tree;
     struct hash128 sum = tree_digest(tree);
     struct hash128 digest = machine_digest_now(building->machine);
+    if (MUTANT(131))
+        return STATUS_OK;
     if (tree_rows(tree) == head->rows && tree_bytes(tree) == head->bytes && sum.hi == head->tree_digest.hi &&
         sum.lo == head->tree_digest.lo && digest.hi == head->digest.hi && digest.lo == head->digest.lo)
         return STATUS_OK;

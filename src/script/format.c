@@ -31,6 +31,15 @@ struct opening {
     bool refused;
 };
 
+static void take_function(lua_State *L, int module, const char *name, lua_CFunction body,
+                          struct format_function *function)
+{
+    lua_getfield(L, module, name);
+    function->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushcfunction(L, body);
+    function->body_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 static int open_protected(lua_State *L)
 {
     struct opening *opening = lua_touserdata(L, 1);
@@ -51,10 +60,8 @@ static int open_protected(lua_State *L)
     snprintf(format->name, sizeof format->name, "%s", lua_tostring(L, -1));
     lua_getfield(L, module, "version");
     format->version = lua_tonumber(L, -1);
-    lua_getfield(L, module, "write");
-    format->write_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_getfield(L, module, "read");
-    format->read_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    take_function(L, module, "write", format_call_write, &format->write);
+    take_function(L, module, "read", format_call_read, &format->read);
     format_read_setup(L);
     return 0;
 }
@@ -240,7 +247,7 @@ static void say_row(const struct format *format, struct buffer *why)
 }
 
 /* Why a run failed, after lua_pcall's `status`. */
-static void say_failure(struct format *format, int status, struct buffer *why)
+static void say_failure(struct format *format, int status, size_t lua_bytes_max, struct buffer *why)
 {
     struct vm *vm = format->vm;
     char text[192];
@@ -250,7 +257,7 @@ static void say_failure(struct format *format, int status, struct buffer *why)
         buffer_append(why, text, (size_t)size);
     } else if (vm->budget.fault != BUDGET_OK || status == LUA_ERRMEM || status == LUA_ERRERR) {
         size = snprintf(text, sizeof text, "out of memory: the format wants more than %zu bytes of Lua",
-                        vm->lua_bytes_max);
+                        lua_bytes_max);
         buffer_append(why, text, (size_t)size);
     } else {
         say_error(vm->L, why);
@@ -258,7 +265,7 @@ static void say_failure(struct format *format, int status, struct buffer *why)
     say_row(format, why);
 }
 
-enum status format_run(struct format *format, lua_CFunction body, int ref, const struct vm_entry *entry,
+enum status format_run(struct format *format, const struct format_function *function, const struct vm_entry *entry,
                        const struct vm_limits *limits, struct buffer *why)
 {
     struct vm *vm = format->vm;
@@ -270,9 +277,9 @@ enum status format_run(struct format *format, lua_CFunction body, int ref, const
     vm_begin(vm, entry, limits);
     vm->querying = format->writing != NULL;
     vm->calls_open = 1;
-    vm->entered_ref = ref;
+    vm->entered_ref = function->ref;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->handler_ref);
-    lua_pushcfunction(L, body);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, function->body_ref);
     lua_pushlightuserdata(L, format);
     int status = lua_pcall(L, 1, 0, 1);
     enum status result = status == 0 ? STATUS_OK : STATUS_INVALID;
@@ -280,7 +287,10 @@ enum status format_run(struct format *format, lua_CFunction body, int ref, const
         result = format->ended;
         buffer_append(why, format->reason.data, format->reason.size);
     } else if (status != 0) {
-        say_failure(format, status, why);
+        size_t lua_bytes_max = vm->lua_bytes_max;
+        vm->lua_bytes_max = SIZE_MAX; /* what is said of a failure must not fail */
+        say_failure(format, status, lua_bytes_max, why);
+        vm->lua_bytes_max = lua_bytes_max;
     }
     lua_settop(L, 0);
     vm_end(vm);

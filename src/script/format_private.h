@@ -5,13 +5,20 @@
 #include "script/format.h"
 #include "script/map.h"
 
+/* A function of the module, and the C function that calls it with what it is given: both in the registry, so that a run
+ * allocates nothing before it is protected. */
+struct format_function {
+    int ref;
+    int body_ref;
+};
+
 struct format {
     struct vm *vm;
     struct tree *tree; /* empty: a state needs one to read and roll back */
     char name[FORMAT_NAME_BYTES];
     double version;
-    int write_ref;
-    int read_ref;
+    struct format_function write;
+    struct format_function read;
     /* of the run in progress */
     const struct format_writing *writing; /* one of these two, while it runs */
     const struct format_reading *reading;
@@ -37,9 +44,8 @@ void format_end(lua_State *L, struct format *format, enum status status);
 /* Remembers the row for sentences. */
 void format_note_row(struct format *format, struct slice key);
 
-/* Runs `body` (a C function that gets the format as light userdata) under the rules; `ref`: the module's function, `from` its
- * facts. */
-enum status format_run(struct format *format, lua_CFunction body, int ref, const struct vm_entry *entry,
+/* Runs a function under the rules, once what it works on is set. */
+enum status format_run(struct format *format, const struct format_function *function, const struct vm_entry *entry,
                        const struct vm_limits *limits, struct buffer *why);
 
 /* What a module's function gave back, at the top two: nothing or true is good, nil and why is its refusal. With `demand` nothing
@@ -50,7 +56,9 @@ void format_check_result(lua_State *L, const char *function, bool demand);
  * lists `there` [-1, +1]. */
 void format_guard(lua_State *L, const char *what, const char *there);
 
-/* Prepares a state: the maps that read puts into. */
+/* The C functions: they get the format as light userdata. And what read needs prepared: the maps that it puts into. */
+int format_call_write(lua_State *L);
+int format_call_read(lua_State *L);
 void format_read_setup(lua_State *L);
 
 #endif

@@ -225,13 +225,13 @@ void format_read_setup(lua_State *L)
 
 /* --- running ---------------------------------------------------------------------------------------------------------- */
 
-static int read_protected(lua_State *L)
+int format_call_read(lua_State *L)
 {
     static const luaL_Reg inp[] = {{"read", inp_read}, {"lines", inp_lines}, {"unpack", inp_unpack}, {NULL, NULL}};
     struct format *format = lua_touserdata(L, 1);
     const struct format_reading *reading = format->reading;
     lua_settop(L, 0);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, format->read_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, format->read.ref);
     lua_newtable(L);
     luaL_register(L, NULL, inp);
     lua_pushstring(L, reading->written_by);
@@ -257,8 +257,7 @@ enum status format_read(struct format *format, const struct format_reading *read
     buffer_clear(&format->input);
     format->at = 0;
     format->input_ended = false;
-    enum status status =
-        format_run(format, read_protected, format->read_ref, &reading->entry, &reading->limits, why);
+    enum status status = format_run(format, &format->read, &reading->entry, &reading->limits, why);
     format->reading = NULL;
     return status;
 }

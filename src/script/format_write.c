@@ -108,13 +108,13 @@ static int view_maps(lua_State *L)
     return 1;
 }
 
-static int write_protected(lua_State *L)
+int format_call_write(lua_State *L)
 {
     static const luaL_Reg out[] = {{"write", out_write}, {"pack", out_pack}, {NULL, NULL}};
     struct format *format = lua_touserdata(L, 1);
     const struct format_writing *writing = format->writing;
     lua_settop(L, 0);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, format->write_ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, format->write.ref);
     lua_newtable(L);
     luaL_register(L, NULL, out);
     format_guard(L, "out", "write pack");
@@ -138,8 +138,7 @@ enum status format_write(struct format *format, const struct format_writing *wri
 {
     format->writing = writing;
     format->vm->rows.view = writing->view;
-    enum status status =
-        format_run(format, write_protected, format->write_ref, &writing->entry, &writing->limits, why);
+    enum status status = format_run(format, &format->write, &writing->entry, &writing->limits, why);
     format->vm->rows.view = NULL;
     format->writing = NULL;
     return status;

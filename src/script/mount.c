@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/mutant.h"
 #include "script/bundle.h"
 #include "script/vm_private.h"
 
@@ -221,7 +222,8 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     /* The module's own code runs here: under a budget, like anything of a user's. */
     vm->running = true;
     vm->calls_open = 0;
-    vm->entry = (struct vm_entry){0}; /* one time and one sequence of random numbers, whenever it is loaded */
+    if (!MUTANT(130))
+        vm->entry = (struct vm_entry){0}; /* one time and one sequence of random numbers, whenever it is loaded */
     vm->prng_seeded = false;
     budget_begin(vm->L, &vm->budget, BUDGET_INSTRUCTIONS, BUDGET_DEPTH);
     int status = lua_cpcall(vm->L, mount_protected, &mounting);

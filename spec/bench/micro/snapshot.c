@@ -1,0 +1,186 @@
+/* spec/bench/micro/snapshot.c - what taking and building a snapshot costs, with no disk's sync in it worth naming.
+ *
+ *   make micro-snapshot        (or: build/release/micro-snapshot KV-FILE ROWS DIRECTORY [FORMAT-FILE...])
+ *
+ * ROWS rows of kv (a 16-byte key, a 64-byte value); the format that is there without a module, then each FORMAT-FILE. Prints
+ * seconds, and rows and MB of state a second of CPU, for taking without reading back, taking, and building, and the process's
+ * resident memory after each. Depends on libcore. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "machine/snapshot.h"
+#include "script/bundle.h"
+#include "wire/entry.h"
+#include "wire/pack.h"
+
+enum { VALUE_BYTES = 64, BATCH = 10000 };
+
+struct moment {
+    double wall_s;
+    double cpu_s;
+};
+
+static double clock_s(clockid_t id)
+{
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct moment now(void)
+{
+    return (struct moment){.wall_s = clock_s(CLOCK_MONOTONIC), .cpu_s = clock_s(CLOCK_THREAD_CPUTIME_ID)};
+}
+
+static double resident_mb(void)
+{
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL && fscanf(file, "%*d %ld", &pages) == 1);
+    fclose(file);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
+}
+
+static enum status read_file(void *context, const char *path, struct buffer *content)
+{
+    (void)context;
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        return STATUS_NOT_FOUND;
+    for (size_t got = 1; got > 0; content->size += got)
+        got = fread(buffer_reserve(content, 65536), 1, 65536, file);
+    fclose(file);
+    return STATUS_OK;
+}
+
+static struct buffer bundle_of(enum bundle_kind kind, const char *path)
+{
+    struct buffer bundle = {0};
+    struct buffer why = {0};
+    if (bundle_build(kind, kind == BUNDLE_MACHINE ? "kv" : "", path, read_file, NULL, &bundle, &why) != STATUS_OK) {
+        fprintf(stderr, "%.*s\n", (int)why.size, (const char *)why.data);
+        exit(2);
+    }
+    return bundle;
+}
+
+static raft_index next_index = 1;
+
+static void add_entry(struct buffer *out, uint8_t kind, struct slice payload)
+{
+    struct entry entry = {.index = next_index++, .term = 1, .stamp_ms = 1700000000000, .kind = kind, .payload = payload};
+    entry_encode(out, &entry, 0);
+}
+
+static void add_set(struct buffer *out, uint64_t key)
+{
+    struct buffer payload = {0};
+    char text[32];
+    char value[VALUE_BYTES];
+    memset(value, 'v', sizeof value);
+    snprintf(value, sizeof value, "%llu", (unsigned long long)key);
+    snprintf(text, sizeof text, "key-%012llu", (unsigned long long)key);
+    pack_text(&payload, slice_text("kv.set"));
+    pack_array(&payload, 2);
+    pack_text(&payload, slice_text(text));
+    pack_text(&payload, slice_make(value, sizeof value));
+    add_entry(out, ENTRY_COMMAND, buffer_slice(&payload));
+    buffer_close(&payload);
+}
+
+static struct machine *fill(const char *path, uint64_t rows)
+{
+    struct machine_options options = {0};
+    struct machine *machine = machine_new(&options);
+    struct machine_results results = {0};
+    struct buffer records = {0};
+    struct buffer bundle = bundle_of(BUNDLE_MACHINE, path);
+    add_entry(&records, ENTRY_CONFIGURATION, slice_text("x"));
+    add_entry(&records, ENTRY_BUNDLE, buffer_slice(&bundle));
+    for (uint64_t key = 0; key < rows || records.size > 0;) {
+        for (int i = 0; i < BATCH && key < rows; i++)
+            add_set(&records, key++);
+        CHECK_EQ(machine_apply(machine, buffer_slice(&records), false, &results), next_index - 1);
+        buffer_clear(&records);
+    }
+    buffer_close(&records);
+    buffer_close(&bundle);
+    return machine;
+}
+
+static void print(const char *what, struct moment start, const struct snapshot_head *head)
+{
+    struct moment end = now();
+    double cpu_s = end.cpu_s - start.cpu_s;
+    printf("  %-24s %6.2f s, of CPU %6.2f s: %10.0f rows/s %8.1f MB/s   %7.1f MB resident\n", what,
+           end.wall_s - start.wall_s, cpu_s, (double)head->rows / cpu_s, (double)head->bytes / cpu_s / 1e6,
+           resident_mb());
+}
+
+static void take(const struct machine_frozen *frozen, struct disk *disk, struct slice format, bool lossy)
+{
+    struct snapshot_options options = {.format = format, .lossy = lossy};
+    struct snapshot_progress progress = {0};
+    struct snapshot_seal seal = {0};
+    struct buffer why = {0};
+    struct moment start = now();
+    enum status status = snapshot_take(frozen, &options, disk, "micro", &progress, &seal, &why);
+    if (status != STATUS_OK) {
+        fprintf(stderr, "%.*s\n", (int)why.size, (const char *)why.data);
+        exit(1);
+    }
+    print(lossy ? "written" : "written and read back", start, machine_frozen_head(frozen));
+    if (!lossy)
+        printf("  %-24s %6.1f MB\n", "file", (double)seal.file_bytes / 1e6);
+}
+
+static void build(struct disk *disk)
+{
+    struct machine_options options = {0};
+    struct snapshot_progress progress = {0};
+    struct snapshot_head head;
+    struct buffer configuration = {0};
+    struct buffer why = {0};
+    struct machine *built = NULL;
+    struct moment start = now();
+    CHECK(snapshot_build(disk, "micro", &options, &progress, &built, &head, &configuration, &why) == STATUS_OK);
+    print("built", start, &head);
+    machine_free(built);
+    buffer_close(&configuration);
+}
+
+int main(int count, char **words)
+{
+    struct disk *disk = NULL;
+    struct buffer why = {0};
+    if (count < 4 || disk_posix_open(words[3], true, false, &disk, &why) != STATUS_OK) {
+        fprintf(stderr, "%.*s\nusage: micro-snapshot KV-FILE ROWS DIRECTORY [FORMAT-FILE...]\n", (int)why.size,
+                (const char *)why.data);
+        return 2;
+    }
+    struct machine *machine = fill(words[1], strtoull(words[2], NULL, 10));
+    struct machine_frozen *frozen = machine_freeze(machine);
+    printf("%llu rows, %.1f MB of keys and values; %.1f MB resident\n",
+           (unsigned long long)machine_frozen_head(frozen)->rows, (double)machine_frozen_head(frozen)->bytes / 1e6,
+           resident_mb());
+    for (int i = 3; i < count; i++) {
+        struct buffer format = {0};
+        if (i > 3)
+            format = bundle_of(BUNDLE_FORMAT, words[i]);
+        printf("%s\n", i > 3 ? words[i] : "rows");
+        take(frozen, disk, buffer_slice(&format), true);
+        take(frozen, disk, buffer_slice(&format), false);
+        build(disk);
+        buffer_close(&format);
+    }
+    machine_thaw(machine, frozen);
+    machine_free(machine);
+    CHECK(disk->remove(disk, "micro") == STATUS_OK);
+    disk->free(disk);
+    return 0;
+}
