@@ -10,7 +10,8 @@ end
 
 return {
   summary = 'say what would be refused in a module or a snapshot format',
-  usage = 'tidelock check [NAME=]FILE...\n\nA file is a service or, if it has write and read, a snapshot format. Prints FILE:LINE: what; what to do.\nExit 1 if anything is refused.\n\n'
+  usage = 'tidelock check [NAME=]FILE...\n\nA file is a service or, if it has write and read, a snapshot format.\n'
+    .. 'Prints FILE:LINE: what; what to do. Exit 1 if anything is refused.\n\n'
     .. '  --here   load the file in this very process, which a hostile one may crash',
   options = { here = 'flag' },
   survives = survives,

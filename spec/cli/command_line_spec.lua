@@ -162,6 +162,15 @@ describe('the command line', function()
   end)
 end)
 
+describe('check', function()
+  it('takes services and snapshot formats, and says what is wrong with either', function()
+    says('check examples/kv.lua examples/formats/jsonl.lua examples/formats/csv_orders.lua', 0, '')
+    says('check ' .. write('half.lua', "return { name = 'h', version = 1, write = function() end }"), 1,
+      'half.lua: a format has a function read; it is missing')
+    says('check ' .. write('odd.lua', "return { name = 'h', version = 1, commnads = {} }"), 1, 'did you mean commands?')
+  end)
+end)
+
 describe('a first start that is refused', function()
   local function start(words) return ('start --id 1 --data %s/new %s'):format(dir, words) end
   local line = '--listen 127.0.0.1:1 --cluster 1=127.0.0.1:1 --machine examples/kv.lua'
@@ -177,6 +186,7 @@ describe('a first start that is refused', function()
     refused('--listen 127.0.0.1:0 --cluster 2=127.0.0.1:1 --machine examples/kv.lua', 78, '--id 1 is not in the --cluster line')
     refused('--listen 127.0.0.1:0 --cluster foo --machine examples/kv.lua', 78, 'write it as 1=HOST:PORT')
     refused(line:gsub('examples/kv.lua', write('bad.lua', 'return {')), 78, 'mend the syntax')
+    refused(line:gsub('kv.lua', 'formats/jsonl.lua'), 78, 'this is a snapshot format, for it has write or read')
     refused(line:gsub('examples', 'Bad-Name=examples'), 2, 'a mount is named by small letters')
     refused(line:gsub('%-%-listen 127.0.0.1:1', '--listen 7301'), 2, 'write HOST:PORT, like 127.0.0.1:7301')
     refused(line:gsub('%-%-listen 127.0.0.1:1', '--listen 0.0.0.0:7301'), 78, 'give --insecure')

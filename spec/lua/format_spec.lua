@@ -136,6 +136,24 @@ describe('a format', function()
     end)
   end
 
+  it('gives back the state of each example service', function()
+    local commands = { counter = { 'add', 'apples', 3 }, kv = { 'set', 'a', { 1, { b = 2 } } }, bank = { 'open', 'ada', 10 },
+      orders = { 'place', 'ada', 'lamp', 2, 19.5 } }
+    snapshot.with_disk(function(disk)
+      for service_name, command in pairs(commands) do
+        for name, text in pairs(formats) do
+          local m = machine.new { [service_name] = file('examples/' .. service_name .. '.lua') }
+          m:entry(3, bundle(text))
+          local before = m:digest()
+          assert.is_nil(select(2, m:call(service_name .. '.' .. command[1], unpack(command, 2))))
+          assert.is_not.equal(before, m:digest())
+          assert.equal('OK', (snapshot.take(m, disk, 'a')))
+          assert.equal(m:digest(), assert(snapshot.build(disk, 'a')):digest(), service_name .. ' ' .. name)
+        end
+      end
+    end)
+  end)
+
   it('gives the same bytes in a process with other hash seeds, and is read there', function()
     snapshot.with_disk(function(disk, path)
       for name, text in pairs(formats) do
@@ -366,17 +384,22 @@ describe('a format module', function()
   local function why(text) return select(2, machine.format(text)) end
 
   it('has name, version, write and read, and nothing else', function()
-    assert.truthy(why("return { name = 'f', version = 1, write = print }"):find('print', 1, true))
-    assert.truthy(why("return { name = 'f', version = 1, write = function() end }"):find('a format has a function read; it is missing', 1, true))
-    assert.truthy(why("return { name = 'f', version = 1, write = function() end, read = 1 }"):find('a format has a function read; it is number', 1, true))
-    assert.truthy(why("return { name = 'f', version = 1, write = function() end, raed = function() end }")
-      :find("there is no field 'raed'; did you mean read?", 1, true))
-    assert.truthy(why("return { name = 'F', version = 0, write = function() end, read = function() end }"):find('version must be a whole number', 1, true))
-    assert.truthy(why('return 1'):find('a module returns a table, not number', 1, true))
-    assert.truthy(why("return { name = 'f', version = 1, commands = {} }"):find('this is a service, not a snapshot format', 1, true))
+    local both = 'write = function() end, read = function() end '
+    for module, expected in pairs {
+      ["return { name = 'f', version = 1, write = print }"] = "there is no 'print' here",
+      ["return { name = 'f', version = 1, write = function() end }"] = 'a format has a function read; it is missing',
+      ["return { name = 'f', version = 1, write = function() end, read = 1 }"] = 'a format has a function read; it is number',
+      ["return { name = 'f', version = 1, write = function() end, raed = 1 }"] = "there is no field 'raed'; did you mean read?",
+      ["return { name = 'f', version = 0, " .. both .. '}'] = 'version must be a whole number',
+      ["return { name = 'F', version = 1, " .. both .. '}'] = 'name must be text made of a-z',
+      ['return 1'] = 'a module returns a table, not number',
+      ["return { name = 'f', version = 1, commands = {} }"] = 'this is a service, not a snapshot format',
+      ["local n = 0 return { name = 'f', version = 1, write = function() n = n + 1 end, read = function() end }"] = "'n' is a local",
+    } do
+      local said = why(module)
+      assert.truthy(said:find(expected, 1, true), said)
+    end
     assert.truthy(select(2, machine.bundle('m', formats.packed)):find('this is a snapshot format', 1, true))
-    assert.truthy(why("local n = 0 return { name = 'f', version = 1, write = function() n = n + 1 end, read = function() end }")
-      :find("'n' is a local of the file", 1, true))
   end)
 
   it('that is broken is a fact of the state, and rows serve', function()

@@ -46,8 +46,8 @@ bool snapshot_note_map(struct format_maps *maps, struct slice key, struct slice 
     if (maps->count % 64 == 0)
         maps->list = mem_realloc(maps->list, (maps->count + 64) * sizeof *maps->list);
     struct format_map *map = &maps->list[maps->count++];
-    snprintf(map->mount, sizeof map->mount, "%s", mount);
-    snprintf(map->name, sizeof map->name, "%s", name);
+    memcpy(map->mount, mount, strlen(mount) + 1);
+    memcpy(map->name, name, strlen(name) + 1);
     map->number = (uint32_t)number;
     return true;
 }
