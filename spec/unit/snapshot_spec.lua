@@ -127,6 +127,80 @@ describe('a snapshot', function()
     end)
   end)
 
+  it('that the disk has no room for, or does not take, leaves no file and says why', function()
+    snapshot.with_disk(function(disk, path)
+      local m = new()
+      local _, _, seal = snapshot.take(m, disk, 'whole', { chunk_bytes = 2000 })
+      assert.is_true(tonumber(seal.chunks) > 5)
+      local real = ffi.new('struct disk', disk[0])
+      for _, status in ipairs { 10, 11 } do
+        for good = 0, tonumber(seal.chunks) + 3, 3 do
+          local left = good
+          local broken = ffi.cast(ffi.typeof(disk[0].write_at), function(...)
+            left = left - 1
+            if left < 0 then return status end
+            return real.write_at(...)
+          end)
+          disk[0].write_at = broken
+          local got, why = snapshot.take(m, disk, 'a', { chunk_bytes = 2000 })
+          disk[0].write_at = real.write_at
+          broken:free()
+          if left < 0 then
+            assert.equal(tostring(status), got)
+            assert.is_true(#why > 0)
+            assert.is_nil(io.open(path .. '/a'))
+          end
+        end
+      end
+      assert.equal('OK', (snapshot.take(m, disk, 'a')))
+    end)
+  end)
+
+  it('whose hashes agree but whose rows are nonsense is refused, and nothing breaks', function()
+    snapshot.with_disk(function(disk)
+      local m = new()
+      local random = core.random(5)
+      local function sections()
+        local reader, why = ffi.new('struct snapshot_reader *[1]'), core.buffer()
+        assert.equal(0, tonumber(C.snapshot_reader_open(disk, 'a', reader, why)))
+        local section, bytes, ended = ffi.new('uint32_t[1]'), ffi.new('struct slice[1]'), ffi.new('bool[1]')
+        local out = { head = core.text(C.snapshot_reader_head(reader[0])), '', '' }
+        while true do
+          assert.equal(0, tonumber(C.snapshot_reader_next(reader[0], section, bytes, ended)))
+          if ended[0] then break end
+          out[section[0]] = out[section[0]] .. core.text(bytes[0])
+        end
+        C.snapshot_reader_close(reader[0])
+        return out
+      end
+      local function write(parts)
+        local writer, seal = ffi.new('struct snapshot_writer *[1]'), ffi.new('struct snapshot_seal[1]')
+        assert.equal(0, tonumber(C.snapshot_writer_open(disk, 'b', core.slice(parts.head), 0, false, writer)))
+        for i = 1, 2 do assert.equal(0, tonumber(C.snapshot_writer_append(writer[0], i, core.slice(parts[i])))) end
+        assert.equal(0, tonumber(C.snapshot_writer_seal(writer[0], seal)))
+        C.snapshot_writer_close(writer[0])
+      end
+      snapshot.take(m, disk, 'a')
+      local good = sections()
+      write(good)
+      assert.equal(m:digest(), assert(snapshot.build(disk, 'b')):digest())
+      for i = 1, 150 do
+        local which = i % 3 == 0 and 1 or 2
+        local bytes = good[which]
+        local at, cut = random(#bytes), random(4)
+        local other = cut == 1 and bytes:sub(1, at - 1) or cut == 2 and bytes:sub(1, at) .. bytes:sub(random(#bytes))
+          or bytes:sub(1, at - 1) .. string.char((bytes:byte(at) + random(255)) % 256) .. bytes:sub(at + 1)
+        write { head = good.head, which == 1 and other or good[1], which == 2 and other or good[2] }
+        if other ~= bytes then
+          local built, why = snapshot.build(disk, 'b')
+          assert.is_nil(built, i)
+          assert.is_true(#why > 0)
+          assert.is_table(snapshot.inspect(disk, 'b'))
+        end
+      end
+    end)
+  end)
+
   it('takes the place of a machine', function()
     snapshot.with_disk(function(disk)
       local m, old = new(), new()

@@ -28,9 +28,16 @@ struct taking {
 
 /* --- the host's rows -------------------------------------------------------------------------------------------------- */
 
+/* Appends in pieces that fit a chunk: what comes in one piece may be far larger, and where a chunk ends is nobody's matter. */
 static enum status append(struct taking *taking, uint32_t section, struct slice bytes)
 {
-    enum status status = snapshot_writer_append(taking->writer, section, bytes);
+    size_t most = taking->options->chunk_bytes > 0 ? taking->options->chunk_bytes : SNAPSHOT_CHUNK_BYTES;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && bytes.size > 0) {
+        struct slice piece = slice_make(bytes.data, bytes.size < most ? bytes.size : most);
+        status = snapshot_writer_append(taking->writer, section, piece);
+        bytes = slice_make(bytes.data + piece.size, bytes.size - piece.size);
+    }
     if (status != STATUS_OK)
         snapshot_say(taking->why, "%s", taking->disk->error(taking->disk));
     return status;
