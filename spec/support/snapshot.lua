@@ -47,6 +47,8 @@ function S.take_frozen(frozen, disk, name, options)
   return status, core.buffer_text(why), seal[0]
 end
 
+jit.off(S.take_frozen) -- a spec's disk may call back into Lua, which compiled code cannot have
+
 function S.take(m, disk, name, options)
   local frozen = S.freeze(m)
   local status, why, seal = S.take_frozen(frozen, disk, name, options)

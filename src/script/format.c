@@ -13,7 +13,7 @@
 #include "script/format_private.h"
 #include "script/show.h"
 
-enum { MAP_NUMBER_BYTES = 4 };
+enum { MAP_NUMBER_BYTES = 4, MESSAGE_BYTES = 1024 /* of an error of the module */ };
 
 struct format *format_of(lua_State *L)
 {
@@ -220,7 +220,7 @@ static void say_error(lua_State *L, struct buffer *why)
     struct slice text = slice_text("an error without text");
     if (lua_type(L, -1) == LUA_TSTRING)
         text.data = (const uint8_t *)lua_tolstring(L, -1, &text.size);
-    buffer_append(why, text.data, text.size);
+    buffer_append(why, text.data, text.size < MESSAGE_BYTES ? text.size : MESSAGE_BYTES);
 }
 
 /* Says which row it was at. */
