@@ -65,12 +65,13 @@ describe('a snapshot', function()
       local m = new()
       m:entry(3, machine.pack { 1, 'machine', 'late', 'module', { { 'module', 'return 1' } } }) -- refused
       for _ = 1, 3 do m:call('m.id') end
+      m:entry(3, machine.pack { 1, 'machine', 'again', 'module', { { 'module', service } } }) -- loaded at another moment
       assert.equal('OK', snapshot.take(m, disk, 'a'))
       local built = assert(snapshot.build(disk, 'a'))
 
       for i = 1, 60 do
         m.now, built.now = m.now + 17, built.now + 17
-        local name = ({ 'm.id', 'm.fail', 'kv.set', 'kv.cas', 'late.x', 'bank.open', 'm.del' })[i % 7 + 1]
+        local name = ({ 'm.id', 'm.fail', 'kv.set', 'kv.cas', 'late.x', 'bank.open', 'm.del', 'again.id' })[i % 8 + 1]
         local args = name == 'm.del' and { 'other', 'made' } or { 'key' .. i, i, i }
         local one, other = { m:call(name, unpack(args)) }, { built:call(name, unpack(args)) }
         assert.same(one, other)
