@@ -105,24 +105,30 @@ bool index_may_drop(const struct log_index *index, raft_index wanted_no_more)
     return next <= wanted_no_more || next == index->segments[0].base.index;
 }
 
+/* Takes the first `gone` of `count` away; gives how many stay. */
+static size_t drop_front(void *array, size_t count, size_t gone, size_t size)
+{
+    if (gone > 0 && gone < count)
+        memmove(array, (uint8_t *)array + gone * size, (count - gone) * size);
+    return count - gone;
+}
+
 void index_drop(struct log_index *index)
 {
     CHECK(index->segments_count > 1);
     struct storage_base base = index->segments[1].base;
-    memmove(index->segments, index->segments + 1, --index->segments_count * sizeof *index->segments);
+    index->segments_count = drop_front(index->segments, index->segments_count, 1, sizeof *index->segments);
     size_t places = 0;
     while (places < index->places_count && index->places[places].segment <= index->oldest)
         places++;
-    index->places_count -= places;
-    memmove(index->places, index->places + places, index->places_count * sizeof *index->places);
+    index->places_count = drop_front(index->places, index->places_count, places, sizeof *index->places);
     index->oldest++;
     size_t runs = 0;
     while (runs + 1 < index->runs_count && index->runs[runs + 1].first <= base.index + 1)
         runs++;
     if (index->last.index == base.index)
         runs = index->runs_count;
-    index->runs_count -= runs;
-    memmove(index->runs, index->runs + runs, index->runs_count * sizeof *index->runs);
+    index->runs_count = drop_front(index->runs, index->runs_count, runs, sizeof *index->runs);
     if (index->runs_count > 0 && index->runs[0].first <= base.index)
         index->runs[0].first = base.index + 1;
 }
