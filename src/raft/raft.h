@@ -104,7 +104,8 @@ struct raft_event {
             raft_index index;
         } compacted;
         struct {
-            /* Not taken if it brings nothing: up to there everything is committed here, or this server leads by now. */
+            /* Not taken if it brings nothing: up to there everything is committed here, or this server leads by now, or has
+             * not heard of that term yet. */
             raft_index index; /* the last that the snapshot includes, and its term */
             raft_term term;
             const struct raft_configuration *configuration; /* as of that index */
