@@ -409,7 +409,7 @@ end
 function verbs.compact(self, list)
   local id, at = self:up(list[1], 'compact'), 2
   local status = self.stage:status(id)
-  local index = status.commit
+  local index = math.min(status.commit, status.durable)
   if list[at] and list[at] ~= 'keep' then index, at = words.number(list[at], 'compact', 1), at + 1 end
   if list[at] and list[at] ~= 'keep' then wrong('compact takes a node, perhaps an index, and perhaps keep N; not %s', list[at]) end
   local kept = list[at] and words.number(list[at + 1], 'compact keep') or 0
@@ -423,10 +423,10 @@ end
 function verbs.install(self, list)
   local id = self:up(list[1], 'install')
   local offered = self.stage:status(id).offered
-  if not offered then failed('node %d was offered no snapshot', id) end
-  local index = list[2] and words.number(list[2], 'install', offered.first, offered.last) or offered.first
-  self.proposed[id] = self.stage:install(id, index) and 'taken' or 'refused'
+  local index = list[2] and words.number(list[2], 'install', offered and offered.first, offered and offered.last) or 0
+  self.proposed[id] = offered and self.stage:install(id, index) and 'taken' or 'refused'
   self:take()
+  if not offered then self:say('%d was offered no snapshot', id) end
 end
 
 verbs['hold-disk'] = function(self, list)

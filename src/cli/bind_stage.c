@@ -168,8 +168,8 @@ static void set_peers(lua_State *L, const struct raft_status *status)
     lua_setfield(L, -2, "peers");
 }
 
-/* status(id) -> { up, disk = { term, voted, base, log }, waiting, and if it is up: role, term, voted, leader, commit, base, log,
- * offered, peers }; a log is all terms, those up to base in a snapshot; offered: { first, last }, or nothing */
+/* status(id) -> { up, disk = { term, voted, base, log }, waiting, and if it is up: role, term, voted, leader, commit, durable, base,
+ * log, offered, peers }; a log is all terms, those up to base in a snapshot; offered: { first, last }, or nothing */
 static int stage_lua_status(lua_State *L)
 {
     static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
@@ -194,6 +194,7 @@ static int stage_lua_status(lua_State *L)
     bind_set_number(L, "voted", status.voted_for);
     bind_set_number(L, "leader", status.leader);
     bind_set_number(L, "commit", status.commit_index);
+    bind_set_number(L, "durable", status.durable_index);
     bind_set_number(L, "base", node->base);
     set_terms(L, "log", node->terms, node->last);
     raft_index first;

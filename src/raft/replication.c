@@ -224,14 +224,15 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
         try = peer->match_index;
     progress_reset(peer);
     peer->next_index = MUTANT(38) ? response->reject_index + 1 : try + 1;
-    RAFT_TRACE(raft, "refused by %llu at %llu -> probe from %llu", (unsigned long long)peer->id,
-               (unsigned long long)response->reject_index, (unsigned long long)peer->next_index);
     if (snapshot_needed(raft, peer)) {
         progress_wait_for_snapshot(peer, raft->trail.base);
         snapshot_offer(raft, peer);
-    } else if (!replication_send_entries(raft, peer)) {
-        replication_heartbeat(raft, peer);
+        return;
     }
+    RAFT_TRACE(raft, "refused by %llu at %llu -> probe from %llu", (unsigned long long)peer->id,
+               (unsigned long long)response->reject_index, (unsigned long long)peer->next_index);
+    if (!replication_send_entries(raft, peer))
+        replication_heartbeat(raft, peer);
 }
 
 void replication_recv_response(struct raft *raft, const struct raft_message *message)

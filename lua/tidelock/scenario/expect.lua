@@ -77,7 +77,7 @@ local function property(play, id, status, list, at, first)
     have(status.role == word, 'is a ' .. status.role)
     return at + 1
   elseif word == 'refused' or word == 'taken' then
-    have(play.proposed[id] == word, 'has ' .. (play.proposed[id] or 'not been given') .. ' the last proposal')
+    have(play.proposed[id] == word, 'has ' .. (play.proposed[id] or 'not been given') .. ' the last proposal, or snapshot')
     return at + 1
   elseif numbers[word] then
     local test, got = bound(value, word), numbers[word](status)
