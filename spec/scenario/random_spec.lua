@@ -45,8 +45,8 @@ local function scenario(seed, by_hand)
     elseif by_hand and R(5) == 1 then say('raw %d->%d %s', pick(other, 9), id, message())
     else
       say(pick('timeout %d', 'propose %d 3', 'propose %d', 'read %d', 'hold-disk %d', 'release-disk %d', 'hold-entries %d',
-        'release-entries %d', 'compact %d', 'compact %d keep 2', 'install %d', 'install %d', 'cut %d', 'step-down %d', 'hold %d', 'heal', 'heal', 'release *', 'stabilize', 'stabilize', 'run 50',
-        'run 700', 'advance 150', 'status', 'wire'), id)
+        'release-entries %d', 'compact %d', 'compact %d keep 2', 'install %d', 'install %d', 'cut %d', 'step-down %d', 'hold %d', 'heal',
+        'heal', 'release *', 'stabilize', 'stabilize', 'run 50', 'run 700', 'advance 150', 'status', 'wire'), id)
     end
   end
   return table.concat(out, '\n') .. '\n'

@@ -4,11 +4,13 @@ local core = require 'spec.support.core'
 local ffi = core.ffi
 local C = core.load('raft/types.h', 'raft/raft.h', 'sim/core_world.h')
 
-local FIRST, LAST = (os.getenv('SEEDS') or '1..25'):match('(%d+)%.%.(%d+)')
+local FIRST, LAST = (os.getenv('SEEDS') or ''):match('^(%d+)%.%.(%d+)$')
+if not FIRST then FIRST, LAST = 1, 25 end -- make mutants has a SEEDS of its own: how many
 
 local function open(options)
   local o = ffi.new('struct core_world_options[1]')
-  for k, v in pairs { seed = 1, nodes = 3, delay_ms_max = 5, write_ms_max = 3, fetch_ms_max = 50, election_ms = 100, heartbeat_ms = 20 } do o[0][k] = v end
+  local usual = { seed = 1, nodes = 3, delay_ms_max = 5, write_ms_max = 3, fetch_ms_max = 50, election_ms = 100, heartbeat_ms = 20 }
+  for k, v in pairs(usual) do o[0][k] = v end
   for k, v in pairs(options) do o[0][k] = v end
   return ffi.gc(C.core_world_new(o), C.core_world_free)
 end
