@@ -44,6 +44,13 @@ local function live_again(world, nodes, seed)
   error(('seed %d: not live within 40 s of healing'):format(seed), 0)
 end
 
+local function isolate(world, nodes, node, cut)
+  for other = 0, nodes - 1 do
+    C.core_world_cut(world, node, other, cut)
+    C.core_world_cut(world, other, node, cut)
+  end
+end
+
 -- Gives the world, and how many snapshots were taken from a leader.
 local function swarm(seed, planted)
   local random = core.random(seed)
@@ -53,6 +60,7 @@ local function swarm(seed, planted)
   if random(2) == 1 then options.loss = random(200000) end
   if random(3) == 1 then options.duplication = random(100000) end
   local crashes, cuts = random(2) == 1, random(2) == 1
+  local isolations = random(3) == 1
   local compactions, keep = random(3) > 1 and random(20), random(2) == 1 and random(30) or 0
   options.fetch_ms_max = random(3) == 1 and random(1500) or random(100)
   if random(2) == 1 then options.fetch_loss = random(500000) end
@@ -64,6 +72,10 @@ local function swarm(seed, planted)
     local at = random(nodes) - 1
     local leader = C.core_world_leader(world)
     if leader ~= NONE and random(3) > 1 then C.core_world_propose(world, leader, random(5)) end
+    -- One that leads no more, and does not know it yet, gets entries that conflict with those of the others.
+    if isolations and random(5) == 1 and C.core_world_is_up(world, at) then C.core_world_propose(world, at, random(8)) end
+    if isolations and leader ~= NONE and random(20) == 1 then isolate(world, nodes, leader, true) end
+    if isolations and random(12) == 1 then isolate(world, nodes, at, false) end
     if compactions and random(compactions) == 1 then C.core_world_compact(world, at, random(keep + 1) - 1) end
     if C.core_world_is_up(world, at) and random(4) == 1 then C.core_world_read(world, at) end
     if crashes and random(planted and 2 or 12) == 1 then C.core_world_crash(world, at) end

@@ -391,6 +391,12 @@ void core_world_heal(struct core_world *world)
     memset(world->cut, 0, sizeof world->cut);
     world->options.loss = 0;
     world->options.duplication = 0;
+    world->options.fetch_loss = 0;
+    uint32_t bearable = world->options.election_ms / 10;
+    if (world->options.delay_ms_max > bearable)
+        world->options.delay_ms_max = bearable;
+    if (world->options.write_ms_max > bearable)
+        world->options.write_ms_max = bearable;
     for (uint32_t i = 0; i < world->options.nodes; i++)
         core_world_start(world, i);
 }
@@ -436,6 +442,7 @@ uint64_t core_world_hash(const struct core_world *world)
 struct core_world *core_world_new(const struct core_world_options *options)
 {
     CHECK(options->nodes >= 1 && options->nodes <= CORE_NODES_MAX);
+    CHECK(options->election_ms >= 10);
     struct core_world *world = mem_zalloc(1, sizeof *world);
     world->options = *options;
     world->now = 1;

@@ -21,7 +21,7 @@ struct core_world_options {
     uint32_t write_ms_max; /* of a write, from 1 */
     uint32_t fetch_ms_max; /* of a snapshot that was offered, from 1 */
     uint32_t fetch_loss;   /* parts in a million, of snapshots that were offered */
-    uint32_t election_ms;
+    uint32_t election_ms; /* 10 or more */
     uint32_t heartbeat_ms;
     bool forget_vote;        /* planted bug: a restart forgets its vote */
     bool ack_before_durable; /* planted bug: messages do not wait for their write */
@@ -50,7 +50,7 @@ bool core_world_is_up(const struct core_world *world, uint32_t node);
 /* Cuts or mends the way from one node to another. */
 void core_world_cut(struct core_world *world, uint32_t from, uint32_t to, bool cut);
 
-/* Faults off, all ways mended, all nodes started. */
+/* Faults off, all ways mended, all nodes started; messages and writes take no longer than an election can bear: a tenth of it. */
 void core_world_heal(struct core_world *world);
 
 /* The node that leads in the highest term, or UINT32_MAX. */
