@@ -36,7 +36,7 @@ void replication_heartbeat(struct raft *raft, struct progress *peer)
 }
 
 /* Sends entries if there are any and the window allows it. */
-bool replication_send_entries(struct raft *raft, struct progress *peer)
+static bool send_entries(struct raft *raft, struct progress *peer)
 {
     if (peer->next_index > raft->trail.last || !progress_may_send(peer, raft->options.window_bytes))
         return false;
@@ -52,7 +52,7 @@ void replication_send_all(struct raft *raft)
 {
     for (size_t i = 0; i < raft->configuration.voters_count; i++)
         if (raft->configuration.voters[i] != raft->options.id)
-            (void)replication_send_entries(raft, &raft->peers[i]);
+            (void)send_entries(raft, &raft->peers[i]);
 }
 
 void replication_become_leader(struct raft *raft)
@@ -100,7 +100,7 @@ void replication_sent(struct raft *raft, node_id id, uint32_t epoch, raft_index 
     else
         progress_sent(peer, last, bytes);
     if (peer->state == PROGRESS_REPLICATE)
-        (void)replication_send_entries(raft, peer);
+        (void)send_entries(raft, peer);
 }
 
 void replication_peer(struct raft *raft, node_id id, bool up)
@@ -115,7 +115,7 @@ void replication_peer(struct raft *raft, node_id id, bool up)
         peer->next_index = peer->match_index + 1;
     if (waits || snapshot_needed(raft, peer))
         progress_wait_for_snapshot(peer, raft->trail.base);
-    if (up && !replication_send_entries(raft, peer))
+    if (up && !send_entries(raft, peer))
         replication_heartbeat(raft, peer);
 }
 
@@ -142,7 +142,7 @@ static void heartbeat_all(struct raft *raft)
             continue;
         if (!MUTANT(39))
             peer->probe_out = false; /* its answer may be lost: ask again */
-        if (replication_send_entries(raft, peer))
+        if (send_entries(raft, peer))
             continue;
         if (raft->now - peer->sent >= raft->options.heartbeat_ms / 2 || peer->commit_sent < raft->commit_index)
             replication_heartbeat(raft, peer);
@@ -231,7 +231,7 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
     }
     RAFT_TRACE(raft, "refused by %llu at %llu -> probe from %llu", (unsigned long long)peer->id,
                (unsigned long long)response->reject_index, (unsigned long long)peer->next_index);
-    if (!replication_send_entries(raft, peer))
+    if (!send_entries(raft, peer))
         replication_heartbeat(raft, peer);
 }
 
@@ -260,7 +260,7 @@ void replication_recv_response(struct raft *raft, const struct raft_message *mes
     raft_index match = MUTANT(27) ? peer->next_index - 1 : response->match_index;
     if (progress_acknowledged(peer, match, raft->trail.base, raft->options.window_messages))
         replication_advance_commit(raft);
-    (void)replication_send_entries(raft, peer);
+    (void)send_entries(raft, peer);
 }
 
 /* --- the follower --------------------------------------------------------------------------------------------------------- */

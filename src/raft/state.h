@@ -122,7 +122,6 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
                              size_t runs_count);
 void replication_recv_response(struct raft *raft, const struct raft_message *message);
 void replication_heartbeat(struct raft *raft, struct progress *peer);
-bool replication_send_entries(struct raft *raft, struct progress *peer);
 raft_time replication_wake_at(const struct raft *raft);
 void replication_accept_leader(struct raft *raft, node_id leader);
 

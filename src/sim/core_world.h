@@ -21,7 +21,7 @@ struct core_world_options {
     uint32_t write_ms_max; /* of a write, from 1 */
     uint32_t fetch_ms_max; /* of a snapshot that was offered, from 1 */
     uint32_t fetch_loss;   /* parts in a million, of snapshots that were offered */
-    uint32_t election_ms; /* 10 or more */
+    uint32_t election_ms;  /* 10 or more */
     uint32_t heartbeat_ms;
     bool forget_vote;        /* planted bug: a restart forgets its vote */
     bool ack_before_durable; /* planted bug: messages do not wait for their write */
