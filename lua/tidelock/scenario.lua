@@ -8,6 +8,7 @@
 local stage = require 'tidelock.stage'
 local words = require 'tidelock.scenario.words'
 local expect = require 'tidelock.scenario.expect'
+local look = require 'tidelock.scenario.look'
 
 local scenario = {}
 
@@ -81,7 +82,7 @@ local function before_election(self, id, node)
   elseif node.role ~= 'leader' and node.own > 0 then
     wrong('node %d is a %s of term %d: there are no entries of that term yet', id, node.role, node.term)
   end
-  if node.commit and node.commit > #node.log then
+  if math.max(node.commit or 0, node.base or 0) > #node.log then
     wrong('node %d: a new leader knows no entry of its own term to be committed; let it commit them', id)
   end
   if node.role ~= 'leader' then return end
@@ -110,10 +111,10 @@ function play:begin()
   end
   for id, node in ipairs(self.nodes) do
     local campaigns = node.role == 'leader' or node.role == 'candidate'
-    self.stage:set_disk(id, campaigns and node.term - 1 or node.term, campaigns and 0 or node.voted or 0, node.log)
+    self.stage:set_disk(id, campaigns and node.term - 1 or node.term, campaigns and 0 or node.voted or 0, node.log, node.base or 0)
   end
   for id, node in ipairs(self.nodes) do
-    if not node.down then self.stage:start(id, node.commit or math.min(1, #node.log), false) end
+    if not node.down then self.stage:start(id, node.commit or math.max(node.base or 0, math.min(1, #node.log)), false) end
   end
   for id, node in ipairs(self.nodes) do
     if node.role then elect(self, id, node.role, node) end
@@ -163,11 +164,12 @@ function setup.node(self, list)
         node.log, at = words.terms(list, at + 1)
         if value == 'empty' then at = at + 1 end
       elseif word == 'voted' then node.voted, at = value == 'none' and 0 or words.node(value, self.count, 'voted'), at + 2
+      elseif word == 'base' then node.base, at = words.number(value, 'base', 1), at + 2
       elseif word == 'commit' then node.commit, at = words.number(value, 'commit'), at + 2
       elseif word == 'leader' or word == 'candidate' or word == 'pre-candidate' then node.role, at = word, at + 1
       elseif word == 'follower' then at = at + 1
       elseif word == 'down' then node.down, at = true, at + 1
-      else wrong('node knows term log voted commit leader candidate pre-candidate follower down, not %s', word) end
+      else wrong('node knows term log base voted commit leader candidate pre-candidate follower down, not %s', word) end
     end
     for i, term in ipairs(node.log) do
       if term < 1 or (i > 1 and term < node.log[i - 1]) then wrong('node %d: terms in a log begin at 1 and never fall', id) end
@@ -175,6 +177,9 @@ function setup.node(self, list)
     node.term = node.term or node.log[#node.log] or 0
     if node.term < (node.log[#node.log] or 0) then wrong('node %d: its log has a term above its own, %d', id, node.term) end
     if node.commit and node.commit > #node.log then wrong('node %d: commit is beyond its log, %d', id, #node.log) end
+    if (node.base or 0) > math.min(node.commit or #node.log, #node.log) then
+      wrong('node %d: what is up to base is committed, and the log has at least that: %d', id, #node.log)
+    end
     if node.role and (node.down or node.term < 1) then wrong('node %d cannot begin as a %s', id, node.role) end
     self.nodes[id] = node
   end
@@ -396,8 +401,32 @@ function verbs.restart(self, list)
   local id = self:node(list[1], 'restart')
   local status = self.stage:status(id)
   if status.up then wrong('restart: node %d is up; crash it first', id) end
-  self.stage:start(id, math.min(1, #status.disk.log), true)
+  self.stage:start(id, math.max(status.disk.base, math.min(1, #status.disk.log)), true)
   self:take()
+end
+
+-- compact N [I] [keep K]
+function verbs.compact(self, list)
+  local id, at = self:up(list[1], 'compact'), 2
+  local status = self.stage:status(id)
+  local index = math.min(status.commit, status.durable)
+  if list[at] and list[at] ~= 'keep' then index, at = words.number(list[at], 'compact', 1), at + 1 end
+  if list[at] and list[at] ~= 'keep' then wrong('compact takes a node, perhaps an index, and perhaps keep N; not %s', list[at]) end
+  local kept = list[at] and words.number(list[at + 1], 'compact keep') or 0
+  if not self.stage:compact(id, index, math.max(0, index - kept)) then
+    failed('node %d: not all up to %d is committed and durable here', id, index)
+  end
+  self:take()
+end
+
+-- install N [I]
+function verbs.install(self, list)
+  local id = self:up(list[1], 'install')
+  local offered = self.stage:status(id).offered
+  local index = list[2] and words.number(list[2], 'install', offered and offered.first, offered and offered.last) or 0
+  self.proposed[id] = offered and self.stage:install(id, index) and 'taken' or 'refused'
+  self:take()
+  if not offered then self:say('%d was offered no snapshot', id) end
 end
 
 verbs['hold-disk'] = function(self, list)
@@ -455,50 +484,7 @@ end
 
 -- --- looking ---------------------------------------------------------------------------------------------------------------------
 
-local function those(self, list, verb)
-  return words.nodes(list[1] or '*', self.count, verb)
-end
-
-local function name(id) return id == 0 and 'none' or tostring(id) end
-
--- What the cores say is left out of the transcript from here on, or is not.
-function verbs.trace(self, list)
-  if list[1] ~= 'on' and list[1] ~= 'off' then wrong('trace wants on or off, not %s', list[1] or 'nothing') end
-  self.muted = list[1] == 'off'
-end
-
-function verbs.status(self, list)
-  for _, id in ipairs(those(self, list, 'status')) do
-    local s = self.stage:status(id)
-    if not s.up then self:say('%d down, disk: term %d voted %s last %d', id, s.disk.term, name(s.disk.voted), #s.disk.log)
-    else
-      self:say('%d %s term %d voted %s follows %s commit %d last %d%s', id, s.role, s.term, name(s.voted), name(s.leader), s.commit,
-        #s.log, s.waiting > 0 and (', writes waiting %d'):format(s.waiting) or '')
-    end
-    for peer = 1, self.count do
-      local p = s.peers and s.peers[peer]
-      if p then
-        self:say('  %d %s next %d match %d in flight %d', peer, p.replicating and 'replicates' or 'probes', p.next, p.match, p.inflight)
-      end
-    end
-  end
-end
-
-function verbs.log(self, list)
-  for _, id in ipairs(those(self, list, 'log')) do
-    local s = self.stage:status(id)
-    if s.up then self:say('%d log %s, commit %d', id, words.show_terms(s.log), s.commit)
-    else self:say('%d down, disk: log %s', id, words.show_terms(s.disk.log)) end
-  end
-end
-
-function verbs.wire(self, list)
-  for _, way in ipairs(words.ways(list[1] or '*->*', self.count, 'wire')) do
-    for place = 1, self.stage:count(way[1], way[2]) do
-      self:say('%d->%d %s', way[1], way[2], words.show_message(self.stage:message(way[1], way[2], place)))
-    end
-  end
-end
+for verb, show in pairs(look) do verbs[verb] = show end
 
 function verbs.expect(self, list)
   expect.run(self, list)

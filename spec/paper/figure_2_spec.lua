@@ -1,91 +1,10 @@
 -- One spec per rule of the Raft paper's Figure 2, directly against raft_step: one core, messages made by hand.
-local core = require 'spec.support.core'
-local ffi = core.ffi
-local C = core.load('raft/types.h', 'raft/raft.h')
+local server = require 'spec.support.server'
 
+local new, leader, only = server.new, server.leader, server.only
 local FOLLOWER, PRE_CANDIDATE, CANDIDATE, LEADER = 0, 1, 2, 3
 local REQUEST_VOTE, VOTE_RESPONSE, APPEND, APPEND_RESPONSE = 0, 1, 2, 3
-local TIMEOUT, MESSAGE, PROPOSE, PERSISTED, SENT, READ = 0, 1, 2, 3, 4, 5
-
-local server = {}
-server.__index = server
-
--- A server of a cluster with `log` = the terms of its entries; entry 1 has term 1.
-local function new(options)
-  options = options or {}
-  local o = ffi.new('struct raft_options[1]', { { id = options.id or 1, seed = 3, election_timeout_ms = 100, heartbeat_ms = 20,
-    window_messages = 8, window_bytes = 100000, message_bytes_max = 10000, uncommitted_entries_max = 100 } })
-  local self = setmetatable({ now = 1000, e = ffi.new('struct raft_effects[1]'), written = 0 }, server)
-  self.raft = ffi.gc(C.raft_new(o), C.raft_free)
-  C.raft_restore_vote(self.raft, options.term or 1, options.vote or 0)
-  for i, term in ipairs(options.log or { 1 }) do C.raft_restore_entries(self.raft, i, i, term) end
-  local configuration = ffi.new('struct raft_configuration[1]')
-  configuration[0].voters_count = options.nodes or 3
-  for i = 1, options.nodes or 3 do configuration[0].voters[i - 1] = i end
-  C.raft_restore_configuration(self.raft, configuration)
-  C.raft_start(self.raft, self.now, options.commit or 1, self.e)
-  return self
-end
-
-function server:step(kind, fill)
-  local event = ffi.new('struct raft_event[1]')
-  event[0].type, event[0].now = kind, self.now
-  local keep = fill and fill(event[0])
-  C.raft_step(self.raft, event, self.e)
-  assert(C.raft_invariants(self.raft, nil) == nil)
-  if self.e[0].write.number ~= 0 then self.written = self.e[0].write.number end
-  return self.e[0], keep
-end
-
-function server:pass(ms)
-  self.now = self.now + ms
-  return self:step(TIMEOUT)
-end
-
-function server:persist()
-  return self:step(PERSISTED, function(e) e.persisted.write_number = self.written end)
-end
-
-function server:receive(from, kind, term, fields, terms)
-  local m, runs = ffi.new('struct raft_message[1]'), ffi.new('struct raft_run[8]')
-  m[0].type, m[0].from, m[0].to, m[0].term = kind, from, 1, term
-  local body = ({ [0] = 'request_vote', 'vote_response', 'append_entries', 'append_response' })[kind]
-  for k, v in pairs(fields) do m[0][body][k] = v end
-  if terms then
-    for i, t in ipairs(terms) do runs[i - 1].first, runs[i - 1].term = fields.prev_log_index + i, t end
-    m[0].append_entries.last_index = fields.prev_log_index + #terms
-  elseif kind == APPEND then m[0].append_entries.last_index = fields.prev_log_index end
-  return (self:step(MESSAGE, function(e)
-    e.message.message, e.message.runs, e.message.runs_count = m, runs, terms and #terms or 0
-    return { m, runs }
-  end))
-end
-
-function server:status()
-  local s = ffi.new('struct raft_status[1]')
-  C.raft_get_status(self.raft, s)
-  return s[0]
-end
-
-local function only(effects)
-  assert.equal(1, tonumber(effects.messages_count))
-  return effects.messages[0]
-end
-
--- A leader of three, term 2, whose own no-op (entry 2) is durable.
-local function leader(options)
-  local s = new(options)
-  s:pass(200)
-  s:receive(2, VOTE_RESPONSE, (options and options.term or 1) + 1, { granted = true, pre_vote = true })
-  s:persist()
-  s:receive(2, VOTE_RESPONSE, s:status().current_term, { granted = true })
-  assert.equal(LEADER, tonumber(s:status().role))
-  for peer = 2, 3 do
-    s:step(SENT, function(e) e.sent.peer, e.sent.epoch, e.sent.last, e.sent.bytes = peer, 1, s:status().last_log_index, 100 end)
-  end
-  s:persist()
-  return s
-end
+local PROPOSE, PERSISTED, READ = 2, 3, 5
 
 describe('RequestVote (§5.2, §5.4.1)', function()
   it('is refused when its term is below currentTerm', function()

@@ -19,7 +19,8 @@ local function message()
     ('AppendEntries term %s prevLogIndex %s prevLogTerm %s entries %s leaderCommit %s round %s epoch %s'):format(term(), number(), term(),
       entries[1] and table.concat(entries, ' ') or 'none', number(), R(0, 3), R(0, 3)),
     ('AppendReply term %s success %s matchIndex %s rejectIndex %s hintIndex %s hintTerm %s round %s epoch %s'):format(term(), flag(),
-      number(), number(), number(), term(), R(0, 3), R(0, 3)))
+      number(), number(), number(), term(), R(0, 3), R(0, 3)),
+    ('InstallSnapshot term %s lastIncludedIndex %s lastIncludedTerm %s epoch %s'):format(term(), number(), term(), R(0, 3)))
 end
 
 local function scenario(seed, by_hand)
@@ -44,8 +45,8 @@ local function scenario(seed, by_hand)
     elseif by_hand and R(5) == 1 then say('raw %d->%d %s', pick(other, 9), id, message())
     else
       say(pick('timeout %d', 'propose %d 3', 'propose %d', 'read %d', 'hold-disk %d', 'release-disk %d', 'hold-entries %d',
-        'release-entries %d', 'cut %d', 'step-down %d', 'hold %d', 'heal', 'heal', 'release *', 'stabilize', 'stabilize', 'run 50',
-        'run 700', 'advance 150', 'status', 'wire'), id)
+        'release-entries %d', 'compact %d', 'compact %d keep 2', 'install %d', 'install %d', 'cut %d', 'step-down %d', 'hold %d', 'heal',
+        'heal', 'release *', 'stabilize', 'stabilize', 'run 50', 'run 700', 'advance 150', 'status', 'wire'), id)
     end
   end
   return table.concat(out, '\n') .. '\n'

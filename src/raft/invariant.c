@@ -10,6 +10,8 @@ static const char *check_delta(const struct raft *raft, const struct raft_digest
         return "votedFor changed within a term";
     if (raft->commit_index < before->commit_index)
         return "commitIndex fell";
+    if (raft->trail.base < before->base_index)
+        return "the log's base fell";
     if (before->role == RAFT_LEADER && raft->role == RAFT_LEADER && raft->current_term == before->current_term &&
         raft->trail.last < before->last_log_index)
         return "a leader removed entries from its log";
@@ -26,6 +28,10 @@ static const char *check_peer(const struct raft *raft, const struct progress *pe
         return "matchIndex is beyond the log";
     if (peer->next_index > raft->trail.last + 1)
         return "nextIndex is beyond the log's end";
+    if (peer->state == PROGRESS_SNAPSHOT && peer->match_index >= raft->trail.base)
+        return "a follower waits for a snapshot, and has the entry at its end";
+    if (peer->next_index <= raft->trail.base)
+        return "nextIndex is not above the log's base";
     if (peer->inflight_count > PROGRESS_INFLIGHT_MAX || peer->window == 0)
         return "a window is out of bounds";
     return NULL;
@@ -35,6 +41,15 @@ const char *raft_invariants(const struct raft *raft, const struct raft_digest *b
 {
     if (raft->commit_index > raft->trail.last)
         return "commitIndex is beyond the log";
+    if (raft->trail.base > raft->commit_index)
+        return "the log begins after what is not committed";
+    if (raft->trail.count > 0 ? raft->trail.runs[0].first != raft->trail.base + 1
+                              : raft->trail.last != raft->trail.base)
+        return "the log does not begin after its base";
+    if ((raft->trail.base == 0) != (raft->trail.base_term == 0))
+        return "the term of the log's base is not known";
+    if (raft->trail.count > 0 && raft->trail.runs[0].term < raft->trail.base_term)
+        return "terms in the log do not rise after its base";
     if (raft->durable_index > raft->trail.last)
         return "durable index is beyond the log";
     if (trail_last_term(&raft->trail) > raft->current_term)
@@ -47,7 +62,8 @@ const char *raft_invariants(const struct raft *raft, const struct raft_digest *b
         return "a write is durable that was never given out";
     if (raft->role == RAFT_LEADER && (raft->leader != raft->options.id || raft->voted_for != raft->options.id))
         return "a leader that did not vote for itself";
-    if (raft->role == RAFT_LEADER && trail_term(&raft->trail, raft->term_start) != raft->current_term)
+    raft_index start = raft->term_start > raft->trail.base ? raft->term_start : raft->trail.base;
+    if (raft->role == RAFT_LEADER && trail_term(&raft->trail, start) != raft->current_term)
         return "a leader without its no-op";
     if (raft->role == RAFT_CANDIDATE && raft->voted_for != raft->options.id)
         return "a candidate that did not vote for itself";

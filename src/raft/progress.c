@@ -17,7 +17,7 @@ void progress_init(struct progress *progress, node_id id, raft_index last_log_in
 void progress_reset(struct progress *progress)
 {
     progress->epoch++;
-    progress->replicating = false;
+    progress->state = PROGRESS_PROBE;
     progress->probe_out = false;
     if (!MUTANT(41))
         progress->sending = false;
@@ -28,11 +28,18 @@ void progress_reset(struct progress *progress)
     progress->window = progress->window > 1 ? progress->window / 2 : 1;
 }
 
+void progress_wait_for_snapshot(struct progress *progress, raft_index base)
+{
+    CHECK(progress->match_index < base);
+    progress->state = PROGRESS_SNAPSHOT;
+    progress->next_index = base + 1;
+}
+
 void progress_sent(struct progress *progress, raft_index last, uint32_t bytes)
 {
     CHECK(progress->sending);
     progress->sending = false;
-    if (!progress->replicating) {
+    if (progress->state == PROGRESS_PROBE) {
         progress->probe_out = true;
         return;
     }
@@ -44,7 +51,7 @@ void progress_sent(struct progress *progress, raft_index last, uint32_t bytes)
     progress->next_index = last + 1;
 }
 
-bool progress_acknowledged(struct progress *progress, raft_index match, uint32_t window_max)
+bool progress_acknowledged(struct progress *progress, raft_index match, raft_index base, uint32_t window_max)
 {
     bool news = match > progress->match_index;
     if (news)
@@ -56,8 +63,10 @@ bool progress_acknowledged(struct progress *progress, raft_index match, uint32_t
         if (progress->window < window_max)
             progress->window++;
     }
+    if (progress->state == PROGRESS_SNAPSHOT && match < base && !MUTANT(108))
+        return news;
     progress->probe_out = false;
-    progress->replicating = true;
+    progress->state = PROGRESS_REPLICATE;
     if (progress->next_index <= progress->match_index)
         progress->next_index = progress->match_index + 1;
     return news;
@@ -65,9 +74,9 @@ bool progress_acknowledged(struct progress *progress, raft_index match, uint32_t
 
 bool progress_may_send(const struct progress *progress, uint32_t window_bytes)
 {
-    if (progress->sending)
+    if (progress->sending || progress->state == PROGRESS_SNAPSHOT)
         return false;
-    if (!progress->replicating)
+    if (progress->state == PROGRESS_PROBE)
         return !progress->probe_out;
     return progress->inflight_count < progress->window && progress->inflight_bytes < window_bytes;
 }

@@ -4,7 +4,13 @@
  *     +------------------------------------+
  *     v                                    |
  *   probe --- first success ----------> replicate
- *   one message out, until answered     a window of messages and bytes out
+ *     |  one message out, until            |  ^  a window of messages and bytes out
+ *     |  answered                          |  |
+ *     +---------------+--------------------+  |
+ *                     | next_index is not above the base of the leader's log (§7)
+ *                     v                       |
+ *                  snapshot --- match_index is at or above the base
+ *                  nothing out but offers of the snapshot, and heartbeats that begin at the base
  *
  * next_index and match_index are different things: what to send, and what is known to be stored. The epoch grows with each
  * reset, and answers to an older one say nothing about progress. The window halves on loss, grows by one an answer.
@@ -16,6 +22,8 @@
 
 enum { PROGRESS_INFLIGHT_MAX = 256 };
 
+enum progress_state { PROGRESS_PROBE, PROGRESS_REPLICATE, PROGRESS_SNAPSHOT };
+
 struct progress_inflight {
     raft_index last;
     uint32_t bytes;
@@ -25,12 +33,13 @@ struct progress {
     node_id id;
     raft_index next_index;
     raft_index match_index;
-    bool replicating; /* else probing */
-    bool probe_out;   /* probing: a message with entries waits for its answer */
-    bool sending;     /* entries are wanted, and SENT has not come yet */
+    enum progress_state state;
+    bool probe_out; /* probing: a message with entries waits for its answer */
+    bool sending;   /* entries are wanted, and SENT has not come yet */
     uint32_t epoch;
     raft_time contact;      /* heard from last, in this term */
     raft_time sent;         /* sent to last */
+    raft_time offered;      /* a snapshot was offered last */
     raft_index commit_sent; /* leader_commit that was sent last */
     uint64_t round_acked;   /* ReadIndex round (thesis §6.4) */
     uint32_t window;        /* messages that may be in flight now */
@@ -44,14 +53,17 @@ struct progress {
 void progress_init(struct progress *progress, node_id id, raft_index last_log_index, uint32_t window,
                    raft_time now);
 
-/* The link or the order is lost: what was in flight is not counted on any more. */
+/* The link or the order is lost: what was in flight is not counted on any more. It probes. */
 void progress_reset(struct progress *progress);
+
+/* The log begins after `base`, and what it needs next is not above that. Nothing is in flight (progress_reset). */
+void progress_wait_for_snapshot(struct progress *progress, raft_index base);
 
 /* A message with entries up to `last` went out. */
 void progress_sent(struct progress *progress, raft_index last, uint32_t bytes);
 
-/* The follower stores everything up to `match`. Returns true if that is news. */
-bool progress_acknowledged(struct progress *progress, raft_index match, uint32_t window_max);
+/* The follower stores everything up to `match`; the leader's log begins after `base`. Returns true if that is news. */
+bool progress_acknowledged(struct progress *progress, raft_index match, raft_index base, uint32_t window_max);
 
 /* True if entries may be sent now. */
 bool progress_may_send(const struct progress *progress, uint32_t window_bytes);

@@ -34,6 +34,13 @@ void raft_restore_vote(struct raft *raft, raft_term term, node_id voted_for)
     raft->voted_for = MUTANT(44) ? 0 : voted_for;
 }
 
+void raft_restore_base(struct raft *raft, raft_index index, raft_term term)
+{
+    CHECK_EQ(raft->trail.last, 0);
+    trail_reset(&raft->trail, index, term);
+    raft->durable_index = index;
+}
+
 void raft_restore_entries(struct raft *raft, raft_index first, raft_index last, raft_term term)
 {
     CHECK_EQ(first, raft->trail.last + 1);
@@ -59,6 +66,8 @@ static void begin(struct raft *raft, raft_time now, struct raft_effects *effects
     effects->write = (struct raft_write){0};
     effects->messages_count = 0;
     effects->proposal_refused = false;
+    effects->snapshot_offered = false;
+    effects->snapshot_taken = false;
     effects->reads_ready_id = 0;
     effects->read_index = 0;
     effects->reads_failed_id = 0;
@@ -154,6 +163,27 @@ void raft_cut(struct raft *raft, raft_index from)
     }
 }
 
+void raft_write_base(struct raft *raft, raft_index index, raft_term term, bool reset)
+{
+    struct raft_write *write = &raft->effects->write;
+    CHECK(write->cut_from == 0 && write->source == RAFT_APPEND_NONE);
+    CHECK(index > raft->commit_index || MUTANT(100));
+    uint64_t number = raft_write_number(raft);
+    write->base_index = index;
+    write->base_term = term;
+    write->reset = reset;
+    if (!reset)
+        return; /* what is on its way to the disk stays, the entry at the base among it */
+    /* Until this is durable nothing counts but what was committed, which the snapshot includes. */
+    if (raft->durable_index > raft->commit_index)
+        raft->durable_index = raft->commit_index;
+    if (MUTANT(104))
+        raft->durable_index = index;
+    raft->writes[0] = (struct write_out){.number = number, .first = 1, .last = index};
+    raft->writes_first = 0;
+    raft->writes_count = 1;
+}
+
 uint64_t raft_write_of(const struct raft *raft, raft_index index)
 {
     if (index <= raft->durable_index)
@@ -213,6 +243,7 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
 {
     CHECK(raft->configuration.voters_count > 0);
     CHECK(committed <= raft->trail.last);
+    CHECK(committed >= raft->trail.base);
     begin(raft, now, effects);
     raft->role = RAFT_FOLLOWER;
     raft->commit_index = MUTANT(46) ? raft->trail.last : committed;
@@ -244,7 +275,8 @@ static bool check_term(struct raft *raft, const struct raft_message *message)
     }
     RAFT_TRACE(raft, "term is higher (%llu > %llu) -> follower", (unsigned long long)message->term,
                (unsigned long long)raft->current_term);
-    election_become_follower(raft, message->term, message->type == RAFT_APPEND_ENTRIES ? message->from : 0);
+    bool leads = message->type == RAFT_APPEND_ENTRIES || message->type == RAFT_INSTALL_SNAPSHOT;
+    election_become_follower(raft, message->term, leads ? message->from : 0);
     return true;
 }
 
@@ -267,6 +299,9 @@ static void receive(struct raft *raft, const struct raft_event *event)
         break;
     case RAFT_APPEND_RESPONSE:
         replication_recv_response(raft, message);
+        break;
+    case RAFT_INSTALL_SNAPSHOT:
+        snapshot_recv_install(raft, message);
         break;
     default:
         break;
@@ -318,6 +353,13 @@ void raft_step(struct raft *raft, const struct raft_event *event, struct raft_ef
         if (raft->role != RAFT_LEADER)
             election_reset_deadline(raft);
         break;
+    case RAFT_EVENT_COMPACTED:
+        snapshot_compacted(raft, event->compacted.index);
+        break;
+    case RAFT_EVENT_SNAPSHOT_READY:
+        snapshot_ready(raft, event->snapshot_ready.index, event->snapshot_ready.term,
+                       event->snapshot_ready.configuration);
+        break;
     default:
         UNREACHABLE();
     }
@@ -343,6 +385,8 @@ void raft_get_status(const struct raft *raft, struct raft_status *status)
     status->last_log_index = raft->trail.last;
     status->last_log_term = trail_last_term(&raft->trail);
     status->durable_index = raft->durable_index;
+    status->base_index = raft->trail.base;
+    status->base_term = raft->trail.base_term;
     if (raft->role != RAFT_LEADER)
         return;
     for (size_t i = 0; i < raft->configuration.voters_count; i++) {
@@ -353,7 +397,8 @@ void raft_get_status(const struct raft *raft, struct raft_status *status)
             .id = peer->id,
             .next_index = peer->next_index,
             .match_index = peer->match_index,
-            .replicating = peer->replicating,
+            .replicating = peer->state == PROGRESS_REPLICATE,
+            .snapshot = peer->state == PROGRESS_SNAPSHOT,
             .active = raft->now - peer->contact < raft->options.election_timeout_ms,
             .inflight_messages = (uint32_t)peer->inflight_count,
             .inflight_bytes = (uint32_t)peer->inflight_bytes,
@@ -368,5 +413,6 @@ void raft_get_digest(const struct raft *raft, struct raft_digest *digest)
                                    .voted_for = raft->voted_for,
                                    .role = raft->role,
                                    .commit_index = raft->commit_index,
-                                   .last_log_index = raft->trail.last};
+                                   .last_log_index = raft->trail.last,
+                                   .base_index = raft->trail.base};
 }

@@ -15,9 +15,10 @@
  *   3. effects->commit_index moved: apply up to there.
  *   4. reads: answer those that are ready once read_index is applied; refuse those that failed.
  *   5. call again with TIMEOUT no later than wake_at.
- *   6. an INSTALL_SNAPSHOT that came in (effects->snapshot_offered): fetch that snapshot, verify it, and then feed
- *      SNAPSHOT_READY; if the core takes it, its write says `reset` or `base`, and once that is durable the state is the
- *      snapshot's (§7).
+ *   6. an INSTALL_SNAPSHOT that came in (effects->snapshot_offered): fetch that snapshot or a newer one of the same leader,
+ *      verify it, and then feed SNAPSHOT_READY; if the core takes it, its write says `reset` or `base`, and once that is
+ *      durable the state is the snapshot's (§7). Until then everything goes on as before; the offer is repeated as long as
+ *      it is not taken, at the pace of heartbeats, and each may be answered by going on with the fetch.
  * Messages may be lost, doubled, reordered, delayed; writes may not.
  *
  * Owners: everything in `event` is borrowed for the call; everything in `effects` is plain data. Depends on base.
@@ -80,8 +81,9 @@ struct raft_event {
         } persisted;
         struct {
             node_id peer;
-            uint32_t epoch;  /* of the message that wanted them */
-            raft_index last; /* index of the last entry that went along */
+            uint32_t epoch; /* of the message that wanted them */
+            raft_index
+                last; /* index of the last entry that went along; prev_log_index: none could (compacted meanwhile) */
             uint32_t bytes;
         } sent;
         struct {
@@ -97,10 +99,13 @@ struct raft_event {
             bool on;
         } reluctant;
         struct {
-            raft_index
-                index; /* at most the commit index and the durable index; at or below the trail's base: ignored */
+            /* At most the commit index and the durable index; at or below the trail's base: ignored. A leader offers its
+             * snapshot to each follower that needs an entry at or below it from now on. */
+            raft_index index;
         } compacted;
         struct {
+            /* Not taken if it brings nothing: up to there everything is committed here, or this server leads by now, or has
+             * not heard of that term yet. */
             raft_index index; /* the last that the snapshot includes, and its term */
             raft_term term;
             const struct raft_configuration *configuration; /* as of that index */
@@ -145,7 +150,7 @@ struct raft_effects {
     bool leadership_changed; /* role, term or leader differ from before the step */
     bool proposal_refused;   /* PROPOSE: not leader, or too much uncommitted */
     bool snapshot_offered;   /* the leader offers the snapshot of the message in this event, and it would help */
-    bool snapshot_taken;     /* SNAPSHOT_READY: it was; else it is older than what is here */
+    bool snapshot_taken;     /* SNAPSHOT_READY: it was; else it brings nothing */
 
     uint64_t reads_ready_id; /* not 0: reads up to this id are confirmed, at read_index */
     raft_index read_index;
@@ -198,9 +203,10 @@ struct raft *raft_new(const struct raft_options *options);
 
 void raft_free(struct raft *raft);
 
-/* Before raft_start: what was durable. A log that begins after a snapshot: its index and term, first (§7). Entries come in
- * order, in runs, from 1 or from after that index on. All voters' logs begin with entry 1, the set that the cluster was
- * formed with: commit_index starts at `committed`, which is 1, or more if the caller knows more (a snapshot's index). */
+/* Before raft_start: what was durable. A log that begins after a snapshot: the index and term of the entry before its first,
+ * before all entries (§7). These come in order, in runs, from 1 or from after that index on. All voters' logs begin with
+ * entry 1, the set that the cluster was formed with: commit_index starts at `committed`, which is 1, or more if the caller
+ * knows more (a snapshot's index; never below the base). */
 void raft_restore_vote(struct raft *raft, raft_term term, node_id voted_for);
 void raft_restore_base(struct raft *raft, raft_index index, raft_term term);
 void raft_restore_entries(struct raft *raft, raft_index first, raft_index last, raft_term term);

@@ -17,6 +17,7 @@ static struct raft_append_entries *append_message(struct raft *raft, struct prog
 {
     struct raft_message *message = raft_message_new(raft, RAFT_APPEND_ENTRIES, peer->id);
     struct raft_append_entries *append = &message->append_entries;
+    /* While it waits for a snapshot, from the base: the earliest whose term is known. */
     append->prev_log_index = peer->next_index - 1;
     append->prev_log_term = trail_term(&raft->trail, append->prev_log_index);
     append->last_index = append->prev_log_index;
@@ -98,7 +99,7 @@ void replication_sent(struct raft *raft, node_id id, uint32_t epoch, raft_index 
         peer->sending = false; /* read from disk so slowly that an earlier copy was acknowledged meanwhile */
     else
         progress_sent(peer, last, bytes);
-    if (peer->replicating)
+    if (peer->state == PROGRESS_REPLICATE)
         (void)send_entries(raft, peer);
 }
 
@@ -107,9 +108,13 @@ void replication_peer(struct raft *raft, node_id id, bool up)
     struct progress *peer = find_peer(raft, id);
     if (raft->role != RAFT_LEADER || peer == NULL)
         return;
+    bool waits = peer->state == PROGRESS_SNAPSHOT;
     progress_reset(peer);
+    peer->offered = 0; /* it may be lost: the next refusal is reason to offer it again */
     if (peer->match_index > 0)
         peer->next_index = peer->match_index + 1;
+    if (waits || snapshot_needed(raft, peer))
+        progress_wait_for_snapshot(peer, raft->trail.base);
     if (up && !send_entries(raft, peer))
         replication_heartbeat(raft, peer);
 }
@@ -206,7 +211,11 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
 {
     if (response->reject_index <= peer->match_index)
         return; /* older than what is known by now */
-    if (!peer->replicating && response->reject_index != peer->next_index - 1)
+    if (peer->state == PROGRESS_SNAPSHOT) {
+        snapshot_refused(raft, peer);
+        return;
+    }
+    if (peer->state == PROGRESS_PROBE && response->reject_index != peer->next_index - 1)
         return;
     raft_index try = trail_find_term(&raft->trail, response->hint_index, response->hint_term);
     if (try >= response->reject_index)
@@ -215,6 +224,11 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
         try = peer->match_index;
     progress_reset(peer);
     peer->next_index = MUTANT(38) ? response->reject_index + 1 : try + 1;
+    if (snapshot_needed(raft, peer)) {
+        progress_wait_for_snapshot(peer, raft->trail.base);
+        snapshot_offer(raft, peer);
+        return;
+    }
     RAFT_TRACE(raft, "refused by %llu at %llu -> probe from %llu", (unsigned long long)peer->id,
                (unsigned long long)response->reject_index, (unsigned long long)peer->next_index);
     if (!send_entries(raft, peer))
@@ -244,7 +258,7 @@ void replication_recv_response(struct raft *raft, const struct raft_message *mes
     if (response->match_index > raft->trail.last)
         return;
     raft_index match = MUTANT(27) ? peer->next_index - 1 : response->match_index;
-    if (progress_acknowledged(peer, match, raft->options.window_messages))
+    if (progress_acknowledged(peer, match, raft->trail.base, raft->options.window_messages))
         replication_advance_commit(raft);
     (void)send_entries(raft, peer);
 }
@@ -266,6 +280,8 @@ static void refuse(struct raft *raft, const struct raft_message *message)
     struct raft_append_response *response = respond(raft, message);
     response->reject_index = append->prev_log_index;
     response->hint_index = trail_find_term(&raft->trail, append->prev_log_index, append->prev_log_term);
+    if (response->hint_index < raft->trail.base)
+        response->hint_index = raft->trail.base; /* what is below it is known to match */
     response->hint_term = trail_term(&raft->trail, response->hint_index);
     RAFT_TRACE(raft, "recv AppendEntries from %llu: no entry %llu of term %llu -> refuse, hint %llu of term %llu",
                (unsigned long long)message->from, (unsigned long long)append->prev_log_index,
@@ -273,7 +289,8 @@ static void refuse(struct raft *raft, const struct raft_message *message)
                (unsigned long long)response->hint_term);
 }
 
-/* The first index at which what came differs from what is here: last_index + 1 if nothing does. */
+/* The first index at which what came differs from what is here: last_index + 1 if nothing does. What the snapshot below this
+ * log includes is committed, so it does not. */
 static raft_index first_difference(const struct raft *raft, const struct raft_append_entries *append,
                                    const struct raft_run *runs, size_t runs_count)
 {
@@ -282,7 +299,7 @@ static raft_index first_difference(const struct raft *raft, const struct raft_ap
     for (; index <= append->last_index; index++) {
         while (run + 1 < runs_count && runs[run + 1].first <= index)
             run++;
-        if (trail_term(&raft->trail, index) != runs[run].term)
+        if (index > raft->trail.base && trail_term(&raft->trail, index) != runs[run].term)
             break;
     }
     return index;
@@ -326,7 +343,7 @@ static bool runs_are_sound(const struct raft *raft, const struct raft_append_ent
 }
 
 /* A message from the leader of the current term. */
-static void accept_leader(struct raft *raft, node_id leader)
+void replication_accept_leader(struct raft *raft, node_id leader)
 {
     if (raft->role != RAFT_FOLLOWER && !MUTANT(42))
         election_become_follower(raft, raft->current_term, leader);
@@ -353,9 +370,10 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
     }
     if (!runs_are_sound(raft, append, runs, runs_count))
         return;
-    accept_leader(raft, message->from);
-    bool known =
-        append->prev_log_index == 0 || trail_term(&raft->trail, append->prev_log_index) == append->prev_log_term;
+    replication_accept_leader(raft, message->from);
+    /* Below the base everything is committed: it is the leader's (§7). */
+    bool known = (append->prev_log_index < raft->trail.base && !MUTANT(109)) ||
+                 trail_term(&raft->trail, append->prev_log_index) == append->prev_log_term;
     if (append->prev_log_index > raft->trail.last || (!known && !MUTANT(29))) {
         refuse(raft, message);
         return;
@@ -376,16 +394,17 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
         RAFT_TRACE(raft, "recv entries %llu..%llu from %llu", (unsigned long long)append->prev_log_index + 1,
                    (unsigned long long)append->last_index, (unsigned long long)message->from);
 
-    /* The log matches the leader's up to last_index, and only up to there. */
+    /* The log matches the leader's up to last_index, or its own base, and only up to there. */
+    raft_index match = append->last_index > raft->trail.base ? append->last_index : raft->trail.base;
     struct raft_append_response *response = respond(raft, message);
     struct raft_message *answer = &raft->effects->messages[raft->effects->messages_count - 1];
     response->success = true;
-    response->match_index = MUTANT(30) ? raft->trail.last : append->last_index;
+    response->match_index = MUTANT(30) ? raft->trail.last : match;
     if (append->last_index > append->prev_log_index)
-        answer->after_write = MUTANT(15) ? 0 : raft_write_of(raft, append->last_index);
+        answer->after_write = MUTANT(15) ? 0 : raft_write_of(raft, match);
     else if (response->match_index > raft->durable_index && !MUTANT(21))
         response->match_index = raft->durable_index; /* a heartbeat is answered at once, with what the disk has */
-    raft_index known_last = MUTANT(28) ? raft->trail.last : append->last_index;
+    raft_index known_last = MUTANT(28) ? raft->trail.last : match;
     raft_index commit = append->leader_commit < known_last ? append->leader_commit : known_last;
     if (commit > raft->commit_index)
         raft_set_commit(raft, commit);

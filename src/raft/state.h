@@ -65,6 +65,11 @@ struct raft {
     bool reluctant;
     bool votes[RAFT_MEMBERS_MAX]; /* granted, by place in configuration.voters; as candidate or pre-candidate */
 
+    /* the snapshot that a leader offered last (§7) */
+    node_id offer_from;
+    raft_term offer_term; /* of the leader */
+    uint32_t offer_epoch;
+
     /* Figure 2, leader */
     struct progress peers[RAFT_MEMBERS_MAX]; /* by place in configuration.voters; own place unused */
     raft_index term_start;                   /* index of this term's no-op */
@@ -90,6 +95,7 @@ void raft_write_vote(struct raft *raft);
 void raft_write_entries(struct raft *raft, enum raft_append_source source, raft_index first, raft_index last,
                         raft_term term);
 void raft_cut(struct raft *raft, raft_index from);
+void raft_write_base(struct raft *raft, raft_index index, raft_term term, bool reset);
 /* The write that makes entry `index` durable here, if it is not yet: 0 if it is. */
 uint64_t raft_write_of(const struct raft *raft, raft_index index);
 void raft_set_commit(struct raft *raft, raft_index index);
@@ -117,6 +123,16 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
 void replication_recv_response(struct raft *raft, const struct raft_message *message);
 void replication_heartbeat(struct raft *raft, struct progress *peer);
 raft_time replication_wake_at(const struct raft *raft);
+void replication_accept_leader(struct raft *raft, node_id leader);
+
+/* snapshot.c */
+bool snapshot_needed(const struct raft *raft, const struct progress *peer);
+void snapshot_offer(struct raft *raft, struct progress *peer);
+void snapshot_refused(struct raft *raft, struct progress *peer);
+void snapshot_compacted(struct raft *raft, raft_index index);
+void snapshot_recv_install(struct raft *raft, const struct raft_message *message);
+void snapshot_ready(struct raft *raft, raft_index index, raft_term term,
+                    const struct raft_configuration *configuration);
 
 /* read.c */
 void read_request(struct raft *raft, uint64_t id);

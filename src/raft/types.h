@@ -78,8 +78,8 @@ struct raft_append_response {
     uint32_t epoch;
 };
 
-/* §7. The leader says which snapshot it would send; the bytes go their own way, and the follower answers with where its log
- * ends then, as to AppendEntries (the caller says RAFT_EVENT_SNAPSHOT_READY). A lost offer is made again. */
+/* §7. The leader says that what this follower lacks ends there at the earliest; the bytes go their own way. No answer of its
+ * own: when the follower has taken a snapshot it says so as to AppendEntries, with this epoch. A lost offer is made again. */
 struct raft_install_snapshot {
     raft_index last_included_index;
     raft_term last_included_term;

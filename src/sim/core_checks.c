@@ -117,12 +117,27 @@ static void check_matching(struct core_checks *checks, uint32_t at)
     }
 }
 
+/* The log goes on after what its snapshot includes, and that is committed. */
+static void check_base(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    struct raft_status status;
+    raft_get_status(node->raft, &status);
+    if (status.base_index != node->base)
+        core_checks_break(checks, at, "the log begins after another entry than was asked for", status.base_index);
+    else if (status.base_term != node->terms[node->base])
+        core_checks_break(checks, at, "the entry that the log begins after had another term", status.base_index);
+    if (node->base > node->effects.commit_index)
+        core_checks_break(checks, at, "a snapshot includes what is not committed", node->base);
+}
+
 void core_checks_stepped(struct core_checks *checks, uint32_t at)
 {
     const struct core_node *node = checks->nodes[at];
     check_leader(checks, at);
     check_commit(checks, at);
-    if (node->effects.write.source != RAFT_APPEND_NONE)
+    check_base(checks, at);
+    if (node->effects.write.source != RAFT_APPEND_NONE || node->effects.write.base_index != 0)
         check_matching(checks, at);
 }
 
@@ -135,6 +150,8 @@ void core_checks_started(struct core_checks *checks, uint32_t at)
         core_checks_break(checks, at, "a start forgot the term", node->disk_term);
     else if (status.current_term == node->disk_term && status.voted_for != node->disk_vote)
         core_checks_break(checks, at, "a start forgot the vote", node->disk_vote);
+    if (status.base_index != node->disk_base)
+        core_checks_break(checks, at, "a start forgot where the log begins", node->disk_base);
     check_matching(checks, at);
 }
 
@@ -143,6 +160,26 @@ void core_checks_started(struct core_checks *checks, uint32_t at)
 static bool vote_is_durable(const struct core_node *node, raft_term term, node_id voted_for)
 {
     return node->disk_term > term || (node->disk_term == term && node->disk_vote == voted_for);
+}
+
+/* What a success says to the leader of its term: durable here, and the same there. */
+static void check_acknowledged(struct core_checks *checks, uint32_t at, const struct raft_message *message)
+{
+    const struct core_node *node = checks->nodes[at];
+    raft_index match = message->append_response.match_index;
+    if (node->disk_term > message->term)
+        return; /* it may have been cut away in a later term */
+    if (match > node->disk_last) {
+        core_checks_break(checks, at, "acknowledges what is not durable", match);
+        return;
+    }
+    if (message->to > checks->count)
+        return;
+    const struct core_node *leader = checks->nodes[message->to - 1];
+    if (leader->raft == NULL || leader->effects.role != RAFT_LEADER || leader->effects.term != message->term)
+        return;
+    if (match > leader->last || leader->terms[match] != node->disk_terms[match])
+        core_checks_break(checks, at, "acknowledges what is not the leader's", match);
 }
 
 void core_checks_sent(struct core_checks *checks, uint32_t at, const struct raft_message *message)
@@ -154,9 +191,8 @@ void core_checks_sent(struct core_checks *checks, uint32_t at, const struct raft
     if (message->type == RAFT_VOTE_RESPONSE && message->vote_response.granted && !message->vote_response.pre_vote &&
         !vote_is_durable(node, message->term, message->to))
         core_checks_break(checks, at, "a vote leaves before it is durable, term", message->term);
-    if (message->type == RAFT_APPEND_RESPONSE && message->append_response.success &&
-        message->append_response.match_index > node->disk_last && node->disk_term <= message->term)
-        core_checks_break(checks, at, "acknowledges what is not durable", message->append_response.match_index);
+    if (message->type == RAFT_APPEND_RESPONSE && message->append_response.success)
+        check_acknowledged(checks, at, message);
 }
 
 void core_checks_read(struct core_checks *checks, uint32_t at, raft_index floor, raft_index index)

@@ -2,7 +2,8 @@
  *
  * Figure 3 of the paper (election safety, log matching, leader completeness, state machine safety; append-only is
  * raft_invariants' own), and what a disk adds: committed means durable on a majority, an answer leaves when what it
- * promises is durable, a start finds what was durable, a linearizable read misses nothing. The first thing found broken stays.
+ * promises is durable and the leader's, a start finds what was durable, a linearizable read misses nothing; and of snapshots
+ * (§7): what one stands for is what was committed, and the log goes on after exactly that. The first thing found broken stays.
  * Depends on sim/core_node.h.
  */
 #ifndef SIM_CORE_CHECKS_H

@@ -20,22 +20,31 @@ void core_node_close(struct core_node *node)
     mem_free(node->disk_terms);
 }
 
+struct raft_configuration core_configuration(uint32_t nodes)
+{
+    struct raft_configuration configuration = {.id = 1, .voters_count = nodes};
+    for (uint32_t i = 0; i < nodes; i++)
+        configuration.voters[i] = i + 1;
+    return configuration;
+}
+
 void core_node_start(struct core_node *node, const struct raft_options *options, uint32_t nodes, raft_time now,
                      raft_index committed)
 {
     CHECK(node->raft == NULL);
-    struct raft_configuration configuration = {.id = 1, .voters_count = nodes};
-    for (uint32_t i = 0; i < nodes; i++)
-        configuration.voters[i] = i + 1;
+    struct raft_configuration configuration = core_configuration(nodes);
     node->raft = raft_new(options);
     node->persisted = 0;
+    node->base = node->disk_base;
     node->last = node->disk_last;
     memcpy(node->terms, node->disk_terms, (size_t)(node->disk_last + 1) * sizeof *node->terms);
     raft_restore_vote(node->raft, node->disk_term, node->disk_vote);
-    for (raft_index index = 1; index <= node->last; index++)
+    if (node->base > 0)
+        raft_restore_base(node->raft, node->base, node->terms[node->base]);
+    for (raft_index index = node->base + 1; index <= node->last; index++)
         raft_restore_entries(node->raft, index, index, node->terms[index]);
     raft_restore_configuration(node->raft, &configuration);
-    raft_start(node->raft, now, committed, &node->effects);
+    raft_start(node->raft, now, committed > node->disk_snapshot ? committed : node->disk_snapshot, &node->effects);
 }
 
 void core_node_crash(struct core_node *node)
@@ -46,7 +55,26 @@ void core_node_crash(struct core_node *node)
     memset(&node->effects, 0, sizeof node->effects);
 }
 
-bool core_node_take_write(struct core_node *node, struct core_write *out)
+static raft_term *copy_of(const raft_term *terms, size_t count)
+{
+    raft_term *copy = mem_alloc(count * sizeof *copy);
+    memcpy(copy, terms, count * sizeof *copy);
+    return copy;
+}
+
+static void take_base(struct core_node *node, const struct core_snapshot *snapshot, struct core_write *out)
+{
+    raft_index base = out->write.base_index;
+    CHECK(snapshot != NULL);
+    CHECK_EQ(snapshot->index, base);
+    memcpy(node->terms + 1, snapshot->terms + 1, (size_t)base * sizeof *node->terms);
+    node->base = base;
+    if (out->write.reset)
+        node->last = base;
+    out->terms = copy_of(node->terms + 1, (size_t)base);
+}
+
+bool core_node_take_write(struct core_node *node, const struct core_snapshot *snapshot, struct core_write *out)
 {
     const struct raft_write *write = &node->effects.write;
     *out = (struct core_write){.write = *write};
@@ -54,16 +82,16 @@ bool core_node_take_write(struct core_node *node, struct core_write *out)
         return false;
     if (write->cut_from != 0)
         node->last = write->cut_from - 1;
+    if (write->base_index != 0)
+        take_base(node, snapshot, out);
     if (write->source == RAFT_APPEND_NONE)
         return true;
     CHECK_EQ(write->first, node->last + 1);
     CHECK(write->last < CORE_LOG_MAX);
-    size_t count = (size_t)(write->last - write->first + 1);
     for (raft_index index = write->first; index <= write->last; index++)
         node->terms[index] = raft_term_at(node->raft, index);
     node->last = write->last;
-    out->terms = mem_alloc(count * sizeof *out->terms);
-    memcpy(out->terms, node->terms + write->first, count * sizeof *out->terms);
+    out->terms = copy_of(node->terms + write->first, (size_t)(write->last - write->first + 1));
     return true;
 }
 
@@ -76,12 +104,37 @@ void core_node_written(struct core_node *node, const struct core_write *done)
     }
     if (write->cut_from != 0)
         node->disk_last = write->cut_from - 1;
+    if (write->base_index != 0) {
+        memcpy(node->disk_terms + 1, done->terms, (size_t)write->base_index * sizeof(raft_term));
+        node->disk_base = write->base_index;
+        node->disk_snapshot = write->base_index;
+        if (write->reset)
+            node->disk_last = write->base_index;
+    }
     if (write->source != RAFT_APPEND_NONE) {
         CHECK_EQ(write->first, node->disk_last + 1);
         memcpy(node->disk_terms + write->first, done->terms,
                (size_t)(write->last - write->first + 1) * sizeof(raft_term));
         node->disk_last = write->last;
     }
+}
+
+void core_node_compact(struct core_node *node, raft_index index, raft_index base)
+{
+    CHECK(base <= index);
+    CHECK(index <= node->disk_last);
+    if (index > node->disk_snapshot)
+        node->disk_snapshot = index;
+    if (base > node->disk_base)
+        node->disk_base = base;
+    if (base > node->base)
+        node->base = base;
+}
+
+struct core_snapshot core_node_snapshot(const struct core_node *node, raft_index index)
+{
+    CHECK(index <= node->last);
+    return (struct core_snapshot){.index = index, .terms = copy_of(node->terms, (size_t)index + 1)};
 }
 
 size_t core_node_runs(const struct core_node *node, struct raft_append_entries *append, struct raft_run *runs,

@@ -12,7 +12,7 @@
 
 enum { RUNS_MAX = 64, SENT_MAX = 64 };
 
-enum event_kind { EVENT_WAKE, EVENT_MESSAGE, EVENT_WRITTEN };
+enum event_kind { EVENT_WAKE, EVENT_MESSAGE, EVENT_WRITTEN, EVENT_FETCHED };
 
 struct event {
     uint64_t at;
@@ -24,6 +24,7 @@ struct event {
     struct raft_run runs[RUNS_MAX];
     size_t runs_count;
     struct core_write write;
+    struct core_snapshot snapshot;
 };
 
 struct node {
@@ -48,6 +49,7 @@ struct core_world {
     struct core_checks *checks;
     uint64_t hash;
     uint64_t reads_answered;
+    uint64_t snapshots_taken;
     char broken[256];
 };
 
@@ -98,18 +100,20 @@ static struct event *take_event(struct core_world *world)
 static void free_event(struct event *event)
 {
     mem_free(event->write.terms);
+    mem_free(event->snapshot.terms);
     mem_free(event);
 }
 
 /* --- carrying out effects ------------------------------------------------------------------------------------------------------- */
 
-static void step(struct core_world *world, uint32_t at, struct raft_event *event);
+static void step(struct core_world *world, uint32_t at, struct raft_event *event,
+                 const struct core_snapshot *snapshot);
 
-static void take_write(struct core_world *world, uint32_t at)
+static void take_write(struct core_world *world, uint32_t at, const struct core_snapshot *snapshot)
 {
     struct node *node = &world->nodes[at];
     struct core_write write;
-    if (!core_node_take_write(&node->core, &write))
+    if (!core_node_take_write(&node->core, snapshot, &write))
         return;
     uint64_t done = world->now + prng_between(&world->prng, 1, world->options.write_ms_max);
     node->written_until = done > node->written_until ? done : node->written_until;
@@ -152,7 +156,7 @@ static void send_now(struct core_world *world, uint32_t at, struct raft_message 
                  .last = message.append_entries.last_index,
                  .bytes =
                      (uint32_t)(message.append_entries.last_index - message.append_entries.prev_log_index) * 100}};
-    step(world, at, &event);
+    step(world, at, &event, NULL);
 }
 
 static void hold(struct node *node, const struct raft_message *message)
@@ -174,10 +178,10 @@ static void take_reads(struct core_world *world, uint32_t at)
     core_checks_read(world->checks, at, node->read_floor[effects->reads_ready_id % 256], effects->read_index);
 }
 
-static void take_effects(struct core_world *world, uint32_t at)
+static void take_effects(struct core_world *world, uint32_t at, const struct core_snapshot *snapshot)
 {
     struct node *node = &world->nodes[at];
-    take_write(world, at);
+    take_write(world, at, snapshot);
     take_reads(world, at);
     core_checks_stepped(world->checks, at);
     size_t count = node->core.effects.messages_count;
@@ -195,7 +199,8 @@ static void take_effects(struct core_world *world, uint32_t at)
     }
 }
 
-static void step(struct core_world *world, uint32_t at, struct raft_event *event)
+static void step(struct core_world *world, uint32_t at, struct raft_event *event,
+                 const struct core_snapshot *snapshot)
 {
     struct node *node = &world->nodes[at];
     struct raft_digest before_step;
@@ -205,10 +210,11 @@ static void step(struct core_world *world, uint32_t at, struct raft_event *event
     const char *wrong = raft_invariants(node->core.raft, &before_step);
     if (wrong != NULL)
         core_checks_break(world->checks, at, wrong, 0);
-    const uint64_t parts[5] = {world->hash, world->now, at, node->core.effects.term,
-                               node->core.effects.commit_index};
+    world->snapshots_taken += node->core.effects.snapshot_taken ? 1 : 0;
+    const uint64_t parts[6] = {
+        world->hash, world->now, at, node->core.effects.term, node->core.effects.commit_index, node->core.base};
     world->hash = hash64(parts, sizeof parts);
-    take_effects(world, at);
+    take_effects(world, at, snapshot);
 }
 
 /* --- running ---------------------------------------------------------------------------------------------------------------------- */
@@ -219,7 +225,7 @@ static void written(struct core_world *world, const struct event *done)
     core_node_written(&node->core, &done->write);
     node->core.persisted = done->write.write.number;
     struct raft_event event = {.type = RAFT_EVENT_PERSISTED, .persisted = {.write_number = node->core.persisted}};
-    step(world, done->node, &event);
+    step(world, done->node, &event, NULL);
     size_t kept = 0;
     size_t count = node->held_count;
     for (size_t i = 0; i < count; i++) {
@@ -232,6 +238,32 @@ static void written(struct core_world *world, const struct event *done)
     node->held_count = kept;
 }
 
+/* An offer came: the snapshot, or the newest that the leader has by then, arrives much later, or never. */
+static void fetch(struct core_world *world, uint32_t at, const struct raft_message *message)
+{
+    struct node *node = &world->nodes[at];
+    const struct core_node *leader = &world->nodes[message->from - 1].core;
+    raft_index index = message->install_snapshot.last_included_index;
+    bool newer = leader->disk_snapshot > index && prng_chance(&world->prng, 500000);
+    if (prng_chance(&world->prng, world->options.fetch_loss))
+        return;
+    struct event *event = add_event(world, world->now + prng_between(&world->prng, 1, world->options.fetch_ms_max),
+                                    EVENT_FETCHED, at);
+    event->life = node->life;
+    event->snapshot = core_node_snapshot(leader, newer ? leader->disk_snapshot : index);
+    event->snapshot.terms[index] = message->install_snapshot.last_included_term;
+}
+
+static void fetched(struct core_world *world, const struct event *event)
+{
+    struct raft_configuration configuration = core_configuration(world->options.nodes);
+    struct raft_event raft = {.type = RAFT_EVENT_SNAPSHOT_READY,
+                              .snapshot_ready = {.index = event->snapshot.index,
+                                                 .term = event->snapshot.terms[event->snapshot.index],
+                                                 .configuration = &configuration}};
+    step(world, event->node, &raft, &event->snapshot);
+}
+
 static void run_event(struct core_world *world, const struct event *event)
 {
     struct node *node = &world->nodes[event->node];
@@ -242,6 +274,10 @@ static void run_event(struct core_world *world, const struct event *event)
         written(world, event);
         return;
     }
+    if (event->kind == EVENT_FETCHED) {
+        fetched(world, event);
+        return;
+    }
     if (event->kind == EVENT_MESSAGE) {
         raft.type = RAFT_EVENT_MESSAGE;
         raft.message.message = &event->message;
@@ -250,7 +286,9 @@ static void run_event(struct core_world *world, const struct event *event)
     } else if (world->now < node->core.effects.wake_at) {
         return; /* an older wake-up */
     }
-    step(world, event->node, &raft);
+    step(world, event->node, &raft, NULL);
+    if (event->kind == EVENT_MESSAGE && node->core.effects.snapshot_offered)
+        fetch(world, event->node, &event->message);
 }
 
 const char *core_world_run(struct core_world *world, uint64_t ms)
@@ -278,7 +316,7 @@ bool core_world_propose(struct core_world *world, uint32_t at, uint64_t count)
         return false;
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE, .propose = {.count = count}};
     event.now = world->now;
-    step(world, at, &event);
+    step(world, at, &event, NULL);
     return !node->core.effects.proposal_refused;
 }
 
@@ -289,7 +327,21 @@ void core_world_read(struct core_world *world, uint32_t at)
         return;
     node->read_floor[++node->read_id % 256] = core_checks_committed(world->checks);
     struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = node->read_id}};
-    step(world, at, &event);
+    step(world, at, &event, NULL);
+}
+
+void core_world_compact(struct core_world *world, uint32_t at, uint64_t keep)
+{
+    struct node *node = &world->nodes[at];
+    struct raft_status status;
+    if (node->core.raft == NULL)
+        return;
+    raft_get_status(node->core.raft, &status);
+    raft_index index = status.commit_index < status.durable_index ? status.commit_index : status.durable_index;
+    raft_index base = index > keep ? index - keep : 0;
+    core_node_compact(&node->core, index, base);
+    struct raft_event event = {.type = RAFT_EVENT_COMPACTED, .compacted = {.index = base}};
+    step(world, at, &event, NULL);
 }
 
 void core_world_crash(struct core_world *world, uint32_t at)
@@ -321,7 +373,7 @@ void core_world_start(struct core_world *world, uint32_t at)
     node->read_id = 0;
     core_node_start(&node->core, &options, world->options.nodes, world->now, 1);
     core_checks_started(world->checks, at);
-    take_effects(world, at);
+    take_effects(world, at, NULL);
 }
 
 bool core_world_is_up(const struct core_world *world, uint32_t at)
@@ -339,6 +391,12 @@ void core_world_heal(struct core_world *world)
     memset(world->cut, 0, sizeof world->cut);
     world->options.loss = 0;
     world->options.duplication = 0;
+    world->options.fetch_loss = 0;
+    uint32_t bearable = world->options.election_ms / 10;
+    if (world->options.delay_ms_max > bearable)
+        world->options.delay_ms_max = bearable;
+    if (world->options.write_ms_max > bearable)
+        world->options.write_ms_max = bearable;
     for (uint32_t i = 0; i < world->options.nodes; i++)
         core_world_start(world, i);
 }
@@ -366,6 +424,11 @@ uint64_t core_world_now(const struct core_world *world)
     return world->now;
 }
 
+uint64_t core_world_snapshots_taken(const struct core_world *world)
+{
+    return world->snapshots_taken;
+}
+
 uint64_t core_world_reads_answered(const struct core_world *world)
 {
     return world->reads_answered;
@@ -379,6 +442,7 @@ uint64_t core_world_hash(const struct core_world *world)
 struct core_world *core_world_new(const struct core_world_options *options)
 {
     CHECK(options->nodes >= 1 && options->nodes <= CORE_NODES_MAX);
+    CHECK(options->election_ms >= 10);
     struct core_world *world = mem_zalloc(1, sizeof *world);
     world->options = *options;
     world->now = 1;

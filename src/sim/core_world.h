@@ -19,7 +19,9 @@ struct core_world_options {
     uint32_t duplication;
     uint32_t delay_ms_max; /* of a message, from 1: more than one gives reorder */
     uint32_t write_ms_max; /* of a write, from 1 */
-    uint32_t election_ms;
+    uint32_t fetch_ms_max; /* of a snapshot that was offered, from 1 */
+    uint32_t fetch_loss;   /* parts in a million, of snapshots that were offered */
+    uint32_t election_ms;  /* 10 or more */
     uint32_t heartbeat_ms;
     bool forget_vote;        /* planted bug: a restart forgets its vote */
     bool ack_before_durable; /* planted bug: messages do not wait for their write */
@@ -37,6 +39,10 @@ bool core_world_propose(struct core_world *world, uint32_t node, uint64_t count)
 /* Asks for a linearizable read at a node; answered reads are checked against what was committed when they began. */
 void core_world_read(struct core_world *world, uint32_t node);
 
+/* A node takes a snapshot of what is committed and durable there, and keeps `keep` entries of its log behind it. Snapshots that
+ * it offers from then on are between the two. */
+void core_world_compact(struct core_world *world, uint32_t node, uint64_t keep);
+
 void core_world_crash(struct core_world *world, uint32_t node);
 void core_world_start(struct core_world *world, uint32_t node);
 bool core_world_is_up(const struct core_world *world, uint32_t node);
@@ -44,7 +50,7 @@ bool core_world_is_up(const struct core_world *world, uint32_t node);
 /* Cuts or mends the way from one node to another. */
 void core_world_cut(struct core_world *world, uint32_t from, uint32_t to, bool cut);
 
-/* Faults off, all ways mended, all nodes started. */
+/* Faults off, all ways mended, all nodes started; messages and writes take no longer than an election can bear: a tenth of it. */
 void core_world_heal(struct core_world *world);
 
 /* The node that leads in the highest term, or UINT32_MAX. */
@@ -52,6 +58,7 @@ uint32_t core_world_leader(const struct core_world *world);
 
 void core_world_status(const struct core_world *world, uint32_t node, struct raft_status *status);
 uint64_t core_world_now(const struct core_world *world);
+uint64_t core_world_snapshots_taken(const struct core_world *world);
 uint64_t core_world_reads_answered(const struct core_world *world);
 
 /* A hash over all that happened: the same seed gives the same. */

@@ -7,53 +7,9 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/mutant.h"
-#include "base/slice.h"
+#include "sim/stage_private.h"
 
-/* Messages on one way; the oldest first. */
-struct queue {
-    struct stage_message *messages;
-    size_t count, capacity;
-};
-
-struct actor {
-    struct trace_context {
-        struct stage *stage;
-        node_id id;
-    } context;
-    struct core_node core;
-    uint64_t lives;
-    uint64_t ahead_ms;           /* its clock, ahead of the stage's */
-    struct raft_message *outbox; /* to be sent, or held until their write is durable */
-    size_t outbox_count, outbox_capacity;
-    struct core_write *writes; /* wait for the disk */
-    size_t writes_count, writes_capacity;
-    bool entries_held;
-    struct raft_message wanted[CORE_NODES_MAX + 1]; /* with entries, by peer; to is 0: none */
-    bool disk_held;
-    bool disk_fails;
-};
-
-struct read {
-    enum stage_read state;
-    node_id id;
-    raft_index floor; /* committed when it began */
-    raft_index index;
-};
-
-struct stage {
-    struct stage_options options;
-    uint64_t now;
-    struct actor actors[CORE_NODES_MAX];
-    struct queue ways[CORE_NODES_MAX + 1][CORE_NODES_MAX + 1]; /* by id; to 0: to somebody who is not here */
-    bool cut[CORE_NODES_MAX + 1][CORE_NODES_MAX + 1];
-    struct core_checks *checks;
-    struct read reads[STAGE_READS_MAX + 1]; /* by number */
-    uint32_t reads_count;
-    struct buffer trace;
-    struct buffer told; /* what stage_trace gave last */
-};
-
-static struct actor *actor(struct stage *stage, node_id id)
+struct actor *stage_actor(struct stage *stage, node_id id)
 {
     CHECK(id >= 1 && id <= stage->options.nodes);
     return &stage->actors[id - 1];
@@ -163,8 +119,6 @@ void stage_cut(struct stage *stage, node_id from, node_id to, bool cut)
 
 /* --- steps: what a core asks for is done in the order of replica/ -------------------------------------------------------------- */
 
-static void step(struct stage *stage, node_id id, struct raft_event *event);
-
 static void put_on_way(struct stage *stage, node_id id, struct raft_message *message)
 {
     const struct core_node *core = stage_node(stage, id);
@@ -184,6 +138,18 @@ static void put_on_way(struct stage *stage, node_id id, struct raft_message *mes
         push(way(stage, id, to), &out);
 }
 
+static void tell_sent(struct stage *stage, node_id id, const struct raft_message *message, raft_index last)
+{
+    const struct raft_append_entries *append = &message->append_entries;
+    uint64_t entries = last - append->prev_log_index;
+    struct raft_event sent = {.type = RAFT_EVENT_SENT,
+                              .sent = {.peer = message->to,
+                                       .epoch = append->epoch,
+                                       .last = last,
+                                       .bytes = (uint32_t)entries * stage->options.entry_bytes}};
+    stage_step(stage, id, &sent);
+}
+
 /* Entries go along as far as bytes_max lets them, and at least one; the core is told how many. */
 static void send_message(struct stage *stage, node_id id, struct raft_message message)
 {
@@ -192,8 +158,12 @@ static void send_message(struct stage *stage, node_id id, struct raft_message me
         put_on_way(stage, id, &message);
         return;
     }
-    if (actor(stage, id)->entries_held) {
-        actor(stage, id)->wanted[message.to] = message;
+    if (stage_actor(stage, id)->entries_held) {
+        stage_actor(stage, id)->wanted[message.to] = message;
+        return;
+    }
+    if (append->prev_log_index < stage_node(stage, id)->base) {
+        tell_sent(stage, id, &message, append->prev_log_index); /* compacted while it waited: none can go */
         return;
     }
     uint64_t most = append->bytes_max / stage->options.entry_bytes;
@@ -201,19 +171,13 @@ static void send_message(struct stage *stage, node_id id, struct raft_message me
     if (append->last_index - append->prev_log_index > most)
         append->last_index = append->prev_log_index + most;
     put_on_way(stage, id, &message);
-    uint64_t entries = append->last_index - append->prev_log_index;
-    struct raft_event sent = {.type = RAFT_EVENT_SENT,
-                              .sent = {.peer = message.to,
-                                       .epoch = append->epoch,
-                                       .last = append->last_index,
-                                       .bytes = (uint32_t)entries * stage->options.entry_bytes}};
-    step(stage, id, &sent);
+    tell_sent(stage, id, &message, append->last_index);
 }
 
 /* Sends what may go; SENT may make the core want more, which comes in behind. */
 static void drain(struct stage *stage, node_id id)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     size_t kept = 0;
     for (size_t i = 0; i < at->outbox_count; i++) {
         struct raft_message message = at->outbox[i];
@@ -227,7 +191,7 @@ static void drain(struct stage *stage, node_id id)
 
 static void take_reads(struct stage *stage, node_id id)
 {
-    const struct raft_effects *effects = &actor(stage, id)->core.effects;
+    const struct raft_effects *effects = &stage_actor(stage, id)->core.effects;
     for (uint32_t i = 1; i <= stage->reads_count; i++) {
         struct read *read = &stage->reads[i];
         if (read->id != id || read->state != STAGE_READ_WAITING)
@@ -238,11 +202,11 @@ static void take_reads(struct stage *stage, node_id id)
             read->index = effects->read_index;
             core_checks_read(stage->checks, (uint32_t)id - 1, read->floor, read->index);
             snprintf(text, sizeof text, "answers read %u at %llu", i, (unsigned long long)read->index);
-            tell(&actor(stage, id)->context, text);
+            tell(&stage_actor(stage, id)->context, text);
         } else if (i <= effects->reads_failed_id) {
             read->state = STAGE_READ_REFUSED;
             snprintf(text, sizeof text, "refuses read %u", i);
-            tell(&actor(stage, id)->context, text);
+            tell(&stage_actor(stage, id)->context, text);
         }
     }
 }
@@ -250,10 +214,10 @@ static void take_reads(struct stage *stage, node_id id)
 /* Takes over what the core wants after a step; nothing is sent yet. */
 static void take_effects(struct stage *stage, node_id id)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     const struct raft_effects *effects = &at->core.effects;
     struct core_write write;
-    if (core_node_take_write(&at->core, &write)) {
+    if (core_node_take_write(&at->core, &at->install, &write)) {
         if (at->writes_count == at->writes_capacity) {
             at->writes_capacity = at->writes_capacity * 2 + 16;
             at->writes = mem_realloc(at->writes, at->writes_capacity * sizeof *at->writes);
@@ -270,9 +234,9 @@ static void take_effects(struct stage *stage, node_id id)
     core_checks_stepped(stage->checks, (uint32_t)id - 1);
 }
 
-static void step(struct stage *stage, node_id id, struct raft_event *event)
+void stage_step(struct stage *stage, node_id id, struct raft_event *event)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     struct raft_digest before;
     CHECK(at->core.raft != NULL);
     event->now = stage->now + at->ahead_ms;
@@ -299,7 +263,7 @@ static void finish_writes(struct actor *at, size_t count, bool durable)
 
 static size_t persist(struct stage *stage, node_id id, size_t count)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     count = count < at->writes_count ? count : at->writes_count;
     if (count == 0)
         return 0;
@@ -312,15 +276,14 @@ static size_t persist(struct stage *stage, node_id id, size_t count)
                                .persisted = {.write_number = at->writes[count - 1].write.number}};
     finish_writes(at, count, true);
     at->core.persisted = event.persisted.write_number;
-    step(stage, id, &event);
+    stage_step(stage, id, &event);
     drain(stage, id);
     return count;
 }
 
-/* After a step from outside: sends, and lets the disk do what it may. */
-static void settle(struct stage *stage, node_id id)
+void stage_settle(struct stage *stage, node_id id)
 {
-    const struct actor *at = actor(stage, id);
+    const struct actor *at = stage_actor(stage, id);
     drain(stage, id);
     while (!at->disk_held && at->writes_count > 0)
         (void)persist(stage, id, at->writes_count);
@@ -329,15 +292,18 @@ static void settle(struct stage *stage, node_id id)
 /* --- nodes ----------------------------------------------------------------------------------------------------------------------- */
 
 void stage_set_disk(struct stage *stage, node_id id, raft_term term, node_id voted_for, const raft_term *terms,
-                    raft_index last)
+                    raft_index last, raft_index base)
 {
     CHECK(!is_up(stage, id));
     CHECK(last < CORE_LOG_MAX);
-    struct core_node *core = &actor(stage, id)->core;
+    CHECK(base <= last);
+    struct core_node *core = &stage_actor(stage, id)->core;
     for (raft_index index = 1; index <= last; index++) {
         CHECK(terms[index - 1] >= core->disk_terms[index - 1] && terms[index - 1] <= term);
         core->disk_terms[index] = terms[index - 1];
     }
+    core->disk_base = base;
+    core->disk_snapshot = base;
     core->disk_last = last;
     core->disk_term = term;
     core->disk_vote = voted_for;
@@ -345,7 +311,7 @@ void stage_set_disk(struct stage *stage, node_id id, raft_term term, node_id vot
 
 void stage_start(struct stage *stage, node_id id, raft_index committed, bool again)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     struct raft_options options = stage->options.cores;
     options.id = id;
     options.seed = id + 16 * at->lives++;
@@ -354,18 +320,19 @@ void stage_start(struct stage *stage, node_id id, raft_index committed, bool aga
     core_node_start(&at->core, &options, stage->options.nodes, stage->now + at->ahead_ms, committed);
     core_checks_started(stage->checks, (uint32_t)id - 1);
     take_effects(stage, id);
-    settle(stage, id);
+    stage_settle(stage, id);
 }
 
 void stage_crash(struct stage *stage, node_id id, size_t kept)
 {
     CHECK(is_up(stage, id));
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     finish_writes(at, kept < at->writes_count ? kept : at->writes_count, true);
     finish_writes(at, at->writes_count, false);
     at->outbox_count = 0;
     memset(at->wanted, 0, sizeof at->wanted);
     at->disk_fails = false;
+    stage_forget_offer(at);
     core_node_crash(&at->core);
     for (uint32_t i = 1; i <= stage->reads_count; i++)
         if (stage->reads[i].id == id && stage->reads[i].state == STAGE_READ_WAITING)
@@ -376,13 +343,13 @@ void stage_crash(struct stage *stage, node_id id, size_t kept)
 
 bool stage_propose(struct stage *stage, node_id id, uint64_t count)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     if (at->core.last + count >= CORE_LOG_MAX)
         return false;
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE, .propose = {.count = count}};
-    step(stage, id, &event);
+    stage_step(stage, id, &event);
     bool refused = at->core.effects.proposal_refused;
-    settle(stage, id);
+    stage_settle(stage, id);
     return !refused;
 }
 
@@ -394,8 +361,8 @@ uint32_t stage_read(struct stage *stage, node_id id)
     stage->reads[number] =
         (struct read){.state = STAGE_READ_WAITING, .id = id, .floor = core_checks_committed(stage->checks)};
     struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = number}};
-    step(stage, id, &event);
-    settle(stage, id);
+    stage_step(stage, id, &event);
+    stage_settle(stage, id);
     return number;
 }
 
@@ -410,15 +377,15 @@ enum stage_read stage_read_state(const struct stage *stage, uint32_t read, raft_
 void stage_link(struct stage *stage, node_id id, node_id peer, bool up)
 {
     struct raft_event event = {.type = up ? RAFT_EVENT_PEER_UP : RAFT_EVENT_PEER_DOWN, .peer = {.peer = peer}};
-    step(stage, id, &event);
-    settle(stage, id);
+    stage_step(stage, id, &event);
+    stage_settle(stage, id);
 }
 
 void stage_step_down(struct stage *stage, node_id id, const char *why)
 {
     struct raft_event event = {.type = RAFT_EVENT_STEP_DOWN, .step_down = {.why = why}};
-    step(stage, id, &event);
-    settle(stage, id);
+    stage_step(stage, id, &event);
+    stage_settle(stage, id);
 }
 
 void stage_receive(struct stage *stage, const struct raft_message *message, const struct raft_run *runs,
@@ -426,8 +393,9 @@ void stage_receive(struct stage *stage, const struct raft_message *message, cons
 {
     struct raft_event event = {.type = RAFT_EVENT_MESSAGE,
                                .message = {.message = message, .runs = runs, .runs_count = runs_count}};
-    step(stage, message->to, &event);
-    settle(stage, message->to);
+    stage_step(stage, message->to, &event);
+    stage_note_offer(stage, message->to, message);
+    stage_settle(stage, message->to);
 }
 
 bool stage_deliver(struct stage *stage, node_id from, node_id to, size_t place)
@@ -456,13 +424,13 @@ void stage_pass(struct stage *stage, node_id id, uint64_t ms)
     if (id == 0)
         stage->now += ms;
     else
-        actor(stage, id)->ahead_ms += ms;
+        stage_actor(stage, id)->ahead_ms += ms;
     for (node_id i = 1; i <= stage->options.nodes; i++) {
         if ((id != 0 && i != id) || stage_wake_in(stage, i) != 0)
             continue;
         struct raft_event event = {.type = RAFT_EVENT_TIMEOUT};
-        step(stage, i, &event);
-        settle(stage, i);
+        stage_step(stage, i, &event);
+        stage_settle(stage, i);
     }
 }
 
@@ -470,9 +438,9 @@ void stage_pass(struct stage *stage, node_id id, uint64_t ms)
 
 void stage_hold_disk(struct stage *stage, node_id id, bool held)
 {
-    actor(stage, id)->disk_held = held;
+    stage_actor(stage, id)->disk_held = held;
     if (is_up(stage, id))
-        settle(stage, id);
+        stage_settle(stage, id);
 }
 
 size_t stage_persist(struct stage *stage, node_id id, size_t count)
@@ -488,12 +456,12 @@ size_t stage_waiting(const struct stage *stage, node_id id)
 
 void stage_fail_disk(struct stage *stage, node_id id)
 {
-    actor(stage, id)->disk_fails = true;
+    stage_actor(stage, id)->disk_fails = true;
 }
 
 void stage_hold_entries(struct stage *stage, node_id id, bool held)
 {
-    struct actor *at = actor(stage, id);
+    struct actor *at = stage_actor(stage, id);
     at->entries_held = held;
     for (node_id peer = 1; !held && peer <= stage->options.nodes; peer++) {
         struct raft_message wanted = at->wanted[peer];
@@ -502,7 +470,7 @@ void stage_hold_entries(struct stage *stage, node_id id, bool held)
             send_message(stage, id, wanted);
     }
     if (is_up(stage, id))
-        settle(stage, id);
+        stage_settle(stage, id);
 }
 
 /* --- the stage -------------------------------------------------------------------------------------------------------------------------- */
@@ -542,9 +510,10 @@ void stage_free(struct stage *stage)
                 stage_drop(stage, from, to, 0);
             mem_free(stage->ways[from][to].messages);
         }
-        struct actor *at = actor(stage, from);
+        struct actor *at = stage_actor(stage, from);
         finish_writes(at, at->writes_count, false);
         core_node_close(&at->core);
+        stage_forget_offer(at);
         mem_free(at->writes);
         mem_free(at->outbox);
     }

@@ -45,9 +45,10 @@ const char *stage_trace(struct stage *stage);
 
 /* --- nodes ---------------------------------------------------------------------------------------------------------------- */
 
-/* What a node that is down finds on its disk: `last` terms, which do not fall, none above `term`. */
+/* What a node that is down finds on its disk: `last` terms, which do not fall, none above `term`; the first `base` of them are in
+ * a snapshot, and in no log. */
 void stage_set_disk(struct stage *stage, node_id id, raft_term term, node_id voted_for, const raft_term *terms,
-                    raft_index last);
+                    raft_index last, raft_index base);
 
 /* Starts a node that is down, from its disk; entries up to `committed` are known to be. `again`: it ran before. */
 void stage_start(struct stage *stage, node_id id, raft_index committed, bool again);
@@ -73,6 +74,19 @@ enum stage_read stage_read_state(const struct stage *stage, uint32_t read, raft_
 void stage_link(struct stage *stage, node_id id, node_id peer, bool up);
 
 void stage_step_down(struct stage *stage, node_id id, const char *why);
+
+/* --- snapshots (§7): of a node that is up -------------------------------------------------------------------------------- */
+
+/* A snapshot up to `index` is made, and the log goes back to after `base`, which is not above that. False if not all up to `index`
+ * is committed and durable here; one that is older than what is there changes nothing. */
+bool stage_compact(struct stage *stage, node_id id, raft_index index, raft_index base);
+
+/* The snapshots that its leader could give it when it was last offered one: from *first to *last; false: none. */
+bool stage_offered(const struct stage *stage, node_id id, raft_index *first, raft_index *last);
+
+/* The offered snapshot up to `index`, or 0, the earliest, is here: the core is told. Returns whether it took it; an offer
+ * lasts until the next one, or a crash. */
+bool stage_install(struct stage *stage, node_id id, raft_index index);
 
 /* --- time ------------------------------------------------------------------------------------------------------------------ */
 

@@ -35,7 +35,10 @@ local numbers = {
   commit = function(s) return s.commit end,
   last = function(s) return s.log and last_of(s.log) end,
   waiting = function(s) return s.waiting end,
+  base = function(s) return s.base end,
+  offered = function(s) return s.up and (s.offered and s.offered.first or 0) or nil end,
   ['disk-term'] = function(s) return s.disk.term end,
+  ['disk-base'] = function(s) return s.disk.base end,
   ['disk-last'] = function(s) return last_of(s.disk.log) end,
 }
 local names = {
@@ -48,6 +51,7 @@ local logs = {
   ['disk-log'] = function(s) return s.disk.log end,
 }
 -- PROPERTY PEER VALUE
+local states = { probes = true, replicates = true, snapshots = true }
 local peers = { next = true, match = true, inflight = true, window = true }
 
 local function same(a, b)
@@ -73,7 +77,7 @@ local function property(play, id, status, list, at, first)
     have(status.role == word, 'is a ' .. status.role)
     return at + 1
   elseif word == 'refused' or word == 'taken' then
-    have(play.proposed[id] == word, 'has ' .. (play.proposed[id] or 'not been given') .. ' the last proposal')
+    have(play.proposed[id] == word, 'has ' .. (play.proposed[id] or 'not been given') .. ' the last proposal, or snapshot')
     return at + 1
   elseif numbers[word] then
     local test, got = bound(value, word), numbers[word](status)
@@ -99,10 +103,10 @@ local function property(play, id, status, list, at, first)
     elseif #log == 0 then wrong('%s wants terms, empty, or same; not %s', word, value or 'nothing') end
     have(same(got, log), 'has %s %s, not %s', word, words.show_terms(got), words.show_terms(log))
     return after
-  elseif word == 'probes' or word == 'replicates' then
+  elseif states[word] then
     local peer = status.peers and status.peers[words.node(value, play.count, word)]
     have(peer, 'leads nobody')
-    have(peer.replicating == (word == 'replicates'), (peer.replicating and 'replicates' or 'probes') .. ' %s', value)
+    have(peer.state == word, peer.state .. ' %s', value)
     return at + 2
   elseif peers[word] then
     local peer = status.peers and status.peers[words.node(value, play.count, word)]
@@ -110,8 +114,9 @@ local function property(play, id, status, list, at, first)
     have(bound(list[at + 2], word)(peer[word]), 'has %s %d for %s, not %s', word, peer[word], value, list[at + 2])
     return at + 3
   end
-  wrong('of a node can be expected: follower candidate pre-candidate leader up down term commit last log voted follows waiting '
-    .. 'disk-term disk-last disk-voted disk-log refused taken next match inflight window probes replicates; not %s', word)
+  wrong('of a node can be expected: follower candidate pre-candidate leader up down term commit last log base voted follows waiting '
+    .. 'offered disk-term disk-last disk-base disk-voted disk-log refused taken next match inflight window probes replicates snapshots; '
+    .. 'not %s', word)
 end
 
 local function of_nodes(play, list)

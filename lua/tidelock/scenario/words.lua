@@ -121,6 +121,7 @@ local fields = {
   PreVoteReply = { 'term', 'voteGranted' },
   AppendEntries = { 'term', 'prevLogIndex', 'prevLogTerm', 'entries', 'leaderCommit', 'round', 'epoch' },
   AppendReply = { 'term', 'success', 'matchIndex', 'rejectIndex', 'hintIndex', 'hintTerm', 'round', 'epoch' },
+  InstallSnapshot = { 'term', 'lastIncludedIndex', 'lastIncludedTerm', 'epoch' },
 }
 local flags = { voteGranted = true, success = true }
 
@@ -129,7 +130,7 @@ function words.message(list, at, what)
   local kind = list[at]
   local known = fields[kind or '']
   if not known then
-    wrong('%s wants a message: RequestVote, PreVote, VoteReply, PreVoteReply, AppendEntries or AppendReply, not %s', what,
+    wrong('%s wants a message: RequestVote, PreVote, VoteReply, PreVoteReply, AppendEntries, AppendReply or InstallSnapshot, not %s', what,
       kind or 'nothing')
   end
   local message = { type = kind }
