@@ -200,7 +200,8 @@ static raft_index attach(struct replica *replica, raft_index first, raft_index l
     return next > first ? next - 1 : 0;
 }
 
-/* The core asks for nothing more until it hears SENT: what cannot go now is tried again. The latest one counts. */
+/* The core asks for nothing more until it hears SENT: what cannot go now is tried again. The latest one counts, for it asks
+ * anew after a loss or a refusal, while an earlier one may still wait for the disk. */
 static void want(struct peer *peer, const struct raft_message *raft)
 {
     peer->wanting = true;
@@ -218,6 +219,7 @@ void log_send_append(struct replica *replica, struct raft_message *raft)
         (void)link_send_message(replica, raft->to, &message, NULL, 0);
         return;
     }
+    peer->wanting = false; /* this one is wanted now, and nothing before it */
     struct slice parts[ATTACH_PARTS_MAX];
     size_t count = 0;
     size_t bytes = 0;
