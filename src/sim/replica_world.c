@@ -20,19 +20,24 @@ static bool before(const struct world_event *left, const struct world_event *rig
     return left->at != right->at ? left->at < right->at : left->order < right->order;
 }
 
-void world_event_add(struct replica_world *world, struct world_event event)
+static void push(struct replica_world *world, struct world_event event)
 {
     if (world->count == world->capacity) {
         world->capacity = world->capacity * 2 + 64;
         world->heap = mem_realloc(world->heap, world->capacity * sizeof *world->heap);
     }
-    event.order = world->order++;
     size_t place = world->count++;
     while (place > 0 && before(&event, &world->heap[(place - 1) / 2])) {
         world->heap[place] = world->heap[(place - 1) / 2];
         place = (place - 1) / 2;
     }
     world->heap[place] = event;
+}
+
+void world_event_add(struct replica_world *world, struct world_event event)
+{
+    event.order = world->order++;
+    push(world, event);
 }
 
 static struct world_event take_event(struct replica_world *world)
@@ -309,20 +314,25 @@ void world_after(struct world_node *node)
 
 /* --- running ----------------------------------------------------------------------------------------------------------------------- */
 
+/* A pause that ends early lets what comes after it overtake what it put off: then a job is run when it is to be done. */
+static void log_run(struct world_node *node)
+{
+    if (node->log_ran == node->log_count)
+        return;
+    struct log_job *job = node->log_jobs[node->log_ran++];
+    log_job_run(job, node->storage, node->disk);
+    witness_written(node->world->witness, node->number, job);
+}
+
 static void log_done(struct world_node *node)
 {
+    if (node->log_ran == 0)
+        log_run(node);
     struct log_job *job = node->log_jobs[0];
     node->log_count--;
     node->log_ran--;
     memmove(node->log_jobs, node->log_jobs + 1, node->log_count * sizeof *node->log_jobs);
     replica_log_done(node->replica, job, world_time(node));
-}
-
-static void log_run(struct world_node *node)
-{
-    struct log_job *job = node->log_jobs[node->log_ran++];
-    log_job_run(job, node->storage, node->disk);
-    witness_written(node->world->witness, node->number, job);
 }
 
 static void machine_done(struct world_node *node)
@@ -352,7 +362,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
         later.at = node->paused_until;
         if (later.kind == WORLD_WAKE && event->at == node->wake_at)
             node->wake_at = later.at;
-        world_event_add(world, later);
+        push(world, later); /* before what was made after it, as ever */
         return;
     }
     switch (event->kind) {
