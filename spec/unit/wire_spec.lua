@@ -130,6 +130,51 @@ describe('a peer frame', function()
     assert.equal(5, tonumber(message[0].wall_ms))
   end)
 
+  -- Fills a message, encodes it, and gives what is decoded.
+  local function there_and_back(fill, records)
+    local m, out = ffi.new('struct message[1]'), core.buffer()
+    fill(m[0])
+    C.message_encode(out, m, #(records or ''))
+    local bytes = core.buffer_text(out) .. (records or '')
+    assert.equal(OK, tonumber(C.message_decode(core.slice(bytes), message, used)))
+    return message[0], #bytes
+  end
+
+  it('says what digests are compared, and nothing if none is', function()
+    local function heartbeat(asked, index)
+      return function(m)
+        m.type, m.raft.type, m.raft.from, m.raft.to = 3, C.RAFT_APPEND_RESPONSE, 1, 2
+        m.digests.asked, m.digests.index, m.digests.digest.lo, m.digests.digest.hi = asked, index, 7, 8
+      end
+    end
+    local got, long = there_and_back(heartbeat(300, 200))
+    assert.same({ 300, 200, 7, 8 }, { tonumber(got.digests.asked), tonumber(got.digests.index), tonumber(got.digests.digest.lo),
+      tonumber(got.digests.digest.hi) })
+    local none, short = there_and_back(heartbeat(0, 0))
+    assert.same({ 0, 0, 0 }, { tonumber(none.digests.asked), tonumber(none.digests.index), tonumber(none.digests.digest.lo) })
+    assert.is_true(short < long)
+  end)
+
+  it('offers a snapshot, asks for it, and brings it piece by piece', function()
+    local offer = there_and_back(function(m)
+      m.type, m.raft.type, m.raft.from, m.raft.to = 3, C.RAFT_INSTALL_SNAPSHOT, 1, 2
+      m.raft.install_snapshot.last_included_index, m.raft.install_snapshot.last_included_term = 90, 4
+      m.raft.install_snapshot.epoch, m.snapshot.index, m.snapshot.bytes, m.snapshot.head_hash = 3, 90, 5000, 11
+      m.snapshot.hash.lo, m.snapshot.hash.hi = 5, 6
+    end)
+    assert.same({ 90, 4, 3 }, { tonumber(offer.raft.install_snapshot.last_included_index),
+      tonumber(offer.raft.install_snapshot.last_included_term), offer.raft.install_snapshot.epoch })
+    assert.same({ 90, 5000, 11, 5, 6 }, { tonumber(offer.snapshot.index), tonumber(offer.snapshot.bytes),
+      tonumber(offer.snapshot.head_hash), tonumber(offer.snapshot.hash.lo), tonumber(offer.snapshot.hash.hi) })
+    local pull = there_and_back(function(m)
+      m.type, m.pull.index, m.pull.offset, m.pull.progress, m.pull.again, m.pull.bad = 6, 90, 4096, 4100, true, false
+    end).pull
+    assert.same({ 90, 4096, 4100, true, false }, { tonumber(pull.index), tonumber(pull.offset), tonumber(pull.progress), pull.again,
+      pull.bad })
+    local piece = there_and_back(function(m) m.type, m.piece.index, m.piece.offset, m.piece.crc = 7, 90, 4096, 77 end, 'bytes')
+    assert.same({ 4096, 77, 'bytes' }, { tonumber(piece.piece.offset), piece.piece.crc, core.text(piece.records) })
+  end)
+
   it('is refused when its head or body is changed', function()
     local bytes, random = frame(), core.random(4)
     for _ = 1, 2000 do

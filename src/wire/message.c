@@ -23,7 +23,7 @@ static uint32_t load32(const uint8_t *at)
 
 static void encode_hello(struct buffer *out, const struct message_hello *hello)
 {
-    pack_array(out, 13);
+    pack_array(out, 14);
     pack_u64(out, hello->protocol_min);
     pack_u64(out, hello->protocol_max);
     pack_u64(out, hello->cluster_id);
@@ -37,6 +37,29 @@ static void encode_hello(struct buffer *out, const struct message_hello *hello)
     pack_u64(out, hello->fingerprint);
     pack_text(out, hello->address);
     pack_u64(out, hello->last_index);
+    pack_boolean(out, hello->bulk);
+}
+
+static void encode_hash(struct buffer *out, struct hash128 hash)
+{
+    pack_u64(out, hash.hi);
+    pack_u64(out, hash.lo);
+}
+
+enum { DIGESTS_FIELDS = 4 };
+
+static uint32_t digests_fields(const struct message_digests *digests)
+{
+    return digests->asked != 0 || digests->index != 0 ? DIGESTS_FIELDS : 0;
+}
+
+static void encode_digests(struct buffer *out, const struct message_digests *digests)
+{
+    if (digests_fields(digests) == 0)
+        return;
+    pack_u64(out, digests->asked);
+    pack_u64(out, digests->index);
+    encode_hash(out, digests->digest);
 }
 
 static void encode_raft_head(struct buffer *out, uint32_t count, const struct message *message)
@@ -66,16 +89,17 @@ static void encode_raft(struct buffer *out, const struct message *message)
         pack_boolean(out, raft->vote_response.pre_vote);
         break;
     case RAFT_APPEND_ENTRIES:
-        encode_raft_head(out, 6, message);
+        encode_raft_head(out, 6 + digests_fields(&message->digests), message);
         pack_u64(out, raft->append_entries.prev_log_index);
         pack_u64(out, raft->append_entries.prev_log_term);
         pack_u64(out, raft->append_entries.last_index);
         pack_u64(out, raft->append_entries.leader_commit);
         pack_u64(out, raft->append_entries.round);
         pack_u64(out, raft->append_entries.epoch);
+        encode_digests(out, &message->digests);
         break;
     case RAFT_APPEND_RESPONSE:
-        encode_raft_head(out, 7, message);
+        encode_raft_head(out, 7 + digests_fields(&message->digests), message);
         pack_boolean(out, raft->append_response.success);
         pack_u64(out, raft->append_response.match_index);
         pack_u64(out, raft->append_response.reject_index);
@@ -83,6 +107,18 @@ static void encode_raft(struct buffer *out, const struct message *message)
         pack_u64(out, raft->append_response.hint_term);
         pack_u64(out, raft->append_response.round);
         pack_u64(out, raft->append_response.epoch);
+        encode_digests(out, &message->digests);
+        break;
+    case RAFT_INSTALL_SNAPSHOT:
+        encode_raft_head(out, 9, message);
+        pack_u64(out, raft->install_snapshot.last_included_index);
+        pack_u64(out, raft->install_snapshot.last_included_term);
+        pack_u64(out, raft->install_snapshot.epoch);
+        pack_u64(out, message->snapshot.index);
+        pack_u64(out, message->snapshot.term);
+        pack_u64(out, message->snapshot.bytes);
+        encode_hash(out, message->snapshot.hash);
+        pack_u64(out, message->snapshot.head_hash);
         break;
     default:
         UNREACHABLE();
@@ -118,6 +154,22 @@ static void encode_body(struct buffer *out, const struct message *message)
         pack_boolean(out, message->forwarded.definite);
         pack_u64(out, message->forwarded.index);
         buffer_append(out, message->forwarded.value.data, message->forwarded.value.size);
+        break;
+    case MESSAGE_SNAPSHOT_PULL:
+        pack_array(out, 7);
+        pack_u64(out, message->pull.index);
+        encode_hash(out, message->pull.hash);
+        pack_u64(out, message->pull.offset);
+        pack_u64(out, message->pull.progress);
+        pack_boolean(out, message->pull.again);
+        pack_boolean(out, message->pull.bad);
+        break;
+    case MESSAGE_SNAPSHOT_PIECE:
+        pack_array(out, 5);
+        pack_u64(out, message->piece.index);
+        encode_hash(out, message->piece.hash);
+        pack_u64(out, message->piece.offset);
+        pack_u64(out, message->piece.crc);
         break;
     default:
         UNREACHABLE();
@@ -199,6 +251,14 @@ static struct slice field_value(struct fields *fields)
     return value;
 }
 
+static struct hash128 field_hash(struct fields *fields)
+{
+    struct hash128 hash = {0};
+    hash.hi = field_u64(fields, UINT64_MAX);
+    hash.lo = field_u64(fields, UINT64_MAX);
+    return hash;
+}
+
 static void decode_hello(struct fields *fields, struct message_hello *hello)
 {
     hello->protocol_min = (uint32_t)field_u64(fields, UINT32_MAX);
@@ -214,6 +274,7 @@ static void decode_hello(struct fields *fields, struct message_hello *hello)
     hello->fingerprint = field_u64(fields, UINT64_MAX);
     hello->address = field_text(fields, 255);
     hello->last_index = field_u64(fields, UINT64_MAX);
+    hello->bulk = fields->left > 0 && field_boolean(fields);
     if (hello->from == 0 || hello->to == 0 || hello->protocol_min > hello->protocol_max)
         fields->bad = true;
 }
@@ -231,11 +292,34 @@ static void decode_append(struct fields *fields, struct raft_append_entries *app
         fields->bad = true;
 }
 
+/* Fields that came after the first ones: an older node sends none, and who has nothing to say neither. */
+static void decode_digests(struct fields *fields, struct message_digests *digests)
+{
+    if (fields->left == 0)
+        return;
+    digests->asked = field_u64(fields, UINT64_MAX);
+    digests->index = field_u64(fields, UINT64_MAX);
+    digests->digest = field_hash(fields);
+}
+
+static void decode_install(struct fields *fields, struct message *message)
+{
+    struct raft_install_snapshot *install = &message->raft.install_snapshot;
+    install->last_included_index = field_u64(fields, UINT64_MAX);
+    install->last_included_term = field_u64(fields, UINT64_MAX);
+    install->epoch = (uint32_t)field_u64(fields, UINT32_MAX);
+    message->snapshot.index = field_u64(fields, UINT64_MAX);
+    message->snapshot.term = field_u64(fields, UINT64_MAX);
+    message->snapshot.bytes = field_u64(fields, UINT64_MAX);
+    message->snapshot.hash = field_hash(fields);
+    message->snapshot.head_hash = field_u64(fields, UINT64_MAX);
+}
+
 static void decode_raft(struct fields *fields, struct message *message)
 {
     struct raft_message *raft = &message->raft;
     memset(raft, 0, sizeof *raft);
-    raft->type = (enum raft_message_type)field_u64(fields, RAFT_APPEND_RESPONSE);
+    raft->type = (enum raft_message_type)field_u64(fields, RAFT_INSTALL_SNAPSHOT);
     raft->from = field_u64(fields, UINT64_MAX);
     raft->to = field_u64(fields, UINT64_MAX);
     raft->term = field_u64(fields, UINT64_MAX);
@@ -254,6 +338,7 @@ static void decode_raft(struct fields *fields, struct message *message)
         break;
     case RAFT_APPEND_ENTRIES:
         decode_append(fields, &raft->append_entries);
+        decode_digests(fields, &message->digests);
         break;
     case RAFT_APPEND_RESPONSE:
         raft->append_response.success = field_boolean(fields);
@@ -263,6 +348,10 @@ static void decode_raft(struct fields *fields, struct message *message)
         raft->append_response.hint_term = field_u64(fields, UINT64_MAX);
         raft->append_response.round = field_u64(fields, UINT64_MAX);
         raft->append_response.epoch = (uint32_t)field_u64(fields, UINT32_MAX);
+        decode_digests(fields, &message->digests);
+        break;
+    case RAFT_INSTALL_SNAPSHOT:
+        decode_install(fields, message);
         break;
     default:
         fields->bad = true;
@@ -297,6 +386,20 @@ static bool decode_body(struct slice body, struct message *message)
         message->forwarded.index = field_u64(&fields, UINT64_MAX);
         message->forwarded.value = field_value(&fields);
         break;
+    case MESSAGE_SNAPSHOT_PULL:
+        message->pull.index = field_u64(&fields, UINT64_MAX);
+        message->pull.hash = field_hash(&fields);
+        message->pull.offset = field_u64(&fields, UINT64_MAX);
+        message->pull.progress = field_u64(&fields, UINT64_MAX);
+        message->pull.again = field_boolean(&fields);
+        message->pull.bad = field_boolean(&fields);
+        break;
+    case MESSAGE_SNAPSHOT_PIECE:
+        message->piece.index = field_u64(&fields, UINT64_MAX);
+        message->piece.hash = field_hash(&fields);
+        message->piece.offset = field_u64(&fields, UINT64_MAX);
+        message->piece.crc = (uint32_t)field_u64(&fields, UINT32_MAX);
+        break;
     default:
         return false;
     }
@@ -326,8 +429,11 @@ enum status message_decode(struct slice bytes, struct message *message, size_t *
     message->type = (enum message_type)at[8];
     message->records = slice_make(at + MESSAGE_HEADER_BYTES + body, size - MESSAGE_HEADER_BYTES - body);
     message->wall_ms = 0;
+    message->digests = (struct message_digests){0};
+    message->snapshot = (struct message_snapshot){0};
     if (!decode_body(slice_make(at + MESSAGE_HEADER_BYTES, body), message))
         return STATUS_INVALID;
-    bool may_have_records = message->type == MESSAGE_RAFT && message->raft.type == RAFT_APPEND_ENTRIES;
+    bool may_have_records = (message->type == MESSAGE_RAFT && message->raft.type == RAFT_APPEND_ENTRIES) ||
+                            message->type == MESSAGE_SNAPSHOT_PIECE;
     return message->records.size > 0 && !may_have_records ? STATUS_INVALID : STATUS_OK;
 }

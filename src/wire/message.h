@@ -7,11 +7,14 @@
  *
  * Records carry their own crc. Bodies are MessagePack lists that may grow at their end, so an older node skips what it
  * does not know. A link carries messages one way, from the node that dialled; answers come on the other node's own link.
- * The first frame each way is HELLO; who disagrees says why in GOODBYE and closes. Depends on base, raft, wire.
+ * The first frame each way is HELLO; who disagrees says why in GOODBYE and closes. A bulk link is a second one between the
+ * same two, dialled by whoever sends a snapshot: nothing but HELLO and SNAPSHOT_PIECE goes there, so that nothing else waits
+ * behind a gigabyte. Depends on base, raft, wire.
  */
 #ifndef WIRE_MESSAGE_H
 #define WIRE_MESSAGE_H
 
+#include "base/checksum.h"
 #include "base/slice.h"
 #include "base/status.h"
 #include "raft/types.h"
@@ -25,10 +28,12 @@ enum {
 
 enum message_type {
     MESSAGE_HELLO = 1,
-    MESSAGE_GOODBYE = 2,  /* a sentence: why the link ends; the other side logs it */
-    MESSAGE_RAFT = 3,     /* struct raft_message, with records for APPEND_ENTRIES */
-    MESSAGE_FORWARD = 4,  /* a client's request, to the leader */
-    MESSAGE_FORWARDED = 5 /* its answer */
+    MESSAGE_GOODBYE = 2,       /* a sentence: why the link ends; the other side logs it */
+    MESSAGE_RAFT = 3,          /* struct raft_message, with records for APPEND_ENTRIES */
+    MESSAGE_FORWARD = 4,       /* a client's request, to the leader */
+    MESSAGE_FORWARDED = 5,     /* its answer */
+    MESSAGE_SNAPSHOT_PULL = 6, /* a follower says how far it has a snapshot; so it asks for what comes next */
+    MESSAGE_SNAPSHOT_PIECE = 7 /* bytes of a snapshot's file, on a bulk link */
 };
 
 /* How far the formation of a cluster has come at the sender (replica/formation.h). */
@@ -48,6 +53,40 @@ struct message_hello {
     uint64_t fingerprint; /* of the runtime: LuaJIT, sandbox, number format */
     struct slice address; /* where the sender listens */
     uint64_t last_index;  /* of the sender's durable log; 0: none yet */
+    bool bulk;            /* a link for pieces of snapshots alone */
+};
+
+/* Beside the core's fields in AppendEntries and its answer: what digests are compared (replica/digest.c). All 0: nothing to
+ * say, and then nothing is sent. */
+struct message_digests {
+    raft_index asked; /* a leader asks for the digest at this index; a follower wants it agreed on there */
+    raft_index index; /* with `digest`: a leader says what a majority agreed on; a follower answers with its own */
+    struct hash128 digest;
+};
+
+/* A snapshot's file as nodes name it: with one whole hash and one head, files are the same. */
+struct message_snapshot {
+    raft_index index; /* 0: none */
+    raft_term term;
+    uint64_t bytes;
+    struct hash128 hash; /* of the whole (storage/snapshot_file.h) */
+    uint64_t head_hash;  /* XXH3-64 of its head: all that a receiver knows after a restart */
+};
+
+struct message_pull {
+    raft_index index;
+    struct hash128 hash;
+    uint64_t offset;   /* what it has, and wants to go on from; all: it reads the file */
+    uint64_t progress; /* grows while it gets on, also while it reads */
+    bool again;        /* what was sent from here on is lost */
+    bool bad;          /* it has all of it, and it is damaged: is it so at the sender? */
+};
+
+struct message_piece {
+    raft_index index;
+    struct hash128 hash;
+    uint64_t offset;
+    uint32_t crc; /* CRC32C of the bytes */
 };
 
 enum forward_flags {
@@ -82,9 +121,14 @@ struct message {
         struct raft_message raft;
         struct message_forward forward;
         struct message_forwarded forwarded;
+        struct message_pull pull;
+        struct message_piece piece;
     };
-    uint64_t wall_ms;     /* of a RAFT message: the sender's wall clock, for cluster time (replica/clock.h) */
-    struct slice records; /* of a RAFT message: whole records, checked one by one by the receiver */
+    uint64_t wall_ms; /* of a RAFT message: the sender's wall clock, for cluster time (replica/clock.h) */
+    struct message_digests digests;   /* of AppendEntries and its answer */
+    struct message_snapshot snapshot; /* of INSTALL_SNAPSHOT: the file that is offered */
+    struct slice
+        records; /* of AppendEntries: whole records, checked one by one by the receiver; of a piece: its bytes */
 };
 
 /* Appends the frame of `message` without its records, whose `records_bytes` are counted in and must be sent right after
