@@ -40,7 +40,10 @@ function W.new(options)
   local o = ffi.new('struct replica_world_options[1]')
   for k, v in pairs { seed = 1, nodes = 3, delay_ms_max = 3, write_ms_max = 2, apply_ms_max = 1, election_ms = 150,
     heartbeat_ms = 30, lua_bytes_max = 64 * 1024 * 1024 } do o[0][k] = v end
-  for k, v in pairs(options) do if k ~= 'bundles' then o[0][k] = v end end
+  for k, v in pairs(options) do
+    if k == 'snapshots' then for name, value in pairs(v) do o[0].snapshots[name] = value end
+    elseif k ~= 'bundles' then o[0][k] = v end
+  end
   local self = setmetatable({ nodes = o[0].nodes, packed = options.bundles or packed }, W)
   self.world = ffi.gc(C.replica_world_new(o, W.line(self.nodes), core.slice(self.packed)), C.replica_world_free)
   return self
@@ -130,6 +133,11 @@ function W:wait(number, within)
     self:run(1)
   end
   error('request ' .. number .. ' got no reply', 0)
+end
+
+-- Asks a node for a snapshot; -> its reply, as of a request
+function W:snapshot(node, timeout)
+  return self:wait(C.replica_world_snapshot(self.world, node, timeout or 10000), (timeout or 10000) + 1000)
 end
 
 function W:call(node, name, ...) return self:wait(self:ask(node, {}, name, ...)) end

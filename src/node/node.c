@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "node/state.h"
 #include "replica/formation.h"
+#include "replica/recover.h"
 #include "script/bundle.h"
 #include "wire/pack.h"
 
@@ -57,6 +58,21 @@ static void env_apply(void *context, struct machine_job *job)
     worker_submit(((struct node *)context)->machine_thread, job);
 }
 
+static void env_snapshot(void *context, struct snapshot_job *job)
+{
+    worker_submit(((struct node *)context)->snapshot_thread, job);
+}
+
+static void env_transfer(void *context, struct snapshot_job *job)
+{
+    worker_submit(((struct node *)context)->transfer_thread, job);
+}
+
+static void env_dial_bulk(void *context, node_id peer)
+{
+    peers_dial_bulk(context, peer);
+}
+
 static void env_reply(void *context, uint64_t client, const struct replica_reply *reply)
 {
     rpc_reply(((struct node *)context)->rpc, client, reply->ok, reply->definite, reply->index, reply->value);
@@ -98,6 +114,25 @@ static void machine_job_done(void *owner, void *job)
     replica_machine_done(((struct node *)owner)->replica, job, node_time());
 }
 
+static void run_snapshot_job(void *context, void *job)
+{
+    snapshot_job_run(job, ((struct node *)context)->snapshot_disk);
+}
+
+static void run_transfer_job(void *context, void *job)
+{
+    snapshot_job_run(job, ((struct node *)context)->transfer_disk);
+}
+
+static void snapshot_job_done(void *owner, void *job)
+{
+    replica_snapshot_done(((struct node *)owner)->replica, job, node_time());
+}
+
+static const struct worker_ops snapshot_ops = {
+    .name = "tidelock-snap", .run = run_snapshot_job, .done = snapshot_job_done};
+static const struct worker_ops transfer_ops = {
+    .name = "tidelock-file", .run = run_transfer_job, .done = snapshot_job_done};
 static const struct worker_ops log_ops = {
     .name = "tidelock-log", .run = run_log_job, .idle = idle_log, .done = log_job_done};
 static const struct worker_ops machine_ops = {
@@ -114,12 +149,17 @@ static void on_request(void *context, uint64_t call, const struct request *reque
         replica_request(node->replica, call, request, node_time());
         return;
     }
+    if (slice_equal(request->name, slice_text("tidelock.snapshot"))) {
+        replica_request_snapshot(node->replica, call, request->timeout_ms, node_time());
+        return;
+    }
     struct buffer value = {0};
     bool known = slice_equal(request->name, slice_text("tidelock.status"));
     if (known)
         replica_pack_status(node->replica, &value);
     else
-        error_pack(&value, ERROR_UNKNOWN_COMMAND, "there are tidelock.status and tidelock.batch");
+        error_pack(&value, ERROR_UNKNOWN_COMMAND,
+                   "there are tidelock.batch, tidelock.snapshot and tidelock.status");
     rpc_reply(node->rpc, call, known, true, 0, buffer_slice(&value));
     buffer_close(&value);
 }
@@ -183,12 +223,16 @@ static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
     struct node *node = watcher->data;
     worker_collect(node->log_thread);
     worker_collect(node->machine_thread);
+    worker_collect(node->snapshot_thread);
+    worker_collect(node->transfer_thread);
     rpc_resume(node->rpc);
     replica_turn(node->replica, node_time());
     net_flush(node->net);
     worker_wake(
         node->log_thread); /* after the sends: followers write at the same time as this node (thesis 10.2.1) */
     worker_wake(node->machine_thread);
+    worker_wake(node->snapshot_thread);
+    worker_wake(node->transfer_thread);
     end_if_drained(node);
     arm_wake(node);
 }
@@ -345,12 +389,15 @@ static bool leads_here(const char *listen, const char *address)
 }
 
 static void make_replica(struct node *node, const struct node_options *options, const struct identity *identity,
-                         struct slice bundles)
+                         struct slice bundles, const struct replica_recovered *recovered)
 {
     static const struct replica_env callbacks = {.send = env_send,
                                                  .close = env_close,
                                                  .log = env_log,
                                                  .apply = env_apply,
+                                                 .snapshot = env_snapshot,
+                                                 .transfer = env_transfer,
+                                                 .dial_bulk = env_dial_bulk,
                                                  .reply = env_reply,
                                                  .fatal = env_fatal};
     struct replica_env env = callbacks;
@@ -362,7 +409,11 @@ static void make_replica(struct node *node, const struct node_options *options, 
         .address = own_address(identity),
         .identity = *identity,
         .bundles = bundles,
-        .fingerprint = machine_fingerprint()};
+        .fingerprint = machine_fingerprint(),
+        .snapshots = options->snapshots,
+        .machine = {.lua_bytes_max = options->lua_bytes_max},
+        .recovered = recovered};
+    node->machine = recovered->machine;
     node->replica = replica_new(&how, &env, node->storage);
 }
 
@@ -370,6 +421,8 @@ static void start_loop(struct node *node)
 {
     node->log_thread = worker_start(node->loop, &log_ops, node, node);
     node->machine_thread = worker_start(node->loop, &machine_ops, node, node);
+    node->snapshot_thread = worker_start(node->loop, &snapshot_ops, node, node);
+    node->transfer_thread = worker_start(node->loop, &transfer_ops, node, node);
     ev_prepare_init(&node->turn, on_turn);
     node->turn.data = node;
     ev_prepare_start(node->loop, &node->turn);
@@ -399,61 +452,116 @@ static void stop_loop(struct node *node)
     listener_close(node->listener);
     net_flush(node->net);
     /* Jobs that come back may make new ones: go on until none is out. */
-    while (worker_out(node->log_thread) + worker_out(node->machine_thread) > 0) {
-        worker_collect(node->log_thread);
-        worker_collect(node->machine_thread);
+    struct worker *const threads[] = {node->log_thread, node->machine_thread, node->snapshot_thread,
+                                      node->transfer_thread};
+    for (size_t out = 1; out > 0;) {
+        out = 0;
+        for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+            worker_wake(threads[i]);
+            worker_collect(threads[i]);
+            out += worker_out(threads[i]);
+        }
     }
     net_close_all(node->net, "this node ends");
-    worker_stop(node->log_thread);
-    worker_stop(node->machine_thread);
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++)
+        worker_stop(threads[i]);
     replica_free(node->replica);
     rpc_free(node->rpc);
     net_free(node->net);
+}
+
+/* What is there: the newest snapshot, read whole, and the log that goes with it. */
+static int open_state(struct node *node, const struct node_options *options, struct replica_recovered *recovered)
+{
+    const struct machine_options how = {.lua_bytes_max = options->lua_bytes_max};
+    int exit_code = open_storage(node, options);
+    if (exit_code != NODE_EXIT_OK)
+        return exit_code;
+    enum status status = disk_posix_open(options->data, false, false, &node->snapshot_disk, node->why);
+    if (status == STATUS_OK)
+        status = disk_posix_open(options->data, false, false, &node->transfer_disk, node->why);
+    if (status == STATUS_OK)
+        status = replica_recover(node->disk, node->storage, &how, recovered, node->why);
+    if (status == STATUS_OK)
+        return NODE_EXIT_OK;
+    return status == STATUS_IO || status == STATUS_NO_SPACE ? NODE_EXIT_FAILED : NODE_EXIT_CONFIG;
+}
+
+static void say_what_starts(const struct node_options *options, const struct identity *identity)
+{
+    LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
+    if (identity->formation == FORMATION_FORMED && (options->cluster != NULL || options->bundles_count > 0))
+        LOG(LOG_INFO, "node",
+            "--cluster, --machine and --format are not looked at: this node is a member already, and the code is "
+            "in "
+            "the log");
+    if (!leads_here(options->listen, own_address(identity)))
+        LOG(LOG_WARN, "node",
+            "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
+            "--listen is wrong",
+            (unsigned long long)identity->id, own_address(identity));
+}
+
+static int listen_here(struct node *node, const struct node_options *options)
+{
+    return listener_open(node->net, options->listen, on_accepted, node, &node->listener, node->why) == STATUS_OK
+               ? NODE_EXIT_OK
+               : NODE_EXIT_CONFIG;
+}
+
+/* On a first start the port comes first: a refused one leaves no identity behind. Else the state does, for reading it may take
+ * long, and whoever connects wants answers. Nothing is accepted before the loop runs. */
+static int open_all(struct node *node, const struct node_options *options, struct identity *identity,
+                    struct buffer *bundles, struct replica_recovered *recovered)
+{
+    struct buffer ignored = {0};
+    bool first = identity_load(node->disk, identity, &ignored) == STATUS_NOT_FOUND;
+    buffer_close(&ignored);
+    int exit_code = first ? listen_here(node, options) : NODE_EXIT_OK;
+    if (exit_code == NODE_EXIT_OK)
+        exit_code = open_identity(node, options, identity, bundles);
+    if (exit_code == NODE_EXIT_OK)
+        exit_code = open_state(node, options, recovered);
+    if (exit_code == NODE_EXIT_OK && !first)
+        exit_code = listen_here(node, options);
+    return exit_code;
 }
 
 static int run_opened(struct node *node, const struct node_options *options)
 {
     struct identity identity;
     struct buffer bundles = {0};
+    struct replica_recovered recovered = {0};
     node->loop = ev_loop_new(EVFLAG_NOENV | EVFLAG_AUTO);
     CHECK(node->loop != NULL);
     node->net = net_new(node->loop);
     node->rpc = rpc_new(node->net, on_request, node);
-    /* The port first: a refused first start leaves no identity behind. Nothing is accepted before the loop runs. */
-    bool listens =
-        listener_open(node->net, options->listen, on_accepted, node, &node->listener, node->why) == STATUS_OK;
-    int exit_code = listens ? open_identity(node, options, &identity, &bundles) : NODE_EXIT_CONFIG;
-    if (exit_code == NODE_EXIT_OK)
-        exit_code = open_storage(node, options);
+    int exit_code = open_all(node, options, &identity, &bundles, &recovered);
     if (exit_code != NODE_EXIT_OK) {
-        if (listens)
+        if (node->listener != NULL)
             listener_close(node->listener);
         rpc_free(node->rpc);
         net_free(node->net);
+        if (recovered.machine != NULL)
+            machine_free(recovered.machine);
     } else {
-        const struct machine_options how = {.lua_bytes_max = options->lua_bytes_max};
-        node->machine = machine_new(&how);
-        make_replica(node, options, &identity, buffer_slice(&bundles));
-        LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
-        if (identity.formation == FORMATION_FORMED && (options->cluster != NULL || options->bundles_count > 0))
-            LOG(LOG_INFO, "node",
-                "--cluster and --machine are not looked at: this node is a member already, and the code is in the "
-                "log");
-        if (!leads_here(options->listen, own_address(&identity)))
-            LOG(LOG_WARN, "node",
-                "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
-                "--listen is wrong",
-                (unsigned long long)identity.id, own_address(&identity));
+        make_replica(node, options, &identity, buffer_slice(&bundles), &recovered);
+        say_what_starts(options, &identity);
         start_loop(node);
         ev_run(node->loop, 0);
         stop_loop(node);
         machine_free(node->machine);
         LOG(LOG_INFO, "node", "ended");
     }
+    replica_recovered_close(&recovered);
     ev_loop_destroy(node->loop);
     buffer_close(&bundles);
     if (node->storage != NULL)
         storage_close(node->storage);
+    if (node->snapshot_disk != NULL)
+        node->snapshot_disk->free(node->snapshot_disk);
+    if (node->transfer_disk != NULL)
+        node->transfer_disk->free(node->transfer_disk);
     return exit_code;
 }
 

@@ -3,6 +3,8 @@
  *     loop thread     libev: sockets, timers, the replica and its core
  *     log thread      storage: write, sync (node/worker.h)
  *     machine thread  Lua: apply, queries
+ *     snapshot thread Lua of its own: snapshots taken and read (replica/snapshot.c)
+ *     transfer thread snapshots' files, piece by piece
  *
  * Handlers only decode and gather; once a turn of the loop the replica does what has gathered (replica_turn), then all
  * sockets are written. Depends on everything below it, libev, threads.
@@ -12,12 +14,13 @@
 
 #include "base/slice.h"
 #include "base/trace.h"
-#include "raft/types.h"
+#include "replica/replica.h"
 
 enum {
     NODE_HEARTBEAT_MS = 100,
     NODE_ELECTION_MS = 1000,
-    NODE_DRAIN_MS = 5000, /* at SIGTERM: requests in progress may take this long */
+    NODE_SNAPSHOT_KEEP_BYTES = 512 * 1024 * 1024, /* of the log behind a snapshot, at most */
+    NODE_DRAIN_MS = 5000,                         /* at SIGTERM: requests in progress may take this long */
 
     NODE_EXIT_OK = 0,
     NODE_EXIT_FAILED = 1, /* the log failed */
@@ -37,7 +40,8 @@ struct node_options {
     uint32_t election_ms;   /* 0: default */
     uint64_t segment_bytes; /* 0: default */
     size_t lua_bytes_max;   /* 0: default */
-    bool insecure;          /* may listen beyond loopback */
+    struct replica_snapshots snapshots;
+    bool insecure; /* may listen beyond loopback */
     enum log_level log_level;
     enum log_format log_format;
 };

@@ -72,7 +72,7 @@ static void on_dialled(void *context, int fd)
     link->peer = peer;
     link->connection = connection_new(node->net, fd, &link_ops, link, REPLICA_LINK_QUEUE_MAX);
     peer->connection = link->connection;
-    link->link = link_opened(node->replica, peer->id, link->connection, node_time());
+    link->link = link_opened(node->replica, peer->id, false, link->connection, node_time());
     peer->link = link->link;
 }
 
@@ -81,6 +81,30 @@ static void dial_peer(struct node_peer *peer)
     CHECK(peer->connection == NULL);
     CHECK(peer->dial == NULL);
     peer->dial = dial_start(peer->node->net, peer->address, on_dialled, peer);
+}
+
+static void on_bulk_dialled(void *context, int fd)
+{
+    struct node_peer *peer = context;
+    struct node *node = peer->node;
+    peer->bulk_dial = NULL;
+    if (fd < 0) {
+        link_not_opened(node->replica, peer->id, node_time());
+        return;
+    }
+    struct node_link *link = mem_zalloc(1, sizeof *link); /* no peer: it is not dialled again by itself */
+    link->node = node;
+    link->connection = connection_new(node->net, fd, &link_ops, link, REPLICA_LINK_QUEUE_MAX);
+    link->link = link_opened(node->replica, peer->id, true, link->connection, node_time());
+}
+
+void peers_dial_bulk(struct node *node, node_id id)
+{
+    for (size_t i = 0; i < node->peers_count; i++) {
+        struct node_peer *peer = &node->peers[i];
+        if (peer->id == id && peer->bulk_dial == NULL)
+            peer->bulk_dial = dial_start(node->net, peer->address, on_bulk_dialled, peer);
+    }
 }
 
 static void on_retry(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -96,7 +120,7 @@ void peers_adopt(struct node *node, struct connection *connection)
     link->node = node;
     link->connection = connection;
     connection_set_owner(connection, &link_ops, link, REPLICA_LINK_QUEUE_MAX);
-    link->link = link_opened(node->replica, 0, connection, node_time());
+    link->link = link_opened(node->replica, 0, false, connection, node_time());
 }
 
 void peers_start(struct node *node)
@@ -122,6 +146,8 @@ void peers_stop(struct node *node)
         ev_timer_stop(node->loop, &node->peers[i].retry);
         if (node->peers[i].dial != NULL)
             dial_cancel(node->peers[i].dial);
-        node->peers[i].dial = NULL;
+        if (node->peers[i].bulk_dial != NULL)
+            dial_cancel(node->peers[i].bulk_dial);
+        node->peers[i].dial = node->peers[i].bulk_dial = NULL;
     }
 }

@@ -20,6 +20,7 @@ struct node_peer {
     node_id id;
     char address[256];
     struct dial *dial;
+    struct dial *bulk_dial; /* for a link that pieces of a snapshot go on */
     struct connection *connection;
     struct link *link;
     ev_timer retry;
@@ -40,12 +41,16 @@ struct node {
     struct net *net;
     struct rpc *rpc;
     struct listener *listener;
-    struct disk *disk;
+    struct disk *disk;          /* the log thread's, once it runs */
+    struct disk *snapshot_disk; /* the same directory, each for its thread */
+    struct disk *transfer_disk;
     struct storage *storage;
     struct machine *machine;
     struct replica *replica;
     struct worker *log_thread;
     struct worker *machine_thread;
+    struct worker *snapshot_thread;
+    struct worker *transfer_thread;
     struct node_peer peers[RAFT_MEMBERS_MAX];
     size_t peers_count;
     ev_prepare turn;
@@ -66,6 +71,9 @@ struct replica_time node_time(void);
 /* node/peers.c: dials the members and takes their links. */
 void peers_start(struct node *node);
 void peers_stop(struct node *node);
+
+/* Dials a member once more, for a bulk link. */
+void peers_dial_bulk(struct node *node, node_id id);
 
 /* Takes an incoming connection that began with the mark of a peer link. */
 void peers_adopt(struct node *node, struct connection *connection);

@@ -39,16 +39,18 @@ static void read_back(struct replica *replica, raft_index commit)
 void apply_committed(struct replica *replica)
 {
     raft_index commit = MUTANT(63) ? replica->last_index : replica->effects.commit_index;
-    while (replica->machine_jobs < MACHINE_JOBS_MAX && replica->apply_next <= commit && !replica->apply_reading &&
-           replica->machine.parked_at == 0) {
+    raft_index until = UINT64_MAX;
+    while (take_before_apply(replica, commit, &until) && replica->machine_jobs < MACHINE_JOBS_MAX &&
+           replica->apply_next <= commit && !replica->apply_reading && replica->machine.parked_at == 0) {
         struct chunk *chunk = cache_find(&replica->cache, replica->apply_next);
         if (chunk == NULL) {
             if (replica->apply_next > replica->persisted_index)
                 return; /* it will be there once it is written */
-            read_back(replica, commit);
+            read_back(replica, until < commit ? until : commit);
             return;
         }
         raft_index last = chunk->last < commit ? chunk->last : commit;
+        last = last < until ? last : until;
         if (last - replica->apply_next >= APPLY_ENTRIES_MAX)
             last = replica->apply_next + APPLY_ENTRIES_MAX - 1;
         while (last > replica->apply_next && chunk_records(chunk, replica->apply_next, last).size > APPLY_BYTES_MAX)
@@ -146,7 +148,7 @@ void apply_read_effects(struct replica *replica)
 
 /* --- what comes back --------------------------------------------------------------------------------------------------------- */
 
-static void take_catalog(struct replica *replica, const struct machine_job *job)
+void apply_catalog(struct replica *replica, const struct machine_job *job)
 {
     if (job->catalog.size == 0)
         return;
@@ -186,15 +188,42 @@ static void take_parking(struct replica *replica)
     replica->reads_count = 0;
 }
 
+/* Jobs of snapshots. */
+static void aside(struct replica *replica, struct machine_job *job)
+{
+    replica->snapshots.machine_jobs--;
+    switch (job->type) {
+    case MACHINE_JOB_LOOK:
+        replica->digests.looking = false;
+        digest_at(replica, job->index, job->found ? &job->digest : NULL);
+        break;
+    case MACHINE_JOB_FREEZE:
+        take_frozen(replica, job);
+        break;
+    case MACHINE_JOB_SWAP:
+        receive_swapped(replica, job);
+        break;
+    default:
+        break;
+    }
+}
+
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now)
 {
     replica->now = now;
-    replica->machine_jobs--;
     replica->machine = job->status;
+    if (job->type != MACHINE_JOB_APPLY && job->type != MACHINE_JOB_QUERY) {
+        aside(replica, job);
+        take_parking(replica);
+        machine_job_free(job);
+        return;
+    }
+    replica->machine_jobs--;
     if (job->type == MACHINE_JOB_APPLY) {
         raft_index first = replica->applied + 1;
         replica->applied = job->applied;
-        take_catalog(replica, job);
+        apply_catalog(replica, job);
+        digest_at(replica, job->applied, &job->status.digest);
         requests_applied(replica, first, job->status.parked_at == 0 ? job->applied : replica->apply_next - 1, job);
         if (replica->waiting_count > 0)
             replica->route_again = true; /* a name may be there now */

@@ -56,6 +56,7 @@ struct chunk *cache_append(struct cache *cache, struct buffer *bytes, raft_index
         cache->oldest = chunk;
     cache->youngest = chunk;
     cache->bytes += chunk->bytes.size;
+    cache->appended += chunk->bytes.size;
     while (cache->bytes > cache->bytes_max && cache->oldest != chunk)
         drop_oldest(cache);
     return chunk;

@@ -22,6 +22,7 @@ struct cache {
     struct chunk *youngest;
     size_t bytes;
     size_t bytes_max;
+    uint64_t appended; /* bytes that ever came */
 };
 
 /* Takes over `bytes`, which are whole records first..last, at the end of the cache. */

@@ -41,12 +41,19 @@ static bool send_frame(struct replica *replica, struct link *link, const struct 
 bool link_send_message(struct replica *replica, node_id id, const struct message *message,
                        const struct slice *records, size_t records_count)
 {
-    const struct peer *peer = replica_peer(replica, id);
+    struct peer *peer = replica_peer(replica, id);
     if (peer == NULL || peer->out == NULL)
         return false;
     struct message stamped = *message;
     stamped.wall_ms = replica->now.wall_ms;
+    if (message->type == MESSAGE_RAFT)
+        digest_attach(replica, peer, &stamped);
     return send_frame(replica, peer->out, &stamped, records, records_count, false);
+}
+
+bool link_send_piece(struct replica *replica, struct link *link, const struct message *message)
+{
+    return send_frame(replica, link, message, &message->records, 1, false);
 }
 
 static void say_hello(struct replica *replica, struct link *link)
@@ -66,7 +73,8 @@ static void say_hello(struct replica *replica, struct link *link)
                                .set_hash = identity->cluster_id,
                                .fingerprint = replica->fingerprint,
                                .address = slice_text(replica_peer(replica, identity->id)->member.address),
-                               .last_index = replica->raft != NULL ? replica->persisted_index : 0};
+                               .last_index = replica->raft != NULL ? replica->persisted_index : 0,
+                               .bulk = link->bulk};
     (void)send_frame(replica, link, &message, NULL, 0, link->outgoing && !link->marked);
     link->marked = true;
 }
@@ -75,7 +83,7 @@ static void say_hello(struct replica *replica, struct link *link)
 void link_hello_all(struct replica *replica)
 {
     for (struct link *link = replica->links; link != NULL; link = link->next)
-        if (link->peer != 0 && !link->closing && (link->outgoing || link->agreed))
+        if (link->peer != 0 && !link->closing && !link->bulk && (link->outgoing || link->agreed))
             say_hello(replica, link);
 }
 
@@ -151,7 +159,12 @@ static bool has_forgotten(const struct replica *replica, const struct message_he
 static void link_agreed(struct replica *replica, struct link *link, struct peer *peer)
 {
     link->agreed = true;
-    if (!link->outgoing || peer->out == link || replica->raft == NULL || peer->formation < FORMATION_PINNED)
+    if (link->bulk && link->outgoing) {
+        send_bulk_opened(replica, link);
+        return;
+    }
+    if (link->bulk || !link->outgoing || peer->out == link || replica->raft == NULL ||
+        peer->formation < FORMATION_PINNED)
         return;
     peer->out = link;
     LOG(LOG_DEBUG, "link", "linked to node %llu", (unsigned long long)peer->member.id);
@@ -164,12 +177,14 @@ static void link_agreed(struct replica *replica, struct link *link, struct peer 
 static void replace_older(struct replica *replica, const struct link *link)
 {
     for (struct link *older = replica->links; older != NULL; older = older->next) {
-        if (older == link || older->outgoing || !older->agreed || older->peer != link->peer)
+        if (older == link || older->outgoing || !older->agreed || older->peer != link->peer ||
+            older->bulk != link->bulk)
             continue;
         older->agreed = false;
         older->closing = true;
         replica->env.close(replica->env.context, older);
-        request_link_lost(replica, link->peer);
+        if (!link->bulk)
+            request_link_lost(replica, link->peer);
     }
 }
 
@@ -187,6 +202,8 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     const char *why = object_to(replica, hello, peer, text);
     if (why != NULL)
         return refuse(replica, link, why, false);
+    if (first && !link->outgoing)
+        link->bulk = hello->bulk;
     if (first && !link->outgoing && has_forgotten(replica, hello, text))
         return refuse(replica, link, text, true);
     if (replica->identity.formation == FORMATION_NEW)
@@ -332,6 +349,8 @@ static bool take_raft(struct replica *replica, struct link *link, const struct m
     if (message->raft.from != link->peer)
         return false;
     clock_heard(replica, link->peer, message->wall_ms);
+    if (link->bulk)
+        return false;
     if (message->raft.type == RAFT_APPEND_ENTRIES && !check_records(replica, message, &count))
         return false;
     struct raft_event event = {.type = RAFT_EVENT_MESSAGE,
@@ -339,6 +358,9 @@ static bool take_raft(struct replica *replica, struct link *link, const struct m
     replica->incoming = message;
     replica_step(replica, &event);
     replica->incoming = NULL;
+    digest_heard(replica, replica_peer(replica, link->peer), message);
+    if (message->raft.type == RAFT_INSTALL_SNAPSHOT && replica->effects.snapshot_offered)
+        receive_offered(replica, link->peer, &message->snapshot);
     return true;
 }
 
@@ -389,11 +411,17 @@ static bool take_message(struct replica *replica, struct link *link, const struc
     }
     if (!link->agreed || link->outgoing)
         return false;
+    if (replica->raft != NULL && message->type == MESSAGE_SNAPSHOT_PIECE)
+        return link->bulk && receive_piece(replica, message);
     if (message->type == MESSAGE_RAFT)
         return take_raft(replica, link, message);
+    if (replica->raft != NULL && message->type == MESSAGE_SNAPSHOT_PULL) {
+        send_pulled(replica, replica_peer(replica, link->peer), &message->pull);
+        return true;
+    }
     if (message->type == MESSAGE_FORWARD)
         take_forward(replica, link, &message->forward);
-    else
+    else if (message->type == MESSAGE_FORWARDED)
         take_forwarded(replica, link, &message->forwarded);
     return true;
 }
@@ -429,7 +457,7 @@ size_t link_receive(struct replica *replica, struct link *link, struct slice byt
 
 /* --- life -------------------------------------------------------------------------------------------------------------------------------- */
 
-struct link *link_opened(struct replica *replica, node_id peer, void *context, struct replica_time now)
+struct link *link_opened(struct replica *replica, node_id peer, bool bulk, void *context, struct replica_time now)
 {
     replica->now = now;
     struct link *link = mem_zalloc(1, sizeof *link);
@@ -437,6 +465,7 @@ struct link *link_opened(struct replica *replica, node_id peer, void *context, s
     link->context = context;
     link->peer = peer;
     link->outgoing = peer != 0;
+    link->bulk = bulk;
     link->next = replica->links;
     replica->links = link;
     if (link->outgoing)
@@ -466,7 +495,9 @@ void link_closed(struct replica *replica, struct link *link, struct replica_time
         at = &(*at)->next;
     *at = link->next;
     struct peer *peer = link->peer != 0 ? replica_peer(replica, link->peer) : NULL;
-    if (peer != NULL && peer->out == link) {
+    if (link->bulk) {
+        send_bulk_closed(replica, link);
+    } else if (peer != NULL && peer->out == link) {
         peer->out = NULL;
         struct raft_event event = {.type = RAFT_EVENT_PEER_DOWN, .peer = {.peer = link->peer}};
         replica_step(replica, &event);

@@ -103,11 +103,29 @@ static void take_records(struct replica *replica, const struct raft_write *write
     (void)cache_append(&replica->cache, &records, write->first, write->last);
 }
 
+/* A snapshot takes its place in the log (§7): its file counts from this write on. Reset: nothing of the log fits it. */
+static void take_base(struct replica *replica, struct log_job *job, const struct raft_write *write)
+{
+    const struct snapshot_head *head = &replica->snapshots.receive.head;
+    CHECK_EQ(head->index, write->base_index);
+    job->publish = write->base_index;
+    if (!write->reset)
+        return;
+    job->write.reset = true;
+    job->write.base =
+        (struct storage_base){.index = write->base_index, .term = write->base_term, .chain = head->chain};
+    cache_close(&replica->cache);
+    replica->last_index = write->base_index;
+    replica->last_chain = head->chain;
+    if (replica->persisted_index > write->base_index)
+        replica->persisted_index = write->base_index;
+}
+
 void log_take_effects(struct replica *replica, const struct raft_write *write, const struct message *message)
 {
     if (write->number == 0)
         return;
-    struct log_job *job = open_job(replica, write->cut_from != 0);
+    struct log_job *job = open_job(replica, write->cut_from != 0 || write->base_index != 0);
     job->number = write->number;
     if (write->vote) {
         job->write.vote = true;
@@ -121,6 +139,8 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
         if (replica->persisted_index >= write->cut_from && !MUTANT(52))
             replica->persisted_index = write->cut_from - 1;
     }
+    if (write->base_index != 0)
+        take_base(replica, job, write);
     if (write->source == RAFT_APPEND_NONE)
         return;
     /* Entries behind a cut of an older chunk can leave the cache with a gap at its end: it begins anew then. */
@@ -233,6 +253,10 @@ void log_send_append(struct replica *replica, struct raft_message *raft)
             want(peer, raft);
         return;
     }
+    if (first <= replica->snapshots.compacted) {
+        say_sent(replica, raft->to, append->epoch, append->prev_log_index, 0); /* a snapshot stands for them now */
+        return;
+    }
     if (peer->reading || first > replica->persisted_index) {
         want(peer, raft);
         return;
@@ -288,6 +312,9 @@ static void written(struct replica *replica, const struct log_job *job)
     replica->written_at = replica->now.boot_ms;
     if (job->write.records_count > 0)
         replica->persisted_index = job->write.last < replica->last_index ? job->write.last : replica->last_index;
+    if (job->write.reset)
+        replica->persisted_index =
+            job->write.records_count > 0 ? job->write.last : job->write.base.index; /* nothing before it is there */
     for (const struct log_job *next = replica->queue_first; next != NULL; next = next->next)
         if (next->write.cut_from != 0 && replica->persisted_index >= next->write.cut_from)
             replica->persisted_index = next->write.cut_from - 1; /* what is there now is not what will be */
@@ -297,6 +324,8 @@ static void written(struct replica *replica, const struct log_job *job)
         log_submit_identity(replica, false);
         replica_begin_raft(replica);
     } else {
+        if (job->publish != 0)
+            receive_written(replica);
         replica->persisted = job->number + (MUTANT(66) && replica->queue_first != NULL ? 1 : 0);
         struct raft_event event = {.type = RAFT_EVENT_PERSISTED, .persisted = {.write_number = job->number}};
         replica_step(replica, &event);
@@ -307,6 +336,11 @@ void replica_log_done(struct replica *replica, struct log_job *job, struct repli
 {
     replica->now = now;
     replica->log_jobs--;
+    if (job->type == LOG_JOB_COMPACT) {
+        take_compacted(replica, job);
+        log_job_free(job);
+        return;
+    }
     if (job->status != STATUS_OK && !(MUTANT(51) && job->type == LOG_JOB_WRITE)) {
         char sentence[900];
         snprintf(sentence, sizeof sentence,

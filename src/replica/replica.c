@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mutant.h"
 #include "base/memory.h"
+#include "replica/recover.h"
 #include "replica/state.h"
 #include "wire/pack.h"
 
@@ -53,28 +54,73 @@ static void count_bundles(struct replica *replica)
         CHECK(pack_read_array(&reader, &replica->bundles_count) == STATUS_OK);
 }
 
-/* Entry 1 is the set this node was formed with, and cluster time goes on from the last entry's stamp. */
-static void look_at_ends(struct replica *replica, struct storage *storage)
+/* The entry that made the configuration is the set this node was formed with: entry 1, or the one that a snapshot kept. */
+static bool is_own_set(const struct replica *replica, struct slice payload)
 {
-    struct buffer bytes = {0};
     struct buffer set = {0};
-    struct entry entry;
-    raft_index got = 0;
-    replica->entry_one_differs = storage_read(storage, 1, 1, 1, &bytes, &got) != STATUS_OK ||
-                                 entry_peek(buffer_slice(&bytes), &entry) != STATUS_OK;
     formation_pack_set(replica->identity.members, replica->identity.members_count, &set);
-    if (!replica->entry_one_differs)
-        replica->entry_one_differs =
-            entry.kind != ENTRY_CONFIGURATION || !slice_equal(entry.payload, buffer_slice(&set));
-    buffer_clear(&bytes);
-    if (storage_read(storage, replica->last_index, replica->last_index, 1, &bytes, &got) == STATUS_OK &&
-        entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK)
-        replica->stamp = entry.stamp_ms;
-    buffer_close(&bytes);
+    bool own = slice_equal(payload, buffer_slice(&set));
     buffer_close(&set);
+    return own;
 }
 
-static void restore(struct replica *replica, struct storage *storage)
+static bool begins_with_own_set(const struct replica *replica, struct storage *storage,
+                                const struct replica_recovered *recovered)
+{
+    struct buffer bytes = {0};
+    struct entry entry;
+    raft_index got = 0;
+    bool own = true;
+    if (storage_base(storage).index == 0 && storage_last_index(storage) > 0)
+        own = storage_read(storage, 1, 1, 1, &bytes, &got) == STATUS_OK &&
+              entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK && entry.kind == ENTRY_CONFIGURATION &&
+              is_own_set(replica, entry.payload);
+    if (recovered->file.index != 0)
+        own = own && is_own_set(replica, buffer_slice(&recovered->configuration));
+    buffer_close(&bytes);
+    return own;
+}
+
+/* Cluster time goes on from the last entry's stamp, or from the snapshot's. */
+static void find_stamp(struct replica *replica, struct storage *storage, const struct replica_recovered *recovered)
+{
+    struct buffer bytes = {0};
+    struct entry entry;
+    raft_index got = 0;
+    replica->stamp = recovered->stamp_ms;
+    if (replica->last_index > storage_base(storage).index &&
+        storage_read(storage, replica->last_index, replica->last_index, 1, &bytes, &got) == STATUS_OK &&
+        entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK && entry.stamp_ms > replica->stamp)
+        replica->stamp = entry.stamp_ms;
+    buffer_close(&bytes);
+}
+
+static void restore_snapshot(struct replica *replica, struct storage *storage,
+                             const struct replica_recovered *recovered)
+{
+    struct snapshots *snapshots = &replica->snapshots;
+    snapshots->compacted = storage_base(storage).index;
+    replica->applied = recovered->file.index;
+    replica->apply_next = recovered->file.index + 1;
+    snapshots->log_before = storage_bytes_after(storage, recovered->file.index);
+    machine_get_status(recovered->machine, &replica->machine);
+    snapshots->take.stretch = (uint32_t)prng_below(&replica->prng, 500);
+    if (recovered->file.index == 0)
+        return;
+    snapshots->files[0] = recovered->file;
+    snapshots->files_count = 1;
+    snapshots->stamp_ms = recovered->stamp_ms;
+    struct machine_job job = {.status = replica->machine};
+    machine_catalog(recovered->machine, &job.catalog);
+    machine_pack_info(recovered->machine, &job.info);
+    catalog_free(replica->catalog);
+    replica->catalog = catalog_new(buffer_slice(&job.catalog));
+    buffer_append(&replica->info, job.info.data, job.info.size);
+    buffer_close(&job.catalog);
+    buffer_close(&job.info);
+}
+
+static void restore(struct replica *replica, struct storage *storage, const struct replica_recovered *recovered)
 {
     raft_term term = 0;
     node_id voted_for = 0;
@@ -83,12 +129,17 @@ static void restore(struct replica *replica, struct storage *storage)
     replica->last_index = storage_last_index(storage);
     replica->persisted_index = replica->last_index;
     replica->last_chain = storage_last_chain(storage);
+    replica->entry_one_differs = !begins_with_own_set(replica, storage, recovered);
+    restore_snapshot(replica, storage, recovered);
     if (replica->last_index == 0)
         return;
-    look_at_ends(replica, storage);
+    find_stamp(replica, storage, recovered);
     replica->raft = raft_new(&replica->raft_options);
     storage_vote(storage, &term, &voted_for);
     raft_restore_vote(replica->raft, term, voted_for);
+    const struct storage_base base = storage_base(storage);
+    if (base.index != 0)
+        raft_restore_base(replica->raft, base.index, base.term);
     for (size_t i = 0; i < count; i++)
         raft_restore_entries(replica->raft, runs[i].first,
                              i + 1 < count ? runs[i + 1].first - 1 : replica->last_index, runs[i].term);
@@ -105,7 +156,8 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->by_index = mem_zalloc(UNCOMMITTED_MAX, sizeof *replica->by_index);
     replica->cache.bytes_max = options->cache_bytes > 0 ? options->cache_bytes : REPLICA_CACHE_BYTES;
     replica->catalog = catalog_new(slice_make(NULL, 0));
-    replica->apply_next = 1;
+    replica->snapshots.policy = options->snapshots;
+    replica->snapshots.machine = options->machine;
     buffer_append(&replica->bundles, options->bundles.data, options->bundles.size);
     count_bundles(replica);
     prng_seed(&replica->prng, options->seed);
@@ -121,7 +173,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
                                                   .message_bytes_max = MESSAGE_BYTES,
                                                   .uncommitted_entries_max = UNCOMMITTED_MAX - 1,
                                                   .trace = options->trace};
-    restore(replica, storage);
+    restore(replica, storage, options->recovered);
     return replica;
 }
 
@@ -138,6 +190,7 @@ void replica_free(struct replica *replica)
 {
     CHECK(replica->links == NULL);
     CHECK_EQ(replica->log_jobs + replica->machine_jobs, 0);
+    CHECK_EQ(replica->snapshots.jobs + replica->snapshots.machine_jobs, 0);
     replica_abandon(replica);
 }
 
@@ -164,6 +217,8 @@ void replica_abandon(struct replica *replica)
     mem_free(replica->waiting);
     mem_free(replica->batch);
     mem_free(replica->reads);
+    if (replica->snapshots.receive.built != NULL)
+        machine_free(replica->snapshots.receive.built);
     mem_free(replica);
 }
 
@@ -180,12 +235,13 @@ void replica_begin_raft(struct replica *replica)
         replica->persisted_index = 1;
     }
     raft_restore_configuration(replica->raft, &configuration);
-    raft_start(replica->raft, replica->now.boot_ms, 1, &replica->effects);
+    replica->snapshots.counted_at = replica->now.boot_ms;
+    raft_start(replica->raft, replica->now.boot_ms, replica->applied > 1 ? replica->applied : 1, &replica->effects);
     log_take_effects(replica, &replica->effects.write, NULL);
     /* Links that agreed while the cluster formed count from now on. */
     for (struct link *link = replica->links; link != NULL; link = link->next) {
         struct peer *peer = link->peer != 0 ? replica_peer(replica, link->peer) : NULL;
-        if (peer != NULL && link->outgoing && link->agreed && peer->formation >= FORMATION_PINNED)
+        if (peer != NULL && link->outgoing && !link->bulk && link->agreed && peer->formation >= FORMATION_PINNED)
             peer->out = link;
     }
 }
@@ -242,6 +298,7 @@ static void leadership_changed(struct replica *replica)
 {
     const struct raft_effects *effects = &replica->effects;
     replica->route_again = true;
+    digest_begin_term(replica);
     if (effects->role == RAFT_LEADER)
         LOG(LOG_INFO, "raft", "leads in term %llu", (unsigned long long)effects->term);
     else if (effects->leader != 0)
@@ -281,6 +338,8 @@ static void send_message(struct replica *replica, struct raft_message *raft)
         return;
     }
     struct message message = {.type = MESSAGE_RAFT, .raft = *raft};
+    if (raft->type == RAFT_INSTALL_SNAPSHOT && !send_offer(replica, &message))
+        return;
     (void)link_send_message(replica, raft->to, &message, NULL, 0);
 }
 
@@ -352,6 +411,10 @@ void replica_turn(struct replica *replica, struct replica_time now)
         propose_bundles(replica);
         requests_turn(replica);
         apply_queries(replica);
+        receive_turn(replica);
+        send_turn(replica);
+        digest_turn(replica);
+        take_turn(replica);
         log_maintain(replica);
         replica_drain(replica);
         apply_committed(replica);
@@ -366,8 +429,13 @@ void replica_turn(struct replica *replica, struct replica_time now)
 uint64_t replica_wake_at(const struct replica *replica)
 {
     uint64_t at = UINT64_MAX;
-    if (replica->raft != NULL)
+    if (replica->raft != NULL) {
+        uint64_t take = take_wake_at(replica);
+        uint64_t send = send_wake_at(replica);
         at = replica->effects.wake_at;
+        at = take < at ? take : at;
+        at = send < at ? send : at;
+    }
     if (replica->requests_count > 0 && replica->next_scan < at)
         at = replica->next_scan;
     if (replica->written_at != 0 && !replica->marking && replica->written_at + MARK_MS < at)
@@ -386,93 +454,13 @@ void replica_stop(struct replica *replica, struct replica_time now)
     replica->stopping = true;
     replica->route_again = true;
     for (uint32_t i = 0; i < replica->requests_capacity; i++)
-        if (replica->requests[i].state == REQUEST_WAITING)
+        if (replica->requests[i].state == REQUEST_WAITING || replica->requests[i].state == REQUEST_SNAPSHOT)
             request_fail(replica, &replica->requests[i], ERROR_NO_LEADER, "this node is ending; ask another");
 }
 
 bool replica_stopped(const struct replica *replica)
 {
     return replica->requests_count == 0 && replica->log_jobs == 0 && replica->queue_first == NULL &&
-           replica->machine_jobs == 0 && !replica_leads(replica);
-}
-
-/* --- status -------------------------------------------------------------------------------------------------------------------------------- */
-
-static void pack_field(struct buffer *out, const char *name)
-{
-    pack_text(out, slice_text(name));
-}
-
-static void pack_members(const struct replica *replica, struct buffer *out, const struct raft_status *raft)
-{
-    pack_array(out, (uint32_t)replica->identity.members_count);
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
-        const struct peer *peer = &replica->peers[i];
-        pack_map(out, 5);
-        pack_field(out, "address");
-        pack_text(out, slice_text(peer->member.address));
-        pack_field(out, "complaint"); /* why it was refused here, or refused this node */
-        pack_text(out, slice_text(peer->complaint));
-        pack_field(out, "id");
-        pack_u64(out, peer->member.id);
-        pack_field(out, "linked");
-        pack_boolean(out, peer->out != NULL || peer->member.id == replica->identity.id);
-        raft_index match = peer->member.id == replica->identity.id ? raft->durable_index : 0;
-        for (size_t p = 0; p < raft->peers_count; p++)
-            if (raft->peers[p].id == peer->member.id)
-                match = raft->peers[p].match_index;
-        pack_field(out, "match");
-        pack_u64(out, match);
-    }
-}
-
-void replica_pack_status(const struct replica *replica, struct buffer *out)
-{
-    static const char *const roles[] = {"follower", "candidate", "candidate", "leader"};
-    static const char *const formations[] = {"forming", "forming", "formed"};
-    struct raft_status raft = {0};
-    char text[64];
-    if (replica->raft != NULL)
-        raft_get_status(replica->raft, &raft);
-    pack_map(out, 17);
-    pack_field(out, "applied");
-    pack_u64(out, replica->applied);
-    pack_field(out, "bytes");
-    pack_u64(out, replica->machine.bytes);
-    pack_field(out, "cluster");
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)replica->identity.cluster_id);
-    pack_text(out, slice_text(text));
-    pack_field(out, "commit");
-    pack_u64(out, raft.commit_index);
-    pack_field(out, "digest");
-    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)replica->machine.digest.hi,
-             (unsigned long long)replica->machine.digest.lo);
-    pack_text(out, slice_text(text));
-    pack_field(out, "id");
-    pack_u64(out, replica->identity.id);
-    pack_field(out, "last");
-    pack_u64(out, raft.last_log_index);
-    pack_field(out, "leader");
-    pack_u64(out, raft.leader);
-    pack_field(out, "members");
-    pack_members(replica, out, &raft);
-    pack_field(out, "now");
-    pack_u64(out, replica->machine.now_ms);
-    pack_field(out, "parked_at");
-    pack_u64(out, replica->machine.parked_at);
-    pack_field(out, "parked_why");
-    pack_text(out, slice_text(replica->machine.parked_why));
-    pack_field(out, "role");
-    pack_text(out, slice_text(replica->raft == NULL ? formations[replica->identity.formation] : roles[raft.role]));
-    pack_field(out, "rows");
-    pack_u64(out, replica->machine.rows);
-    pack_field(out, "service");
-    if (replica->info.size > 0)
-        buffer_append(out, replica->info.data, replica->info.size);
-    else
-        pack_map(out, 0);
-    pack_field(out, "term");
-    pack_u64(out, raft.current_term);
-    pack_field(out, "version");
-    pack_text(out, slice_text(TIDELOCK_VERSION));
+           replica->machine_jobs == 0 && replica->snapshots.jobs == 0 && replica->snapshots.machine_jobs == 0 &&
+           !receive_installs(replica) && !replica_leads(replica);
 }

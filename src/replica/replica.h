@@ -9,6 +9,17 @@
  *     link   -> link_receive ----+-> replica_turn -> core -+-> env.send (to peers)
  *     jobs done, time -----------+                         +-> env.apply -> replica_machine_done -> env.reply
  *
+ * Snapshots (§7, DESIGN.md §4), file by file:
+ *     digest.c         the leader names an index, voters answer with their digest at it; a majority makes it agreed
+ *     snapshot.c       freeze -> take (written, read back) -> own log durable up to it, digest agreed -> published: now it
+ *                      counts -> core told, log cut up to index - keep, older files removed
+ *     snapshot_send.c  INSTALL_SNAPSHOT names the file; the follower pulls, pieces go out on a bulk link, in a window. File and
+ *                      entries after it stay while the follower gets on
+ *     snapshot_recv.c  pieces -> SNAPSHOT_IN -> build (a new machine, verified) -> core takes it -> published and log begun
+ *                      anew in one log job -> machines exchanged, applied = index
+ *     recover.c        a restart: newest snapshot that counts, then the log from there
+ * A file has its name from when it counts; what does not count is gone after a restart. Old or new at each step.
+ *
  * Every request ends in exactly one env.reply: ok, a definite refusal, or one that is not definite (unknown outcome).
  * Depends on raft, storage, machine, wire, base.
  */
@@ -52,9 +63,14 @@ struct replica_env {
     bool (*send)(void *context, struct link *link, const struct slice *parts, size_t parts_count);
     /* Closes a link after what is queued went out; the owner then calls link_closed. */
     void (*close)(void *context, struct link *link);
-    /* Hands a job to the thread of the log or of the machine. Never refuses: the replica bounds how many are out. */
+    /* Hands a job to the thread of the log, of the machine, of snapshots or of transfers. Never refuses: the replica bounds
+     * how many are out. */
     void (*log)(void *context, struct log_job *job);
     void (*apply)(void *context, struct machine_job *job);
+    void (*snapshot)(void *context, struct snapshot_job *job);
+    void (*transfer)(void *context, struct snapshot_job *job);
+    /* Begins to connect a bulk link to a peer: link_opened follows with bulk, or link_not_opened. */
+    void (*dial_bulk)(void *context, node_id peer);
     /* Ends a request. */
     void (*reply)(void *context, uint64_t client, const struct replica_reply *reply);
     /* The log has failed, or this directory does not belong here: the process must end with this one last line.
@@ -67,6 +83,21 @@ struct replica_time {
     uint64_t wall_ms; /* since the Unix epoch; may be anything */
 };
 
+/* When snapshots are taken without being asked for, what of the log stays behind them, how they are sent. A node may take its
+ * time beyond a threshold, up to half of it again: so followers do not all take theirs at once. */
+struct replica_snapshots {
+    uint64_t bytes;       /* of the log after the last one, and not before it has as many as that one; 0: off */
+    uint64_t entries;     /* after the last one; 0: off */
+    uint64_t every_ms;    /* after the last one, if there are new entries; 0: off */
+    uint64_t keep;        /* entries kept in the log behind a snapshot: about that many */
+    uint64_t keep_bytes;  /* and not more than about so many bytes; 0: no bound */
+    uint32_t chunk_bytes; /* of chunks in the file, and of pieces sent; 0: default */
+    uint64_t rate;        /* bytes a second that are sent, to all followers together; 0: no bound */
+    bool zstd;
+};
+
+struct replica_recovered; /* replica/recover.h */
+
 struct replica_options {
     uint64_t seed;
     uint32_t election_timeout_ms;
@@ -76,6 +107,9 @@ struct replica_options {
     struct slice bundles;     /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
     uint64_t fingerprint;     /* of the runtime */
     size_t cache_bytes;       /* of recent records; 0: REPLICA_CACHE_BYTES */
+    struct replica_snapshots snapshots;
+    struct machine_options machine; /* for what is built from a leader's snapshot */
+    const struct replica_recovered *recovered;
     struct trace_sink trace;
 };
 
@@ -104,6 +138,11 @@ uint64_t replica_wake_at(const struct replica *replica);
 void replica_request(struct replica *replica, uint64_t client, const struct request *request,
                      struct replica_time now);
 
+/* Begins tidelock.snapshot: a snapshot of what is applied now, or of later. Its answer is a map {bytes, digest, index, term}
+ * when it counts, or an error that says why there is none. */
+void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t timeout_ms,
+                              struct replica_time now);
+
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);
 
@@ -112,9 +151,11 @@ void replica_pack_status(const struct replica *replica, struct buffer *out);
 /* The members that this node should keep a link to: ids and addresses. Grows or changes with the configuration. */
 size_t replica_peers(const struct replica *replica, struct identity_member peers[RAFT_MEMBERS_MAX]);
 
-/* A connection to `peer` was made (outgoing) or taken (incoming: peer 0, known after its HELLO). Owned by the replica until
- * link_closed. `context` is for the env's own use. */
-struct link *link_opened(struct replica *replica, node_id peer, void *context, struct replica_time now);
+/* A connection to `peer` was made (outgoing) or taken (incoming: peer 0, known after its HELLO). `bulk`: outgoing, as env.dial_bulk
+ * asked for it. Owned by the replica until link_closed. `context` is for the env's own use. */
+struct link *link_opened(struct replica *replica, node_id peer, bool bulk, void *context, struct replica_time now);
+/* The bulk link that env.dial_bulk asked for cannot be made now. */
+void link_not_opened(struct replica *replica, node_id peer, struct replica_time now);
 void *link_context(const struct link *link);
 
 /* Bytes that came in, from the first on (the mark C1 included). Returns how many were used: the rest must be given again
@@ -130,6 +171,7 @@ void link_closed(struct replica *replica, struct link *link, struct replica_time
 
 void replica_log_done(struct replica *replica, struct log_job *job, struct replica_time now);
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now);
+void replica_snapshot_done(struct replica *replica, struct snapshot_job *job, struct replica_time now);
 
 /* --- ending -------------------------------------------------------------------------------------------------------- */
 
@@ -140,6 +182,21 @@ void replica_stop(struct replica *replica, struct replica_time now);
 bool replica_stopped(const struct replica *replica);
 
 /* For status and specs. */
+struct replica_snapshot_status {
+    raft_index index; /* the newest that counts; 0: none */
+    uint64_t bytes;
+    uint64_t taken, failed;  /* in this life */
+    uint64_t sent, received; /* whole files */
+    uint64_t fetched;        /* bytes of pieces that came and were written */
+    const char *doing;       /* taking, agreeing, sending, receiving, reading, installing; "": nothing */
+    uint64_t percent;        /* of that */
+    raft_index base;         /* the log begins after it */
+    raft_index agreed;       /* digests were agreed on up to here, as far as this node knows */
+    bool differs;            /* this node's digest was not the majority's */
+    bool installing;         /* the core took a leader's snapshot that does not count yet */
+    const char *why;         /* the last failure; "" if none */
+};
+void replica_get_snapshots(const struct replica *replica, struct replica_snapshot_status *status);
 const struct raft *replica_raft(const struct replica *replica); /* NULL while the cluster forms */
 const struct identity *replica_identity(const struct replica *replica);
 

@@ -487,6 +487,9 @@ void requests_scan(struct replica *replica)
             request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
         if (sent || request->is_query)
             request_fail(replica, request, ERROR_TIMEOUT, "no answer in time");
+        else if (request->state == REQUEST_SNAPSHOT)
+            request_fail(replica, request, ERROR_TIMEOUT,
+                         "the snapshot does not count yet; tidelock status says how far it is");
         else if (replica->machine.parked_at != 0)
             request_fail(replica, request, ERROR_PARKED,
                          "this node is parked (see tidelock status), and no other was found in time");

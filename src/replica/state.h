@@ -17,6 +17,8 @@ enum {
     SCAN_MS = 50,                 /* requests' deadlines are looked at this often */
     MARK_MS = 5,                  /* a log idle for this long gets a mark */
     UNCOMMITTED_MAX = 131072,     /* entries; a power of two: proposals are found by index in a ring of this size */
+    SNAPSHOT_WHY_BYTES = 400,
+    SNAPSHOT_FILES_MAX = 8, /* the newest, and older ones that are still being sent */
     PROTOCOL = 1
 };
 
@@ -25,10 +27,26 @@ struct link {
     void *context;
     node_id peer; /* 0: incoming, and no HELLO yet */
     bool outgoing;
+    bool bulk;   /* pieces of snapshots alone go here */
     bool agreed; /* its HELLO was as it should be */
     bool marked; /* incoming: the mark C1 has come */
     bool closing;
     struct link *next;
+};
+
+/* A snapshot on its way to a follower (snapshot_send.c). */
+struct send {
+    struct message_snapshot file; /* index 0: none */
+    raft_index pin;               /* entries after it are kept for this follower; 0: none */
+    uint64_t acked;               /* it has written so much */
+    uint64_t read;                /* was sent, or is being read */
+    uint64_t progress;            /* as it said last */
+    uint64_t moved_at;            /* boot_ms when that grew */
+    bool pulled;                  /* it asked for this file */
+    uint64_t reading;             /* the number of the READ job that is out; 0: none that counts */
+    bool dialling;
+    bool failed; /* the file could not be read: it was said */
+    struct link *bulk;
 };
 
 /* What this node knows of another member. */
@@ -44,6 +62,110 @@ struct peer {
     bool wanting; /* the core waits for SENT of this one, which could not be sent yet: */
     struct raft_message wanted;
     char complaint[256]; /* said last, so that it is logged once */
+    /* digests, as this leader knows them (digest.c) */
+    raft_index answered; /* it said `answer` there */
+    struct hash128 answer;
+    raft_index wants; /* it has a snapshot whose digest is to be agreed on */
+    bool wants_known; /* it was: */
+    struct hash128 wants_digest;
+    bool differs;
+    struct send send; /* snapshot_send.c */
+};
+
+/* A digest that somebody asks for. */
+struct digest_slot {
+    raft_index index; /* 0: none */
+    bool known;
+    bool lost; /* the machine no longer has it */
+    struct hash128 digest;
+};
+
+struct digests {
+    struct digest_slot asked;  /* by the leader */
+    struct digest_slot named;  /* leading: by this node */
+    struct digest_slot wanted; /* of the snapshot that is being taken here */
+    struct digest_slot agreed; /* the last that is known to be agreed on */
+    bool looking;              /* a LOOK job is out */
+    bool differs;              /* this node's was not the majority's */
+    uint64_t named_at;
+    size_t turn; /* the member that wanted last */
+};
+
+enum take_state {
+    TAKE_IDLE,
+    TAKE_WANTED,    /* at the next good index */
+    TAKE_FREEZING,  /* at the machine */
+    TAKE_WRITING,   /* at the snapshot thread */
+    TAKE_WAITING,   /* for the digest, and for the own log */
+    TAKE_PUBLISHING /* at the transfer thread */
+};
+
+/* A snapshot being taken (snapshot.c). */
+struct taking {
+    enum take_state state;
+    bool drop;         /* it is not wanted any more: let it end */
+    const char *blame; /* with drop: why it failed; NULL: it did not */
+    uint64_t wanted_at;
+    struct message_snapshot file;
+    struct hash128 digest;
+    struct machine_frozen *frozen;
+    struct snapshot_progress progress;
+    uint64_t log_bytes; /* cache.appended when it was frozen */
+    uint64_t stamp_ms;
+    uint32_t failures; /* in a row */
+    uint64_t not_before;
+    uint32_t stretch;     /* of thresholds: parts in a thousand, drawn anew each time */
+    raft_index asked_for; /* by hand: one that includes this */
+};
+
+enum receive_state {
+    RECEIVE_IDLE,
+    RECEIVE_RESUMING, /* at the transfer thread: what is there already? */
+    RECEIVE_PULLING,
+    RECEIVE_BUILDING, /* at the snapshot thread */
+    RECEIVE_READY,    /* built; a snapshot that is being taken must end first */
+    RECEIVE_WRITING,  /* the core took it; at the log thread */
+    RECEIVE_SWAPPING  /* at the machine */
+};
+
+/* A snapshot being received (snapshot_recv.c). */
+struct receiving {
+    enum receive_state state;
+    node_id from;
+    struct message_snapshot file;
+    uint64_t number;   /* of the attempt: jobs of an earlier one come back for nothing */
+    uint64_t offset;   /* written */
+    uint64_t expected; /* written, or at the transfer thread */
+    size_t writes;     /* pieces that are there */
+    struct snapshot_progress progress;
+    struct machine *built;
+    struct snapshot_head head;
+    uint32_t failures;
+    uint64_t not_before;
+};
+
+struct snapshots {
+    struct replica_snapshots policy;
+    struct machine_options machine;
+    struct message_snapshot files[SNAPSHOT_FILES_MAX]; /* that count, newest first */
+    size_t files_count;
+    uint64_t stamp_ms;    /* of the newest */
+    uint64_t counted_at;  /* boot_ms */
+    uint64_t log_bytes;   /* cache.appended when it was frozen */
+    uint64_t log_before;  /* bytes after it that were there when this life began */
+    uint64_t entry_bytes; /* of one entry, lately; 0: not known */
+    struct taking take;
+    struct receiving receive;
+    raft_index compacted; /* the core was told */
+    bool compacting;      /* a COMPACT job is out */
+    raft_index damaged;   /* the file that was found to be; another takes its place as soon as it can */
+    bool checking;        /* a CHECK job is out */
+    size_t jobs;          /* out, at both threads */
+    size_t machine_jobs;  /* LOOK, FREEZE, THAW, SWAP */
+    uint64_t reads;       /* numbers READ jobs */
+    uint64_t send_at;     /* with a rate: the next piece may go then; boot_ms * 1000 */
+    uint64_t taken, failed, sent, received, fetched;
+    char why[SNAPSHOT_WHY_BYTES];
 };
 
 enum request_state {
@@ -52,6 +174,7 @@ enum request_state {
     REQUEST_PROPOSED, /* in the batch of this turn, or in the log at `index` */
     REQUEST_READING,  /* for a ReadIndex round, then for applying up to `index` */
     REQUEST_QUERYING, /* at the machine */
+    REQUEST_SNAPSHOT, /* until one counts that includes `read_id` entries */
     REQUEST_FORWARDED /* at the leader `peer` */
 };
 
@@ -171,6 +294,9 @@ struct replica {
     bool reads_new;
     uint64_t next_scan;
     bool stopping;
+
+    struct digests digests;
+    struct snapshots snapshots;
 };
 
 /* replica.c */
@@ -193,6 +319,54 @@ void apply_queries(struct replica *replica);
 bool apply_code_ready(const struct replica *replica);
 void apply_read_back(struct replica *replica, struct log_job *done);
 void apply_read_effects(struct replica *replica);
+
+void apply_catalog(struct replica *replica, const struct machine_job *job);
+
+/* digest.c */
+void digest_turn(struct replica *replica);
+void digest_begin_term(struct replica *replica);
+void digest_attach(struct replica *replica, struct peer *peer, struct message *message);
+void digest_heard(struct replica *replica, struct peer *peer, const struct message *message);
+void digest_at(struct replica *replica, raft_index index, const struct hash128 *digest);
+void digest_swapped(struct replica *replica);
+/* The snapshot at `index` waits for it; take_agreed tells. 0: none does any more. */
+void digest_want(struct replica *replica, raft_index index, struct hash128 digest);
+
+/* snapshot.c */
+void take_turn(struct replica *replica);
+uint64_t take_wake_at(const struct replica *replica);
+/* Before entries are applied: whether they may go on, and up to where at most. */
+bool take_before_apply(struct replica *replica, raft_index commit, raft_index *last);
+void take_frozen(struct replica *replica, struct machine_job *job);
+void take_agreed(struct replica *replica, struct hash128 digest);
+void take_drop(struct replica *replica);
+/* A file counts from now on: the newest. */
+void take_counts(struct replica *replica, const struct message_snapshot *file, uint64_t stamp_ms);
+void take_compacted(struct replica *replica, const struct log_job *job);
+void take_clean(struct replica *replica);
+void take_installed(struct replica *replica, raft_index index);
+void take_submit(struct replica *replica, struct snapshot_job *job);
+
+/* snapshot_send.c */
+bool send_offer(struct replica *replica, struct message *message);
+void send_pulled(struct replica *replica, struct peer *peer, const struct message_pull *pull);
+void send_checked(struct replica *replica, const struct snapshot_job *job);
+void send_piece(struct replica *replica, struct snapshot_job *job);
+void send_bulk_opened(struct replica *replica, struct link *link);
+void send_bulk_closed(struct replica *replica, const struct link *link);
+void send_turn(struct replica *replica);
+uint64_t send_wake_at(const struct replica *replica);
+raft_index send_pin(const struct replica *replica, raft_index index);
+bool send_holds(const struct replica *replica, raft_index index);
+
+/* snapshot_recv.c */
+void receive_offered(struct replica *replica, node_id from, const struct message_snapshot *file);
+bool receive_piece(struct replica *replica, const struct message *message);
+void receive_done(struct replica *replica, struct snapshot_job *job);
+void receive_turn(struct replica *replica);
+void receive_written(struct replica *replica);
+void receive_swapped(struct replica *replica, struct machine_job *job);
+bool receive_installs(const struct replica *replica);
 
 /* requests.c */
 uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *request,
@@ -221,6 +395,7 @@ void link_hello_all(struct replica *replica);
 void link_free_all(struct replica *replica);
 bool link_send_message(struct replica *replica, node_id peer, const struct message *message,
                        const struct slice *records, size_t records_count);
+bool link_send_piece(struct replica *replica, struct link *link, const struct message *message);
 void formation_progress(struct replica *replica);
 
 #endif

@@ -20,6 +20,16 @@ uint64_t replica_world_events(const struct replica_world *world)
     return world->events;
 }
 
+uint64_t replica_world_taken(const struct replica_world *world)
+{
+    return world->taken;
+}
+
+uint64_t replica_world_installed(const struct replica_world *world)
+{
+    return world->installed;
+}
+
 uint64_t replica_world_committed(const struct replica_world *world)
 {
     raft_term term = 0;
@@ -81,6 +91,18 @@ void replica_world_status(const struct replica_world *world, uint32_t number, st
     status->leader = raft.leader;
     status->commit = raft.commit_index;
     status->last = raft.last_log_index;
+    struct replica_snapshot_status snapshots;
+    replica_get_snapshots(node->replica, &snapshots);
+    status->base = snapshots.base;
+    status->snapshot = snapshots.index;
+    status->agreed = snapshots.agreed;
+    status->taken = snapshots.taken;
+    status->failed = snapshots.failed;
+    status->sent = snapshots.sent;
+    status->received = snapshots.received;
+    status->fetched = snapshots.fetched;
+    status->differs = snapshots.differs;
+    status->installing = snapshots.installing;
 }
 
 uint32_t replica_world_leader(const struct replica_world *world)
@@ -107,6 +129,35 @@ void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t wri
 {
     world->nodes[node].write_ms_max = write_ms_max;
     world->nodes[node].apply_ms_max = apply_ms_max;
+}
+
+void replica_world_slow_snapshots(struct replica_world *world, uint32_t node, uint32_t snapshot_ms_max)
+{
+    world->nodes[node].snapshot_ms_max = snapshot_ms_max;
+}
+
+struct sum {
+    struct disk *disk;
+    uint64_t bytes;
+};
+
+static void add_file(void *context, const char *name)
+{
+    struct sum *sum = context;
+    struct disk_file *file = NULL;
+    uint64_t bytes = 0;
+    if (sum->disk->open(sum->disk, name, 0, &file) != STATUS_OK)
+        return;
+    if (sum->disk->size(sum->disk, file, &bytes) == STATUS_OK)
+        sum->bytes += bytes;
+    sum->disk->close(sum->disk, file);
+}
+
+uint64_t replica_world_disk_bytes(struct replica_world *world, uint32_t node)
+{
+    struct sum sum = {.disk = world->nodes[node].disk};
+    (void)sum.disk->list(sum.disk, add_file, &sum);
+    return sum.bytes;
 }
 
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms)

@@ -134,7 +134,7 @@ void world_env_close(void *context, struct link *link)
 static bool has_wire(const struct replica_world *world, uint32_t from, uint32_t to)
 {
     for (const struct world_wire *wire = world->wires; wire != NULL; wire = wire->next)
-        if (wire->ends[0].node == from && wire->ends[1].node == to && !wire->ends[0].closed)
+        if (wire->ends[0].node == from && wire->ends[1].node == to && !wire->ends[0].closed && !wire->bulk)
             return true;
     return false;
 }
@@ -148,7 +148,25 @@ static void dial(struct world_node *node, uint32_t to, node_id id)
     struct world_wire *wire = new_wire(world, node->number, to);
     wire->ends[1].last_at = world->now + delay(world);
     add(&wire->ends[1], WORLD_ACCEPT, wire->ends[1].last_at, 0);
-    wire->ends[0].link = link_opened(node->replica, id, &wire->ends[0], world_time(node));
+    wire->ends[0].link = link_opened(node->replica, id, false, &wire->ends[0], world_time(node));
+}
+
+/* As asked for by the replica: one attempt. */
+void world_wires_dial_bulk(struct world_node *node, node_id peer)
+{
+    struct replica_world *world = node->world;
+    uint32_t to = 0;
+    while (to < world->options.nodes && world->nodes[to].id != peer)
+        to++;
+    if (to == world->options.nodes || world->cut[node->number][to] || world->nodes[to].replica == NULL) {
+        link_not_opened(node->replica, peer, world_time(node));
+        return;
+    }
+    struct world_wire *wire = new_wire(world, node->number, to);
+    wire->bulk = true;
+    wire->ends[1].last_at = world->now + delay(world);
+    add(&wire->ends[1], WORLD_ACCEPT, wire->ends[1].last_at, 0);
+    wire->ends[0].link = link_opened(node->replica, peer, true, &wire->ends[0], world_time(node));
 }
 
 static void free_wire(struct world_wire *wire)
@@ -232,7 +250,7 @@ static void accept_end(struct world_end *end)
         close_end(end);
         return;
     }
-    end->link = link_opened(node->replica, 0, end, world_time(node));
+    end->link = link_opened(node->replica, 0, false, end, world_time(node));
     arrive(end, 0); /* what a stalled wire let overtake this */
 }
 
@@ -300,17 +318,33 @@ void world_wires_crash(struct world_node *node)
     }
 }
 
+static void break_wire(struct world_wire *wire)
+{
+    struct replica_world *world = wire->world;
+    for (size_t side = 0; side < 2; side++) {
+        buffer_clear(&wire->ends[side].stream);
+        if (!wire->ends[side].closed)
+            add(&wire->ends[side], WORLD_END, world->now + delay(world), 0);
+    }
+}
+
 void replica_world_break(struct replica_world *world, uint32_t from, uint32_t to)
 {
+    for (struct world_wire *wire = world->wires; wire != NULL; wire = wire->next)
+        if (wire->ends[0].node == from && wire->ends[1].node == to)
+            break_wire(wire);
+}
+
+bool replica_world_break_bulk(struct replica_world *world, uint32_t from, uint32_t to)
+{
+    bool broken = false;
     for (struct world_wire *wire = world->wires; wire != NULL; wire = wire->next) {
-        if (wire->ends[0].node != from || wire->ends[1].node != to)
+        if (!wire->bulk || wire->ends[0].node != from || wire->ends[1].node != to || wire->ends[0].closed)
             continue;
-        for (size_t side = 0; side < 2; side++) {
-            buffer_clear(&wire->ends[side].stream);
-            if (!wire->ends[side].closed)
-                add(&wire->ends[side], WORLD_END, world->now + delay(world), 0);
-        }
+        break_wire(wire);
+        broken = true;
     }
+    return broken;
 }
 
 void replica_world_cut(struct replica_world *world, uint32_t from, uint32_t to, bool cut)

@@ -10,7 +10,13 @@
 #include "sim/replica_world_private.h"
 #include "wire/pack.h"
 
-enum { WALL_START_MS_LOW = 1000, DIAL_MS = 20, COMPARE_EVENTS = 1000, MILLION = 1000000 };
+enum {
+    WALL_START_MS_LOW = 1000,
+    DIAL_MS = 20,
+    COMPARE_EVENTS = 1000,
+    SEGMENT_BYTES = 256 * 1024,
+    MILLION = 1000000
+};
 static const uint64_t wall_start_ms = 1700000000000u;
 
 /* --- the heap -------------------------------------------------------------------------------------------------------------- */
@@ -60,10 +66,16 @@ static struct world_event take_event(struct replica_world *world)
     return first;
 }
 
+void world_node_event(struct world_node *node, enum world_event_kind kind, uint64_t at, uint32_t side)
+{
+    world_event_add(
+        node->world,
+        (struct world_event){.at = at, .kind = kind, .node = node->number, .life = node->life, .side = side});
+}
+
 static void add_node_event(struct world_node *node, enum world_event_kind kind, uint64_t at)
 {
-    world_event_add(node->world,
-                    (struct world_event){.at = at, .kind = kind, .node = node->number, .life = node->life});
+    world_node_event(node, kind, at, 0);
 }
 
 /* --- what a replica asks for ------------------------------------------------------------------------------------------------ */
@@ -177,7 +189,8 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
     return refuse(node, status == STATUS_IO ? 1 : 78, why);
 }
 
-static void make_replica(struct world_node *node, const struct identity *identity, const struct buffer *bundles)
+static void make_replica(struct world_node *node, const struct identity *identity, const struct buffer *bundles,
+                         const struct replica_recovered *recovered)
 {
     const struct replica_world_options *options = &node->world->options;
     const struct replica_env env = {.context = node,
@@ -185,6 +198,9 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                     .close = world_env_close,
                                     .log = env_log,
                                     .apply = env_apply,
+                                    .snapshot = world_env_snapshot,
+                                    .transfer = world_env_transfer,
+                                    .dial_bulk = world_env_dial_bulk,
                                     .reply = env_reply,
                                     .fatal = env_fatal};
     const struct replica_options how = {.seed = prng_next(&node->world->prng),
@@ -194,15 +210,34 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .identity = *identity,
                                         .bundles = buffer_slice(bundles),
                                         .fingerprint = 1,
-                                        .cache_bytes = options->cache_bytes};
-    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
-    node->machine = machine_new(&machine);
+                                        .cache_bytes = options->cache_bytes,
+                                        .snapshots = options->snapshots,
+                                        .machine = {.lua_bytes_max = options->lua_bytes_max},
+                                        .recovered = recovered};
+    node->machine = recovered->machine;
     node->replica = replica_new(&how, &env, node->storage);
     node->boot_base = 5000 * (node->number + 1) + node->world->now;
     node->boot_since = node->world->now;
     node->log_until = node->machine_until = 0;
     node->wake_at = UINT64_MAX;
     node->dying = node->stopping = false;
+}
+
+/* The log, and the newest snapshot before it. */
+static bool open_state(struct world_node *node, struct replica_recovered *recovered, struct buffer *why)
+{
+    const struct replica_world_options *options = &node->world->options;
+    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
+    const struct storage_options how = {.segment_bytes =
+                                            options->segment_bytes > 0 ? options->segment_bytes : SEGMENT_BYTES,
+                                        .seed = prng_next(&node->world->prng)};
+    if (storage_open(node->disk, &how, &node->storage, why) != STATUS_OK)
+        return refuse(node, 78, why);
+    if (replica_recover(node->disk, node->storage, &machine, recovered, why) == STATUS_OK)
+        return true;
+    storage_close(node->storage);
+    node->storage = NULL;
+    return refuse(node, 78, why);
 }
 
 bool replica_world_start(struct replica_world *world, uint32_t number)
@@ -212,17 +247,15 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
     struct identity identity;
     struct buffer bundles = {0};
     struct buffer why = {0};
+    struct replica_recovered recovered = {0};
     node->life++;
     node->fatal[0] = 0;
     node->fatal_code = 0;
     bool started = open_identity(node, &identity, &bundles, &why);
+    started = started && open_state(node, &recovered, &why);
     if (started) {
-        const struct storage_options how = {.segment_bytes = 256 * 1024, .seed = prng_next(&world->prng)};
-        started = storage_open(node->disk, &how, &node->storage, &why) == STATUS_OK || refuse(node, 78, &why);
-    }
-    if (started) {
-        witness_started(world->witness, number, node->storage);
-        make_replica(node, &identity, &bundles);
+        witness_started(world->witness, number, node->storage, &recovered);
+        make_replica(node, &identity, &bundles, &recovered);
         replica_start(node->replica, world_time(node));
         add_node_event(node, WORLD_DIAL, world->now);
         world_after(node);
@@ -231,6 +264,7 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
     }
     buffer_close(&bundles);
     buffer_close(&why);
+    replica_recovered_close(&recovered);
     return node->replica != NULL;
 }
 
@@ -252,6 +286,7 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     end_requests(node);
     witness_ended(world->witness, number);
     world_wires_crash(node);
+    world_threads_crash(node);
     for (size_t i = 0; i < node->log_count; i++)
         log_job_free(node->log_jobs[i]);
     for (size_t i = 0; i < node->machine_count; i++)
@@ -341,6 +376,9 @@ static void machine_done(struct world_node *node)
     node->machine_count--;
     memmove(node->machine_jobs, node->machine_jobs + 1, node->machine_count * sizeof *node->machine_jobs);
     machine_job_run(job, node->machine);
+    node->world->installed += job->type == MACHINE_JOB_SWAP;
+    if (job->type == MACHINE_JOB_SWAP)
+        witness_installed(node->world->witness, node->number, &job->status);
     if (job->type == MACHINE_JOB_APPLY) {
         witness_applied(node->world->witness, node->number, &job->status);
         world_hash_in(node->world, job->status.digest.lo);
@@ -380,11 +418,28 @@ static void run_event(struct replica_world *world, const struct world_event *eve
     case WORLD_LOG_DONE:
         log_done(node);
         break;
-    default:
+    case WORLD_MACHINE_DONE:
         machine_done(node);
+        break;
+    default:
+        world_threads_event(node, event);
         break;
     }
     world_after(node);
+}
+
+/* From time to time: the whole log, and what follows what. */
+static void compare_all(struct world_node *node)
+{
+    struct replica_world_status status;
+    witness_compare_all(node->world->witness, node->number, replica_raft(node->replica));
+    replica_world_status(node->world, node->number, &status);
+    if (status.raft && !status.installing && (status.base > status.snapshot || status.snapshot > status.applied))
+        world_break(node->world, "a log begins after its snapshot, or this after what is applied: base, snapshot",
+                    status.base, status.snapshot);
+    if (status.raft && (status.applied > status.commit || status.commit > status.last))
+        world_break(node->world, "applied, commit and last are out of order: applied, commit", status.applied,
+                    status.commit);
 }
 
 const char *replica_world_run(struct replica_world *world, uint64_t ms)
@@ -398,7 +453,7 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
         if (++world->events % COMPARE_EVENTS == 0)
             for (uint32_t i = 0; i < world->options.nodes; i++)
                 if (world->nodes[i].replica != NULL)
-                    witness_compare_all(world->witness, i, replica_raft(world->nodes[i].replica));
+                    compare_all(&world->nodes[i]);
     }
     const char *broken = witness_broken(world->witness);
     if (broken == NULL)
@@ -408,17 +463,24 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
     return broken == NULL ? NULL : world->broken;
 }
 
-uint32_t replica_world_request(struct replica_world *world, uint32_t number, struct slice name, struct slice args,
-                               uint32_t timeout_ms, bool stale, bool forward, bool query_only)
+/* The number of a new request to a node, which may be down. */
+static uint32_t new_request(struct replica_world *world, const struct world_node *node)
 {
-    struct world_node *node = &world->nodes[number];
     if (world->requests_count == world->requests_capacity) {
         world->requests_capacity = world->requests_capacity * 2 + 64;
         world->requests = mem_realloc(world->requests, world->requests_capacity * sizeof *world->requests);
     }
     uint32_t at = (uint32_t)world->requests_count++;
-    world->requests[at] = (struct world_request){.node = number, .life = node->life};
+    world->requests[at] = (struct world_request){.node = node->number, .life = node->life};
     world->requests[at].reply.node_died = node->replica == NULL;
+    return at;
+}
+
+uint32_t replica_world_request(struct replica_world *world, uint32_t number, struct slice name, struct slice args,
+                               uint32_t timeout_ms, bool stale, bool forward, bool query_only)
+{
+    struct world_node *node = &world->nodes[number];
+    uint32_t at = new_request(world, node);
     if (node->replica == NULL)
         return at;
     const struct request request = {.name = name,
@@ -428,6 +490,17 @@ uint32_t replica_world_request(struct replica_world *world, uint32_t number, str
                                     .forward = forward,
                                     .query_only = query_only};
     replica_request(node->replica, at, &request, world_time(node));
+    world_after(node);
+    return at;
+}
+
+uint32_t replica_world_snapshot(struct replica_world *world, uint32_t number, uint32_t timeout_ms)
+{
+    struct world_node *node = &world->nodes[number];
+    uint32_t at = new_request(world, node);
+    if (node->replica == NULL)
+        return at;
+    replica_request_snapshot(node->replica, at, timeout_ms, world_time(node));
     world_after(node);
     return at;
 }
@@ -451,6 +524,7 @@ struct replica_world *replica_world_new(const struct replica_world_options *opti
         node->disk = sim_disk_new(prng_next(&world->prng));
         node->write_ms_max = options->write_ms_max;
         node->apply_ms_max = options->apply_ms_max;
+        node->snapshot_ms_max = options->snapshot_ms_max;
         replica_world_flags(world, i, i + 1, line, bundles);
     }
     return world;

@@ -21,10 +21,14 @@ struct replica_world_options {
     uint32_t delay_ms_max; /* of bytes on their way, from 1 */
     uint32_t write_ms_max; /* of a log job, from 0; twice: until it is done, and until that is known */
     uint32_t apply_ms_max; /* of a machine job, from 0 */
+    uint32_t
+        snapshot_ms_max; /* of a job of the snapshot thread, from 0: twice, as for the log; a tenth: of a transfer's */
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
-    size_t cache_bytes; /* of recent records at each node; 0: as a real node */
+    size_t cache_bytes;     /* of recent records at each node; 0: as a real node */
+    uint64_t segment_bytes; /* of the log; 0: 256 KiB */
+    struct replica_snapshots snapshots;
 };
 
 struct replica_world_reply {
@@ -53,7 +57,14 @@ struct replica_world_status {
     uint64_t cluster_id;
     uint64_t incarnation;
     uint32_t formation;
-    int fatal_code; /* of the last life that ended itself; 0: none did */
+    uint64_t base;                          /* the log begins after it */
+    uint64_t snapshot;                      /* index of the newest that counts here; 0: none */
+    uint64_t agreed;                        /* digests were agreed on there last */
+    uint64_t taken, failed, sent, received; /* snapshots, in this life */
+    uint64_t fetched;                       /* bytes of them */
+    bool differs;
+    bool installing; /* a leader's snapshot is about to count */
+    int fatal_code;  /* of the last life that ended itself; 0: none did */
 };
 
 /* All nodes are down at first. `line` and `bundles` (a MessagePack list) are what each is first started with. */
@@ -77,6 +88,11 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms);
 uint64_t replica_world_now(const struct replica_world *world);
 uint64_t replica_world_hash(const struct replica_world *world);
 uint64_t replica_world_events(const struct replica_world *world);
+/* Bytes of all files on a node's disk, with what is still to be made durable. */
+uint64_t replica_world_disk_bytes(struct replica_world *world, uint32_t node);
+/* Snapshots that came to count because they were taken, and leaders' that were installed, in all lives. */
+uint64_t replica_world_taken(const struct replica_world *world);
+uint64_t replica_world_installed(const struct replica_world *world);
 /* The highest index that was ever committed. */
 uint64_t replica_world_committed(const struct replica_world *world);
 
@@ -84,6 +100,8 @@ uint64_t replica_world_committed(const struct replica_world *world);
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                                uint32_t timeout_ms, bool stale, bool forward, bool query_only);
 struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
+/* tidelock.snapshot, answered as a request is. */
+uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
 /* Asks a node's machine at once, past consensus: for verdicts when all is at rest. The bytes are a MessagePack value (or the
  * error map), at the end of `out`; true: it is an answer. */
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
@@ -96,6 +114,8 @@ uint32_t replica_world_leader(const struct replica_world *world);
 void replica_world_cut(struct replica_world *world, uint32_t from, uint32_t to, bool cut);
 void replica_world_break(struct replica_world *world, uint32_t from, uint32_t to);
 void replica_world_stall(struct replica_world *world, uint32_t from, uint32_t to, bool stalled);
+/* The bulk link from -> to breaks, if there is one: true. */
+bool replica_world_break_bulk(struct replica_world *world, uint32_t from, uint32_t to);
 
 /* What becomes of frames of the core (RAFT messages): parts in a million are lost, doubled, overtaken by the next one. */
 struct replica_world_loss {
@@ -116,6 +136,7 @@ struct slice replica_world_heard(const struct replica_world *world, uint32_t con
  * many parts in a million, or slower; a skewed wall clock is off by so much. */
 void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms);
 void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max);
+void replica_world_slow_snapshots(struct replica_world *world, uint32_t node, uint32_t snapshot_ms_max);
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms);
 void replica_world_drift(struct replica_world *world, uint32_t node, int32_t ppm);
 struct disk *replica_world_disk(struct replica_world *world, uint32_t node);

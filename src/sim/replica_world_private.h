@@ -4,6 +4,7 @@
 
 #include "base/prng.h"
 #include "replica/formation.h"
+#include "replica/recover.h"
 #include "sim/replica_world.h"
 #include "sim/witness.h"
 
@@ -15,6 +16,11 @@ enum world_event_kind {
     WORLD_LOG_RUN,
     WORLD_LOG_DONE,
     WORLD_MACHINE_DONE,
+    WORLD_SNAPSHOT_RUN,
+    WORLD_SNAPSHOT_DONE,
+    WORLD_TRANSFER_RUN,
+    WORLD_TRANSFER_DONE,
+    WORLD_BULK,   /* a bulk link is dialled; `side`: to which node */
     WORLD_ACCEPT, /* from here on: of a connection */
     WORLD_BYTES,
     WORLD_END
@@ -35,6 +41,7 @@ struct world_event {
 struct world_wire {
     struct replica_world *world;
     uint32_t number;
+    bool bulk;
     uint32_t events; /* in the heap */
     struct world_end {
         struct world_wire *wire;
@@ -49,6 +56,13 @@ struct world_wire {
         uint64_t last_at;
     } ends[2];
     struct world_wire *next;
+};
+
+/* A thread for snapshots or for their files. */
+struct world_thread {
+    struct snapshot_job *jobs[WORLD_JOBS_MAX];
+    size_t count, ran;
+    uint64_t until;
 };
 
 struct world_node {
@@ -66,7 +80,7 @@ struct world_node {
     int32_t drift_ppm;
     int64_t skew;
     uint64_t paused_until;
-    uint32_t write_ms_max, apply_ms_max;
+    uint32_t write_ms_max, apply_ms_max, snapshot_ms_max;
     uint64_t wake_at;
     struct log_job *log_jobs[WORLD_JOBS_MAX];
     size_t log_count, log_ran;
@@ -74,6 +88,7 @@ struct world_node {
     struct machine_job *machine_jobs[WORLD_JOBS_MAX];
     size_t machine_count;
     uint64_t machine_until;
+    struct world_thread snapshots, transfers;
     bool close_asked; /* some link is to be closed after the turn */
     bool dying;
     bool stopping;
@@ -105,6 +120,7 @@ struct replica_world {
     struct replica_world_loss loss;
     struct witness *witness;
     uint64_t events; /* that were run */
+    uint64_t taken, installed;
     uint64_t hash;
     char broken[256];
 };
@@ -120,6 +136,15 @@ void world_after(struct world_node *node);
 bool world_env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count);
 void world_env_close(void *context, struct link *link);
 void world_wires_dial(struct world_node *node);
+void world_wires_dial_bulk(struct world_node *node, node_id peer);
+
+/* replica_threads.c */
+void world_env_snapshot(void *context, struct snapshot_job *job);
+void world_env_transfer(void *context, struct snapshot_job *job);
+void world_env_dial_bulk(void *context, node_id peer);
+void world_threads_event(struct world_node *node, const struct world_event *event);
+void world_threads_crash(struct world_node *node);
+void world_node_event(struct world_node *node, enum world_event_kind kind, uint64_t at, uint32_t side);
 void world_wires_event(struct replica_world *world, const struct world_event *event);
 void world_wires_close(struct world_node *node);
 void world_wires_crash(struct world_node *node);

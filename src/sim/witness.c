@@ -35,7 +35,7 @@ struct seen {
     bool wrote_vote;
     raft_term wrote_term;
     node_id wrote_for;
-    raft_index wrote_cut, wrote_last;
+    raft_index wrote_cut, wrote_last, wrote_snapshot;
     bool up;
     bool looked; /* in this life; then what its core said last: */
     raft_term term;
@@ -162,8 +162,22 @@ void witness_submitted(struct witness *witness, uint32_t number, const struct lo
         witness_break(witness, "a committed entry is cut", number + 1, cut);
 }
 
+/* The log begins after `base` now: before it stands what was committed. */
+static void begin_after(struct witness *witness, struct seen *seen, const struct storage_base *base)
+{
+    if (base->index > witness->committed_last || witness->committed[base->index].term != base->term) {
+        witness_break(witness, "a snapshot stands for what is not committed: index, term", base->index, base->term);
+        return;
+    }
+    for (raft_index index = 1; index <= base->index; index++)
+        set_durable(seen, index, witness->committed[index].term);
+    learn(witness, base->index, base->term, base->chain);
+}
+
 static void keep_write(struct witness *witness, struct seen *seen, const struct log_job *job)
 {
+    if (job->write.reset)
+        begin_after(witness, seen, &job->write.base);
     if (job->write.vote) {
         seen->vote_term = job->write.term;
         seen->voted_for = job->write.voted_for;
@@ -198,6 +212,7 @@ void witness_written(struct witness *witness, uint32_t number, const struct log_
     seen->wrote_for = job->write.voted_for;
     seen->wrote_cut = job->write.cut_from;
     seen->wrote_last = job->write.records_count > 0 ? job->write.last : 0;
+    seen->wrote_snapshot = job->publish;
 }
 
 /* --- lives --------------------------------------------------------------------------------------------------------------------- */
@@ -223,11 +238,14 @@ static void hold_recovered(struct witness *witness, uint32_t number, const struc
         least = seen->wrote_cut - 1;
     if (seen->writing && seen->wrote_last > most)
         most = seen->wrote_last;
+    raft_index base = storage_base(storage).index;
+    if (seen->writing && seen->wrote_snapshot != 0 && last == seen->wrote_snapshot)
+        return; /* the snapshot was there before the log began after it */
     if (last < least)
         witness_break(witness, "a restart lost durable entries: it found up to, of", last, least);
     if (last > most)
         witness_break(witness, "a restart found entries that were never written: up to, of", last, most);
-    for (raft_index index = 1; index <= last && index <= least; index++)
+    for (raft_index index = base + 1; index <= last && index <= least; index++)
         if (recovered_term(runs, count, index) != seen->terms[index])
             witness_break(witness, "a restart found another entry", number + 1, index);
     raft_term term = 0;
@@ -239,7 +257,8 @@ static void hold_recovered(struct witness *witness, uint32_t number, const struc
         witness_break(witness, "a restart found another vote: its term, of", term, seen->vote_term);
 }
 
-void witness_started(struct witness *witness, uint32_t number, struct storage *storage)
+void witness_started(struct witness *witness, uint32_t number, struct storage *storage,
+                     const struct replica_recovered *recovered)
 {
     struct seen *seen = &witness->seen[number];
     const struct raft_run *runs = NULL;
@@ -248,15 +267,21 @@ void witness_started(struct witness *witness, uint32_t number, struct storage *s
     size_t count = storage_runs(storage, &runs);
     raft_index last = storage_last_index(storage);
     seen->durable = 0;
-    for (raft_index index = 1; index <= last; index++)
+    const struct storage_base base = storage_base(storage);
+    if (base.index > 0)
+        begin_after(witness, seen, &base);
+    for (raft_index index = base.index + 1; index <= last; index++)
         set_durable(seen, index, recovered_term(runs, count, index));
-    if (last > 0)
+    if (recovered->file.index > witness->committed_last)
+        witness_break(witness, "a snapshot counts that is of what is not committed: node, index", number + 1,
+                      recovered->file.index);
+    if (last > base.index)
         learn(witness, last, storage_last_term(storage), storage_last_chain(storage));
     storage_vote(storage, &seen->vote_term, &seen->voted_for);
     seen->writing = false;
     seen->up = true;
     seen->looked = false;
-    seen->applied = 0;
+    seen->applied = recovered->file.index;
 }
 
 void witness_ended(struct witness *witness, uint32_t number)
@@ -293,6 +318,7 @@ void witness_sent(struct witness *witness, uint32_t number, const struct raft_me
             witness_break(witness, "a vote leaves before it is durable: node, term", message->from, term);
         break;
     case RAFT_APPEND_ENTRIES:
+    case RAFT_INSTALL_SNAPSHOT:
         voted |= seen->vote_term == term && seen->voted_for == message->from;
         if (!voted)
             witness_break(witness, "a leader speaks whose own vote is not durable: node, term", message->from,
@@ -322,7 +348,7 @@ static void hold_leader(struct witness *witness, uint32_t number, const struct r
     raft_index last = witness->committed_last;
     while (last > 0 && witness->committed[last].in >= now->current_term)
         last--;
-    if (last > 0 && raft_term_at(raft, last) != witness->committed[last].term)
+    if (last > 0 && last >= now->base_index && raft_term_at(raft, last) != witness->committed[last].term)
         witness_break(witness, "leader completeness: a leader lacks a committed entry", number + 1, last);
 }
 
@@ -342,6 +368,12 @@ static void hold_commit(struct witness *witness, uint32_t number, const struct r
                         const struct raft_status *now)
 {
     raft_index from = witness->seen[number].looked ? witness->seen[number].commit : 0;
+    if (from + 1 < now->base_index)
+        from = now->base_index - 1; /* before it a snapshot stands, and it is compared by its digest */
+    if (from > witness->committed_last) {
+        witness_break(witness, "a log begins after what is committed: node, index", number + 1, now->base_index);
+        return;
+    }
     for (raft_index index = from + 1; index <= now->commit_index; index++) {
         raft_term term = raft_term_at(raft, index);
         witness->committed =
@@ -363,7 +395,8 @@ static void hold_matches(struct witness *witness, const struct raft *raft, const
 {
     for (size_t i = 0; i < now->peers_count; i++) {
         const struct raft_peer_status *peer = &now->peers[i];
-        if (peer->id == 0 || peer->id > witness->nodes || peer->id == now->id || peer->match_index == 0)
+        if (peer->id == 0 || peer->id > witness->nodes || peer->id == now->id || peer->match_index == 0 ||
+            peer->match_index < now->base_index)
             continue;
         const struct seen *other = &witness->seen[peer->id - 1];
         if (!other->damaged && other->vote_term <= now->current_term &&
@@ -428,12 +461,25 @@ void witness_applied(struct witness *witness, uint32_t number, const struct mach
     known->digest = status->digest;
 }
 
+void witness_installed(struct witness *witness, uint32_t number, const struct machine_status *status)
+{
+    if (status->applied <= witness->seen[number].applied)
+        witness_break(witness, "a snapshot was installed that is no news: index, applied", status->applied,
+                      witness->seen[number].applied);
+    if (status->applied > witness->committed_last)
+        witness_break(witness, "a snapshot was installed that is not committed: node, index", number + 1,
+                      status->applied);
+    witness_applied(witness, number, status);
+}
+
 void witness_compare_all(struct witness *witness, uint32_t number, const struct raft *raft)
 {
     const struct seen *seen = &witness->seen[number];
     if (raft == NULL || !seen->looked)
         return;
-    for (raft_index index = 1; index <= seen->commit; index++)
+    struct raft_status now;
+    raft_get_status(raft, &now);
+    for (raft_index index = now.base_index > 0 ? now.base_index : 1; index <= seen->commit; index++)
         if (raft_term_at(raft, index) != witness->committed[index].term)
             witness_break(witness, "a log differs from what is committed: node, index", number + 1, index);
 }

@@ -4,12 +4,14 @@
  * says of itself, and keeps the truth beside them: which entry stands at each (index, term), who led each term, what is
  * committed. It compares only what an event changed; witness_compare_all looks at everything. The first thing found broken
  * stays. Figure 3 of the paper (election safety, leader append-only, log matching, leader completeness, state machine safety) and
- * what a disk adds: counted, voted and committed means durable; a restart finds what was durable. Nodes are numbered from
+ * what a disk adds: counted, voted and committed means durable; a restart finds what was durable; a snapshot stands for
+ * committed entries alone. Nodes are numbered from
  * 0; node i has the id i + 1. Depends on replica and everything below.
  */
 #ifndef SIM_WITNESS_H
 #define SIM_WITNESS_H
 
+#include "replica/recover.h"
 #include "replica/replica.h"
 
 struct witness;
@@ -23,8 +25,9 @@ const char *witness_broken(const struct witness *witness);
 /* Breaks: for what other parts of a world notice. `what` names both numbers. */
 void witness_break(struct witness *witness, const char *what, uint64_t a, uint64_t b);
 
-/* A node starts on what its disk holds; its life ends, whatever way. */
-void witness_started(struct witness *witness, uint32_t node, struct storage *storage);
+/* A node starts on what its disk holds, log and snapshot; its life ends, whatever way. */
+void witness_started(struct witness *witness, uint32_t node, struct storage *storage,
+                     const struct replica_recovered *recovered);
 void witness_ended(struct witness *witness, uint32_t node);
 
 /* A job is handed to the log; then it was run, or the disk broke under it. */
@@ -39,6 +42,9 @@ void witness_looked(struct witness *witness, uint32_t node, const struct raft *r
 
 /* After an apply job: how far the machine is, and its digest there. */
 void witness_applied(struct witness *witness, uint32_t node, const struct machine_status *status);
+
+/* After a machine was exchanged for what a snapshot holds: it must bring something, and be the state at its index. */
+void witness_installed(struct witness *witness, uint32_t node, const struct machine_status *status);
 
 /* Bytes that this node's disk held durably were destroyed (or its directory emptied): what it promised may be gone. */
 void witness_damaged(struct witness *witness, uint32_t node);
