@@ -23,7 +23,8 @@ function M.run(seed, options)
   local r = ffi.new('struct swarm_report')
   C.swarm_run(swarm, r)
   local out = { phase = ffi.string(r.phase), hash = tostring(r.hash), broken = r.broken ~= nil and ffi.string(r.broken) or nil }
-  for _, name in ipairs { 'ms', 'events', 'ok', 'refused', 'unknown', 'strikes', 'committed' } do out[name] = tonumber(r[name]) end
+  local numbers = { 'ms', 'events', 'ok', 'refused', 'unknown', 'strikes', 'committed', 'taken', 'installed' }
+  for _, name in ipairs(numbers) do out[name] = tonumber(r[name]) end
   out.at = tonumber(C.replica_world_now(C.swarm_world(swarm)))
   C.swarm_free(ffi.gc(swarm, nil))
   C.books_free(ffi.gc(books, nil))

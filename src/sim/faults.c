@@ -247,6 +247,31 @@ static void mend_drift(field_t *field, const struct strike *strike)
     replica_world_drift(field->world, strike->node, 0);
 }
 
+/* --- snapshots ------------------------------------------------------------------------------------------------------------------- */
+
+/* All that are on their way now, or one. */
+static void strike_transfer(field_t *field, const struct strike *strike)
+{
+    for (uint32_t to = 0; to < field->nodes; to++)
+        if (strike->amount % 2 == 0 || to == strike->peer)
+            (void)replica_world_break_bulk(field->world, strike->node, to);
+}
+
+static void strike_slow_snapshots(field_t *field, const struct strike *strike)
+{
+    replica_world_slow_snapshots(field->world, strike->node, strike->amount);
+}
+
+static void mend_slow_snapshots(field_t *field, const struct strike *strike)
+{
+    replica_world_slow_snapshots(field->world, strike->node, field->snapshot_ms_max);
+}
+
+static void strike_snapshot(field_t *field, const struct strike *strike)
+{
+    (void)replica_world_snapshot(field->world, strike->node, 1 + strike->amount);
+}
+
 /* --- the table ------------------------------------------------------------------------------------------------------------------- */
 
 static const struct fault table[] = {
@@ -274,6 +299,10 @@ static const struct fault table[] = {
     {"lost-write", "a disk says that it wrote, and did not", 5000, 0, 0, strike_lost_write, NULL},
     {"misdirected-write", "a disk writes in the wrong place", 5000, 0, 0, strike_misdirected_write, NULL},
     {"wall-clock", "a wall clock jumps", 2000, 0, 20000000, strike_wall_clock, NULL},
+    {"transfer", "the links that snapshots are sent on break", 300, 0, 1, strike_transfer, NULL},
+    {"slow-snapshot", "taking, sending and reading snapshots takes its time", 3000, 4000, 2000,
+     strike_slow_snapshots, mend_slow_snapshots},
+    {"snapshot", "somebody asks for a snapshot", 1000, 0, 5000, strike_snapshot, NULL},
     {"drift", "a boot clock runs fast or slow", 4000, 6000, 200000, strike_drift, mend_drift},
 };
 

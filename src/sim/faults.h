@@ -12,7 +12,7 @@ struct fault_field {
     struct prng prng; /* for what a strike finds only when it comes */
     uint32_t nodes;
     uint32_t delay_ms_max; /* as drawn, without faults */
-    uint32_t write_ms_max, apply_ms_max;
+    uint32_t write_ms_max, apply_ms_max, snapshot_ms_max;
     uint32_t cuts[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX]; /* how many partitions cut this way now */
     bool destroyed[REPLICA_WORLD_NODES_MAX]; /* its disk lost what it promised; a minority of nodes, at most */
 };

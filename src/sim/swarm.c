@@ -14,6 +14,8 @@ enum {
     WATCH_MS = 400,     /* the watchman looks at who is down this often */
     LIVENESS_MS = 4000, /* and LIVENESS_ELECTIONS election timeouts: until all is well after mending */
     LIVENESS_ELECTIONS = 30,
+    LIVENESS_SNAPSHOTS = 12, /* and so many jobs of a snapshot thread, when they are slow, and a file at its rate */
+    LIVENESS_BYTES = 100000,
     LUA_BYTES_MAX = 64 * 1024 * 1024,
     OFTEN_MS = 1500,
     RETRY_MS = 2
@@ -34,7 +36,8 @@ struct swarm {
     struct replica_world *world;
     struct fault_field field;
     uint32_t election_ms;
-    bool early; /* faults strike while the cluster forms, too */
+    uint64_t snapshot_ms; /* that fetching and reading one may take */
+    bool early;           /* faults strike while the cluster forms, too */
     struct strike *script;
     size_t script_count;
     size_t next_strike;
@@ -96,6 +99,33 @@ static void draw_script(struct swarm *swarm, struct prng *prng)
     sort_script(swarm);
 }
 
+/* Thresholds so small that a seed sees many snapshots, and logs that begin after them; in one seed of four none is taken unless
+ * by hand. */
+static void draw_snapshots(struct replica_world_options *how, struct prng *prng)
+{
+    struct replica_snapshots *snapshots = &how->snapshots;
+    how->snapshot_ms_max = (uint32_t)prng_below(prng, prng_below(prng, 4) == 0 ? 600 : 100);
+    how->segment_bytes = DISK_BLOCK_BYTES * prng_between(prng, 12, 64);
+    snapshots->keep = prng_below(prng, prng_below(prng, 2) == 0 ? 4 : 200);
+    snapshots->keep_bytes = prng_below(prng, 4) == 0 ? prng_between(prng, 1000, 20000) : 0;
+    snapshots->chunk_bytes = (uint32_t)prng_between(prng, 512, prng_below(prng, 2) == 0 ? 1024 : 65536);
+    snapshots->rate = prng_below(prng, 4) == 0 ? prng_between(prng, 5000, 100000) : 0;
+    snapshots->zstd = prng_below(prng, 4) == 0;
+    switch (prng_below(prng, 4)) {
+    case 0:
+        snapshots->entries = prng_between(prng, 5, 300);
+        break;
+    case 1:
+        snapshots->bytes = prng_between(prng, 1000, 50000);
+        break;
+    case 2:
+        snapshots->every_ms = prng_between(prng, 200, 5000);
+        break;
+    default:
+        break;
+    }
+}
+
 static void make_world(struct swarm *swarm, struct prng *prng)
 {
     struct replica_world_options how = {
@@ -107,14 +137,19 @@ static void make_world(struct swarm *swarm, struct prng *prng)
         .election_ms = (uint32_t)prng_between(prng, 150, 1000),
         .lua_bytes_max = LUA_BYTES_MAX,
         .cache_bytes = prng_below(prng, 2) == 0 ? 0 : (size_t)1 << prng_between(prng, 8, 16)};
+    draw_snapshots(&how, prng);
     how.heartbeat_ms = how.election_ms / (uint32_t)prng_between(prng, 3, 10);
     char line[REPLICA_WORLD_NODES_MAX * 16] = "";
     for (uint32_t i = 0; i < how.nodes; i++)
         snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
     swarm->election_ms = how.election_ms;
+    swarm->snapshot_ms = (uint64_t)LIVENESS_SNAPSHOTS * how.snapshot_ms_max + 4000;
+    if (how.snapshots.rate != 0)
+        swarm->snapshot_ms += LIVENESS_BYTES * 1000 / how.snapshots.rate;
     swarm->field.delay_ms_max = how.delay_ms_max;
     swarm->field.write_ms_max = how.write_ms_max;
     swarm->field.apply_ms_max = how.apply_ms_max;
+    swarm->field.snapshot_ms_max = how.snapshot_ms_max;
     swarm->world = replica_world_new(&how, line, swarm->options.bundles);
     swarm->field.world = swarm->world;
 }
@@ -280,9 +315,10 @@ static void mend_at(struct swarm *swarm, size_t place)
     fault_at(strike.fault)->mend(&swarm->field, &strike);
 }
 
+/* Or says that the disk failed just then: the fault of a write names no file. */
 static bool names_a_file(const char *why)
 {
-    static const char *const files[] = {"log-", "vote", "identity", "bundles"};
+    static const char *const files[] = {"log-", "vote", "identity", "bundles", "snapshot-", "simulated failure"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (strstr(why, files[i]) != NULL)
             return true;
@@ -392,7 +428,8 @@ static bool fresh_answer(struct swarm *swarm, uint64_t before)
 /* Clients go on until one has a fresh answer, then stop; everything must come to rest. */
 static void liveness_phase(struct swarm *swarm)
 {
-    uint64_t until = now_of(swarm) + LIVENESS_MS + (uint64_t)LIVENESS_ELECTIONS * swarm->election_ms;
+    uint64_t until =
+        now_of(swarm) + LIVENESS_MS + (uint64_t)LIVENESS_ELECTIONS * swarm->election_ms + swarm->snapshot_ms;
     uint64_t before = swarm->report->ok;
     while (swarm->report->broken == NULL) {
         bool fresh = fresh_answer(swarm, before);
@@ -460,5 +497,7 @@ void swarm_run(struct swarm *swarm, struct swarm_report *report)
     report->ms = now_of(swarm) - began;
     report->events = replica_world_events(swarm->world);
     report->committed = replica_world_committed(swarm->world);
+    report->taken = replica_world_taken(swarm->world);
+    report->installed = replica_world_installed(swarm->world);
     report->hash = replica_world_hash(swarm->world);
 }

@@ -63,8 +63,9 @@ struct swarm_report {
     uint64_t ms; /* simulated */
     uint64_t ok, refused, unknown;
     uint64_t strikes;
-    uint64_t committed; /* the last index */
-    uint64_t hash;      /* of everything that happened */
+    uint64_t committed;        /* the last index */
+    uint64_t taken, installed; /* snapshots */
+    uint64_t hash;             /* of everything that happened */
 };
 
 struct swarm;
