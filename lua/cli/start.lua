@@ -14,12 +14,19 @@ starts need neither: the code is in the log.
   --listen H:P           where it listens, for members and clients
   --cluster LINE         all members: 1=127.0.0.1:7301,2=127.0.0.1:7302,...
   --machine [NAME=]FILE  a service; may be given more than once
+  --format FILE          how snapshots are written, on a first start: a Lua module (default: rows as MessagePack)
   --config FILE          a Lua file that returns a table with the same keys; flags win
   --heartbeat MS (100)   --election MS (1000, drawn up to double)
+  --snapshot-bytes N|off (67108864)   a snapshot after so much log, and after as much as the last one had
+  --snapshot-entries N|off (off)   --snapshot-every MS|off (off)   or after so many entries, or so long
+  --snapshot-keep ENTRIES (100000)   kept in the log behind a snapshot, at most 512 MiB of them: who lags less needs none
+  --snapshot-chunk BYTES (262144)   of pieces on disk and on the way   --snapshot-rate BYTES/S (no limit)   --snapshot-zstd
   --log-level error|warn|info|debug|trace   --log-format text|json
   --insecure             allow listening beyond loopback without any authentication]],
   options = { id = 'value', data = 'value', listen = 'value', cluster = 'value', machine = 'many', config = 'value',
-    heartbeat = 'value', election = 'value', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
+    heartbeat = 'value', election = 'value', format = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
+    ['snapshot-every'] = 'value', ['snapshot-keep'] = 'value', ['snapshot-chunk'] = 'value', ['snapshot-rate'] = 'value',
+    ['snapshot-zstd'] = 'flag', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
 }
 
 -- A plain table: the file sees nothing, and may not run for ever.
@@ -71,6 +78,24 @@ function start.bundle(words, cli, exit)
   return bundles
 end
 
+-- The snapshot format as one more bundle.
+local function add_format(bundles, path, cli)
+  if not path then return bundles end
+  if not check.survives(path) then cli.stop(78, path, ': LuaJIT itself cannot load this file') end
+  local bytes, why = node.bundle('', path, 'format')
+  if not bytes then cli.stop(78, why) end
+  bundles[#bundles + 1] = bytes
+  return bundles
+end
+
+-- A threshold that may be off. 0: it is.
+local function threshold(options, name, low, default, cli)
+  local text = options[name]
+  if text == 'off' then return 0 end
+  if text and not tonumber(text) then cli.stop(2, '--', name, ' ', text, ': wants a whole number, or off') end
+  return cli.number(options, name, low, 2^50) or default
+end
+
 function start.run(options, rest, cli)
   if rest[1] then cli.stop(2, 'start takes no words, only options') end
   if options.config then read_config(options.config, options, cli) end
@@ -94,7 +119,14 @@ function start.run(options, rest, cli)
     id = id, data = options.data, listen = options.listen, cluster = options.cluster, heartbeat = heartbeat,
     election = election, log_level = level, log_format = format, insecure = options.insecure,
     lua_bytes_max = tonumber(os.getenv('TIDELOCK_LUA_BYTES_MAX')),
-    bundles = start.bundle(options.machine or {}, cli, 78),
+    snapshot_bytes = threshold(options, 'snapshot-bytes', 4096, 64 * 1024 * 1024, cli),
+    snapshot_entries = threshold(options, 'snapshot-entries', 1, 0, cli),
+    snapshot_every = threshold(options, 'snapshot-every', 100, 0, cli),
+    snapshot_keep = cli.number(options, 'snapshot-keep', 0, 2^50) or 100000,
+    snapshot_chunk = cli.number(options, 'snapshot-chunk', 4096, 16 * 1024 * 1024) or 0,
+    snapshot_rate = cli.number(options, 'snapshot-rate', 1024, 2^50) or 0,
+    snapshot_zstd = options['snapshot-zstd'],
+    bundles = add_format(start.bundle(options.machine or {}, cli, 78), options.format, cli),
   }
   if code ~= 0 and why ~= '' then cli.say('tidelock: ', why) end
   return code

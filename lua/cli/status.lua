@@ -74,6 +74,17 @@ local function print_plain(list)
     end
   end
   for _, node in ipairs(list) do
+    local s = not node.down and node.snapshot
+    if s and (s.index > 0 or s.doing ~= '' or s.failed ~= '') then
+      io.stdout:write(('%d  snapshot at %d, %d bytes, %d s old, log after %d%s%s\n'):format(node.id, s.index, s.bytes,
+        math.floor(s.age / 1000), node.base, s.doing ~= '' and ('; %s %d%%'):format(s.doing, s.percent) or '',
+        s.failed ~= '' and '; failed: ' .. s.failed or ''))
+    end
+    if not node.down and node.agreed.differs then
+      io.stdout:write(('%d  THIS NODE HAS ANOTHER STATE than the majority\n'):format(node.id))
+    end
+  end
+  for _, node in ipairs(list) do
     if not node.down and node.service.mounts then
       local names = {}
       for name in pairs(node.service.mounts) do names[#names + 1] = name end

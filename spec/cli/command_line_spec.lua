@@ -131,7 +131,7 @@ describe('the command line', function()
     says('version --json', 0, '"version":"')
     says('help --help', 0, 'tidelock help [COMMAND]')
     says('-h', 0, 'tidelock dev examples/kv.lua')
-    for _, name in ipairs { 'dev', 'start', 'call', 'query', 'status', 'check', 'run', 'history', 'log', 'version', 'help' } do
+    for _, name in ipairs { 'dev', 'start', 'call', 'query', 'status', 'snapshot', 'check', 'run', 'history', 'log', 'version', 'help' } do
       says('help ' .. name, 0, 'tidelock ' .. name)
       says(name .. ' --help', 0, 'tidelock ' .. name)
     end
@@ -171,6 +171,24 @@ describe('check', function()
   end)
 end)
 
+describe('a snapshot', function()
+  it('is taken when asked for, and status says so', function()
+    run('call kv.set colour teal')
+    local code, said = run('snapshot')
+    assert.equal(0, code, said)
+    local bytes, index = said:match('^{"bytes":(%d+),"index":(%d+),"term":%d+}\n$')
+    assert.truthy(bytes, said)
+    says('status', 0, ('1  snapshot at %s, %s bytes'):format(index, bytes))
+    local _, again = run('snapshot --json')
+    assert.truthy(again:find(('{"ok":{"bytes":%s,"index":%s'):format(bytes, index), 1, true), again)
+  end)
+
+  it('is refused in words', function()
+    says('snapshot now', 2, 'snapshot takes no words')
+    says('snapshot --to 127.0.0.1:1', 3, '127.0.0.1:1')
+  end)
+end)
+
 describe('a first start that is refused', function()
   local function start(words) return ('start --id 1 --data %s/new %s'):format(dir, words) end
   local line = '--listen 127.0.0.1:1 --cluster 1=127.0.0.1:1 --machine examples/kv.lua'
@@ -193,6 +211,11 @@ describe('a first start that is refused', function()
     refused(line:gsub('%-%-listen 127.0.0.1:1', '--listen 127.0.0.1:' .. port), 78, 'Address already in use')
     refused('--listen 127.0.0.1:0 --cluster 1=127.0.0.1:1 --machine kv=examples/kv.lua --machine kv=examples/bank.lua', 78,
       'two modules are to be mounted as kv')
+    refused(line .. ' --format examples/kv.lua', 78, 'this is a service, not a snapshot format')
+    refused(line .. ' --snapshot-bytes many', 2, '--snapshot-bytes many: wants a whole number, or off')
+    refused(line .. ' --snapshot-every 5', 2, '--snapshot-every 5: wants a whole number from 100')
+    refused(line .. ' --snapshot-keep -1', 2, '--snapshot-keep -1: wants a whole number')
+    refused(line .. ' --config ' .. write('c.lua', "return { snapshot_chunk = 1 }"), 2, '--snapshot-chunk 1: wants')
     refused(line .. ' --config ' .. write('c.lua', "return { insecure = 'no' }"), 78, 'insecure must be true or false')
     refused(line .. ' --config ' .. write('c.lua', 'return { nonsense = 1 }'), 78, 'unknown key nonsense')
     refused('--listen 127.0.0.1:1 --config ' .. write('c.lua', "return { cluster = { '1=a:1' } }"), 78, 'cluster must be text')

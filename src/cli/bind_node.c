@@ -67,6 +67,21 @@ static double number_field(lua_State *L, const char *name)
     return value;
 }
 
+/* 0: off, or the default */
+static void snapshot_fields(lua_State *L, struct replica_snapshots *snapshots)
+{
+    snapshots->bytes = (uint64_t)number_field(L, "snapshot_bytes");
+    snapshots->entries = (uint64_t)number_field(L, "snapshot_entries");
+    snapshots->every_ms = (uint64_t)number_field(L, "snapshot_every");
+    snapshots->keep = (uint64_t)number_field(L, "snapshot_keep");
+    snapshots->keep_bytes = NODE_SNAPSHOT_KEEP_BYTES;
+    snapshots->chunk_bytes = (uint32_t)number_field(L, "snapshot_chunk");
+    snapshots->rate = (uint64_t)number_field(L, "snapshot_rate");
+    lua_getfield(L, 1, "snapshot_zstd");
+    snapshots->zstd = lua_toboolean(L, -1) != 0;
+    lua_pop(L, 1);
+}
+
 /* run{ id, data, listen, cluster, bundles = { bytes... }, ... } -> exit code, sentence */
 static int node_start(lua_State *L)
 {
@@ -80,6 +95,7 @@ static int node_start(lua_State *L)
     options.heartbeat_ms = (uint32_t)number_field(L, "heartbeat");
     options.election_ms = (uint32_t)number_field(L, "election");
     options.lua_bytes_max = (size_t)number_field(L, "lua_bytes_max");
+    snapshot_fields(L, &options.snapshots);
     options.log_level = LOG_INFO;
     const char *level = text_field(L, "log_level");
     if (level != NULL && !log_level_parse(level, &options.log_level))
