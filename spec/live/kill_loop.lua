@@ -5,7 +5,8 @@
 local sys, history = require 'tidelock.sys', require 'tidelock.history'
 local CLIENTS = 4 -- with histories
 local loops = tonumber(arg[1])
-local c = require 'tidelock.cluster' { nodes = 3, machines = { kv = 'examples/kv.lua' }, mode = 'live', timeout = 3000 }
+local c = require 'tidelock.cluster' { nodes = 3, machines = { kv = 'examples/kv.lua' }, mode = 'live', timeout = 3000,
+  flags = { '--snapshot-entries', '1000', '--snapshot-keep', '100' } }
 math.randomseed(loops)
 
 local acknowledged, written = {}, 0

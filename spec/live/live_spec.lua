@@ -20,6 +20,11 @@ describe('three real nodes', function()
     assert.equal(0, code, text)
   end)
 
+  it('cut their logs, and bring back who was down meanwhile, whatever is killed', function()
+    local code, text = run('run spec/live/snapshots.lua ' .. (os.getenv('ROWS') or '200'))
+    assert.equal(0, code, text)
+  end)
+
   it('survive thousands of random and mutated frames', function()
     local code, text = run('run spec/live/garbage.lua 5000')
     assert.equal(0, code, text)
