@@ -375,6 +375,60 @@ describe('taking snapshots', function()
   end)
 end)
 
+describe('what the tests of async-raft assert of snapshots', function()
+  it('compaction: who comes later gets the same snapshot, and a log that ends where the others\' do', function()
+    local w = world { snapshots = { entries = 500, keep = 0 } }
+    w:crash(2)
+    w:run(1000)
+    fill(w, 1000, 0, 10)
+    w:run(2000)
+    w:start(2)
+    w:equal()
+    local late, leader = w:status(2), w:status(w:leader())
+    assert.is_true(leader.snapshot >= 500)
+    assert.equal(leader.snapshot, late.snapshot)
+    assert.equal(leader.last, late.last)
+    assert.equal(1, tonumber(late.received))
+  end)
+
+  it('client_writes: six clients, 6,000 writes, one term, all equal, and each node has a snapshot of late', function()
+    local w = world { snapshots = { entries = 500, keep = 100 } }
+    local term, asked = w:status(w:leader()).term, {}
+    for n = 1, 1000 do
+      for client = 1, 6 do asked[client] = w:ask(client % 3, {}, 'counter.add', 'c' .. client, n) end
+      for client = 1, 6 do assert.is_true(w:wait(asked[client]).ok) end
+    end
+    w:equal()
+    w:run(1000)
+    for i = 0, 2 do
+      local s = w:status(i)
+      assert.equal(term, s.term)
+      assert.equal(w:status(0).last, s.last)
+      assert.is_true(s.last - s.snapshot <= 750, 'the last at ' .. tonumber(s.snapshot) .. ' of ' .. tonumber(s.last))
+      assert.equal(500500, w:query(i, 'counter.value', 'c3').value)
+    end
+  end)
+
+  it('a node that cannot be reached in mid-transfer is not called without end (S15)', function()
+    local w, leader, down = behind { snapshot_ms_max = 60, snapshots = { rate = 20000 } }
+    local function events(ms)
+      local before = tonumber(w.C.replica_world_events(w.world))
+      w:run(ms)
+      return tonumber(w.C.replica_world_events(w.world)) - before
+    end
+    local without = events(5000)
+    w:start(down)
+    w:until_true('half of it came', function() return bytes_of(w, down) > 30000 end)
+    w:cut(leader, down)
+    w:run(500)
+    local cut = events(5000)
+    assert.is_true(cut < without * 2, ('%d events, %d without it'):format(cut, without))
+    w:cut(leader, down, false)
+    w:equal(60000)
+    assert.equal(1, tonumber(w:status(down).received))
+  end)
+end)
+
 -- Commands at a rate, for so long; the disk, transfers and snapshots are looked at all the time.
 describe('hours of it', function()
   local minutes = os.getenv('SEEDS') and 120 or 2
