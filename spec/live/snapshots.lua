@@ -9,8 +9,11 @@ local c = require 'tidelock.cluster' { nodes = 3, machines = { kv = 'examples/kv
 
 local function fill(round)
   for i = 1, rows do
-    local _, err = c:call('kv.set', 'row-' .. i, round .. ('x'):rep(50000))
-    assert(not err, err and err.message)
+    -- Whoever was asked may have been killed: the same again does the same.
+    c:wait('row ' .. i .. ' to be set', 20000, function()
+      local _, err = c:call('kv.set', 'row-' .. i, round .. ('x'):rep(50000))
+      return not err
+    end)
   end
 end
 

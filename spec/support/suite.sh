@@ -53,6 +53,7 @@ threads() { # threads SCRIPT WORDS...
 if build gcc tsan all; then
   threads examples/demos/failover.lua 1000
   threads spec/live/kill_loop.lua 2
+  threads spec/live/snapshots.lua 60
   threads spec/live/garbage.lua 1000
   dir=$(mktemp -d)
   if gcc -std=c11 -D_GNU_SOURCE -O1 -g -fsanitize=thread -Isrc -o build/snapshot_tsan spec/tsan/snapshot.c build/tsan/libcore.so \
