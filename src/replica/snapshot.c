@@ -163,8 +163,9 @@ uint64_t take_wake_at(const struct replica *replica)
 {
     const struct snapshots *snapshots = &replica->snapshots;
     const struct taking *take = &snapshots->take;
-    if (take->state == TAKE_WANTED)
-        return take->wanted_at + replica->raft_options.heartbeat_ms;
+    uint64_t quiet_at = take->wanted_at + replica->raft_options.heartbeat_ms;
+    if (take->state == TAKE_WANTED) /* after that, entries that are applied bring a good index */
+        return quiet_at > replica->now.boot_ms ? quiet_at : UINT64_MAX;
     if (take->state != TAKE_IDLE || !may_take(replica))
         return UINT64_MAX;
     uint64_t at = UINT64_MAX;

@@ -6,7 +6,7 @@
  * The fifth element is optional; with it, the answer has a fifth too: the index of the entry, or of the state read.
  * read: "linearizable" (default) or "stale". forward: false refuses with NOT_LEADER where the node does not lead.
  * query: true refuses commands. error is nil or the map {code, message, data, definite, index}. Names that begin with
- * "tidelock." are the host's: tidelock.status, tidelock.batch. Unknown keys of the fifth element are BAD_REQUEST, so that
+ * "tidelock." are the host's: tidelock.status, tidelock.batch, tidelock.snapshot. Unknown keys of the fifth element are BAD_REQUEST, so that
  * nothing asked for is silently ignored. Depends on base, wire/pack.h, wire/error.h.
  */
 #ifndef WIRE_REQUEST_H
