@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "node/state.h"
+#include "node/teller.h"
 #include "replica/formation.h"
 #include "replica/recover.h"
 #include "script/bundle.h"
@@ -480,8 +481,12 @@ static int open_state(struct node *node, const struct node_options *options, str
     enum status status = disk_posix_open(options->data, false, false, &node->snapshot_disk, node->why);
     if (status == STATUS_OK)
         status = disk_posix_open(options->data, false, false, &node->transfer_disk, node->why);
-    if (status == STATUS_OK)
-        status = replica_recover(node->disk, node->storage, &how, recovered, node->why);
+    if (status == STATUS_OK) {
+        struct snapshot_progress progress = {0};
+        struct teller *teller = teller_start("reading the snapshot", &progress);
+        status = replica_recover(node->disk, node->storage, &how, &progress, recovered, node->why);
+        teller_stop(teller);
+    }
     if (status == STATUS_OK)
         return NODE_EXIT_OK;
     return status == STATUS_IO || status == STATUS_NO_SPACE ? NODE_EXIT_FAILED : NODE_EXIT_CONFIG;

@@ -29,33 +29,35 @@ static void clean(struct disk *disk, const raft_index *indexes, size_t count)
 }
 
 static enum status load(struct disk *disk, const struct machine_options *options,
-                        struct replica_recovered *recovered, struct snapshot_head *head, struct buffer *why)
+                        struct snapshot_progress *progress, struct replica_recovered *recovered,
+                        struct snapshot_head *head, struct buffer *why)
 {
     char name[DISK_NAME_MAX];
     struct snapshot_seal seal = {0};
-    struct snapshot_progress progress = {0};
     snapshot_name(name, recovered->file.index);
     LOG(LOG_INFO, "snapshot", "reading file %s", name);
     enum status status = snapshot_find_seal(disk, name, &seal, why);
     if (status == STATUS_OK)
         status = snapshot_hash_head(disk, name, &recovered->file.head_hash, why);
     if (status == STATUS_OK)
-        status = snapshot_build(disk, name, options, &progress, &recovered->machine, head,
-                                &recovered->configuration, why);
-    if (status != STATUS_OK) {
+        status = snapshot_build(disk, name, options, progress, &recovered->machine, head, &recovered->configuration,
+                                why);
+    if (status == STATUS_CORRUPT || status == STATUS_INVALID)
         say(why, ": set the data directory aside and let the node join anew");
+    if (status != STATUS_OK)
         return status;
-    }
     recovered->file.term = head->term;
     recovered->file.bytes = seal.file_bytes;
     recovered->file.hash = seal.hash;
     recovered->stamp_ms = head->stamp_ms;
-    recovered->digest = head->digest;
+    LOG(LOG_INFO, "snapshot", "read: %llu rows, at entry %llu", (unsigned long long)head->rows,
+        (unsigned long long)head->index);
     return STATUS_OK;
 }
 
 enum status replica_recover(struct disk *disk, struct storage *storage, const struct machine_options *options,
-                            struct replica_recovered *recovered, struct buffer *why)
+                            struct snapshot_progress *progress, struct replica_recovered *recovered,
+                            struct buffer *why)
 {
     raft_index indexes[FILES_MAX];
     size_t count = 0;
@@ -67,7 +69,7 @@ enum status replica_recover(struct disk *disk, struct storage *storage, const st
         say(why, disk->error(disk));
     if (status == STATUS_OK && count > 0) {
         recovered->file.index = indexes[0];
-        status = load(disk, options, recovered, &head, why);
+        status = load(disk, options, progress, recovered, &head, why);
     }
     const struct storage_base base = {.index = head.index, .term = head.term, .chain = head.chain};
     if (status == STATUS_OK)

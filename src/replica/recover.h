@@ -2,7 +2,7 @@
  *
  * A crash may have come between a snapshot that was installed and the log's new beginning: then the log is set to begin after
  * the snapshot now. What was being written is removed; what was being received stays, for its transfer goes on. Blocks for as
- * long as reading the snapshot takes, and says how far it is in the log. Depends on machine, storage, replica/jobs.h.
+ * long as reading the snapshot takes; `progress` says how far it is. Depends on machine, storage, replica/jobs.h.
  */
 #ifndef REPLICA_RECOVER_H
 #define REPLICA_RECOVER_H
@@ -13,14 +13,14 @@ struct replica_recovered {
     struct machine *machine;      /* as the snapshot has it, or a new one; the caller's */
     struct message_snapshot file; /* index 0: there is no snapshot */
     uint64_t stamp_ms;            /* cluster time at the snapshot */
-    struct hash128 digest;        /* of the state there */
     struct buffer configuration;  /* the payload of the entry that made the configuration there */
 };
 
 /* OK; or CORRUPT, UNSUPPORTED, INVALID, NO_SPACE, IO with a sentence in `why` that names the file and says what to do; then
  * there is nothing to free. */
 enum status replica_recover(struct disk *disk, struct storage *storage, const struct machine_options *options,
-                            struct replica_recovered *recovered, struct buffer *why) MUST_USE;
+                            struct snapshot_progress *progress, struct replica_recovered *recovered,
+                            struct buffer *why) MUST_USE;
 
 /* Frees all but the machine. */
 void replica_recovered_close(struct replica_recovered *recovered);

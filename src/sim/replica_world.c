@@ -233,7 +233,8 @@ static bool open_state(struct world_node *node, struct replica_recovered *recove
                                         .seed = prng_next(&node->world->prng)};
     if (storage_open(node->disk, &how, &node->storage, why) != STATUS_OK)
         return refuse(node, 78, why);
-    if (replica_recover(node->disk, node->storage, &machine, recovered, why) == STATUS_OK)
+    struct snapshot_progress progress = {0};
+    if (replica_recover(node->disk, node->storage, &machine, &progress, recovered, why) == STATUS_OK)
         return true;
     storage_close(node->storage);
     node->storage = NULL;
