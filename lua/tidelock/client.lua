@@ -151,6 +151,11 @@ function client:end_status(deadline)
   return (finish(value))
 end
 
+-- Has a node take a snapshot now, and waits until it counts. -> { bytes, index, term } | nil, error
+function client:snapshot()
+  return finish(self:raw('tidelock.snapshot', wire.pack({}), {}))
+end
+
 -- What one node says of itself: of the address that the client is at.
 function client:status()
   return finish(self:raw('tidelock.status', wire.pack({}), {}, true))

@@ -65,6 +65,14 @@ function node:status()
   return answer
 end
 
+-- Has the node take a snapshot now; within ms (60000). -> { bytes, index, term } | nil, error
+function node:snapshot(within)
+  local c = self:client(within or 60000)
+  local answer, err = c:snapshot()
+  c:close()
+  return answer, err
+end
+
 -- Whether the process still runs; reaps it if it ended by itself.
 function node:alive()
   if not self.pid then return false end

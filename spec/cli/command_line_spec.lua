@@ -211,6 +211,7 @@ describe('a first start that is refused', function()
     refused(line:gsub('%-%-listen 127.0.0.1:1', '--listen 127.0.0.1:' .. port), 78, 'Address already in use')
     refused('--listen 127.0.0.1:0 --cluster 1=127.0.0.1:1 --machine kv=examples/kv.lua --machine kv=examples/bank.lua', 78,
       'two modules are to be mounted as kv')
+    refused('--listen 127.0.0.1:1 --cluster 1=127.0.0.1:1 --format examples/formats/jsonl.lua', 78, 'the first start needs --cluster')
     refused(line .. ' --format examples/kv.lua', 78, 'this is a service, not a snapshot format')
     refused(line .. ' --snapshot-bytes many', 2, '--snapshot-bytes many: wants a whole number, or off')
     refused(line .. ' --snapshot-every 5', 2, '--snapshot-every 5: wants a whole number from 100')

@@ -67,7 +67,11 @@ c:step('nodes are killed while they take one', function()
     node:start()
     c:wait_equal()
   end
-  for _, node in ipairs(c:nodes()) do snapshot(node) end
+  for _, node in ipairs(c:nodes()) do
+    local answer, err = node:snapshot()
+    assert(answer, err and err.message)
+    assert(answer.index == node:status().snapshot.index)
+  end
 end)
 c:step('all are killed, and begin from their snapshots', function()
   for _, node in ipairs(c:nodes()) do node:kill() end

@@ -297,6 +297,56 @@ describe('a follower that was down while the log was cut', function()
   end)
 end)
 
+describe('pieces (75)', function()
+  -- A bulk link from the leader that is none, with such pieces; `piece` changes what the next one that is wanted would be.
+  local function forge(w, leader, node, pieces)
+    local s, out = w:status(node), {}
+    out[1] = '\193' .. W.frame(function(message)
+      message.type, message.hello.bulk = w.C.MESSAGE_HELLO, true
+      message.hello.protocol_min, message.hello.protocol_max = 1, 1
+      message.hello.cluster_id, message.hello.set_hash, message.hello.formation = s.cluster_id, s.cluster_id, 2
+      message.hello.from, message.hello.to = leader + 1, node + 1
+      message.hello.incarnation = w:status(leader).incarnation
+    end)
+    for _, piece in ipairs(pieces) do
+      out[#out + 1] = W.frame(function(message)
+        message.type = w.C.MESSAGE_SNAPSHOT_PIECE
+        message.piece.index, message.piece.offset = w:status(leader).snapshot, piece.offset
+        message.piece.hash = piece.hash or w:seal(leader).hash
+        message.piece.crc = w.C.crc32c(0, piece.bytes, #piece.bytes)
+      end, piece.bytes)
+    end
+    w:say(node, table.concat(out))
+  end
+
+  it('that are not the next of the file, or of another, are passed over', function()
+    local w, leader, down = behind { snapshot_ms_max = 60, snapshots = { rate = 20000 } }
+    w:start(down)
+    w:until_true('half of it came', function() return bytes_of(w, down) > 30000 end)
+    local other = core.ffi.new('struct hash128', 1, 2)
+    local next_one = bytes_of(w, down)
+    forge(w, leader, down, { { offset = 0, bytes = 'again' }, { offset = next_one + 7, bytes = 'a hole' },
+      { offset = next_one - 7, bytes = 'overlapping' }, { offset = next_one, bytes = 'of another file', hash = other } })
+    w:equal(60000)
+    assert.equal(0, tonumber(w:status(down).failed))
+    assert.equal(1, tonumber(w:status(down).received))
+  end)
+
+  it('that were changed on their way cost the transfer, never the state', function()
+    local w, leader, down = behind { snapshot_ms_max = 60, snapshots = { rate = 20000 } }
+    w:start(down)
+    w:until_true('half of it came', function() return bytes_of(w, down) > 30000 end)
+    local pieces = {}
+    for offset = bytes_of(w, down), bytes_of(w, down) + 20480, 1024 do
+      pieces[#pieces + 1] = { offset = offset, bytes = ('x'):rep(1024) }
+    end
+    forge(w, leader, down, pieces)
+    w:equal(60000)
+    assert.equal(1, tonumber(w:status(down).failed))
+    assert.equal(1, tonumber(w:status(down).received))
+  end)
+end)
+
 describe('a follower that is slower than the log grows (78)', function()
   it('needs one snapshot, for what follows it is kept', function()
     local w, leader, down = behind { snapshot_ms_max = 10, snapshots = { rate = 15000, entries = 20 } }

@@ -140,6 +140,14 @@ function W:snapshot(node, timeout)
   return self:wait(C.replica_world_snapshot(self.world, node, timeout or 10000), (timeout or 10000) + 1000)
 end
 
+-- What the footer of a node's newest snapshot says.
+function W:seal(node)
+  local name, seal = ffi.new('char[?]', C.DISK_NAME_MAX), ffi.new('struct snapshot_seal[1]')
+  C.snapshot_name(name, self:status(node).snapshot)
+  assert(tonumber(C.snapshot_read_seal(C.replica_world_disk(self.world, node), name, seal)) == 0)
+  return seal[0]
+end
+
 function W:call(node, name, ...) return self:wait(self:ask(node, {}, name, ...)) end
 function W:query(node, name, ...) return self:wait(self:ask(node, { query = true }, name, ...)) end
 

@@ -296,6 +296,16 @@ static int check_address(struct node *node, const struct node_options *options)
 static const char first_start_needs[] = "there is no node's data in this directory yet: the first start needs "
                                         "--cluster 1=HOST:PORT,... and --machine FILE";
 
+static bool has_service(const struct node_options *options)
+{
+    for (size_t i = 0; i < options->bundles_count; i++) {
+        enum bundle_kind kind = BUNDLE_FORMAT;
+        if (bundle_kind(options->bundles[i], &kind) == STATUS_OK && kind == BUNDLE_MACHINE)
+            return true;
+    }
+    return false;
+}
+
 static bool mounts_are_distinct(struct node *node, const struct node_options *options)
 {
     for (size_t i = 0; i < options->bundles_count; i++) {
@@ -320,7 +330,7 @@ static bool mounts_are_distinct(struct node *node, const struct node_options *op
 static int make_identity(struct node *node, const struct node_options *options, struct identity *identity,
                          const struct buffer *packed, uint64_t code_hash)
 {
-    if (options->cluster == NULL || options->bundles_count == 0)
+    if (options->cluster == NULL || !has_service(options))
         return refuse(node, NODE_EXIT_CONFIG, first_start_needs);
     if (!mounts_are_distinct(node, options))
         return NODE_EXIT_CONFIG;
