@@ -1,21 +1,16 @@
-/* node/node.c - wiring: opens what a node is made of, turns the loop, takes it down again. See node/node.h. */
+/* node/node.c - wiring: makes a node of what was opened (open.c), turns the loop, takes it down again. See node/node.h. */
 #include "node/node.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "node/state.h"
-#include "node/teller.h"
 #include "replica/formation.h"
 #include "replica/recover.h"
-#include "script/bundle.h"
-#include "wire/pack.h"
 
 static uint64_t clock_ms(clockid_t clock)
 {
@@ -27,12 +22,6 @@ static uint64_t clock_ms(clockid_t clock)
 struct replica_time node_time(void)
 {
     return (struct replica_time){.boot_ms = clock_ms(CLOCK_BOOTTIME), .wall_ms = clock_ms(CLOCK_REALTIME)};
-}
-
-static int refuse(struct node *node, int exit_code, const char *sentence)
-{
-    buffer_append(node->why, sentence, strlen(sentence));
-    return exit_code;
 }
 
 /* --- the replica's environment ---------------------------------------------------------------------------------------------------- */
@@ -177,7 +166,7 @@ static bool adopt(void *context, struct connection *connection, enum sniff_proto
     return true;
 }
 
-static void on_accepted(void *context, int fd)
+void node_accepted(void *context, int fd)
 {
     struct node *node = context;
     sniff_accept(node->net, fd, adopt, node);
@@ -263,120 +252,6 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 
 /* --- starting ------------------------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t true_random(void)
-{
-    uint64_t value = 0;
-    CHECK(getrandom(&value, sizeof value, 0) == (ssize_t)sizeof value);
-    return value;
-}
-
-static uint64_t hash_bundles(const struct node_options *options, struct buffer *packed)
-{
-    pack_array(packed, (uint32_t)options->bundles_count);
-    for (size_t i = 0; i < options->bundles_count; i++)
-        pack_text(packed, options->bundles[i]);
-    uint64_t hash = hash64(packed->data, packed->size);
-    return hash != 0 ? hash : 1;
-}
-
-static int check_address(struct node *node, const struct node_options *options)
-{
-    char host[NET_HOST_MAX];
-    unsigned port = 0;
-    if (address_split(options->listen, host, &port) != STATUS_OK)
-        return refuse(node, NODE_EXIT_USAGE, "--listen: write HOST:PORT, or [IPV6]:PORT");
-    if (!options->insecure && !address_is_loopback(host))
-        return refuse(
-            node, NODE_EXIT_CONFIG,
-            "--listen beyond this machine's loopback lets anyone who can reach the port in: give --insecure if "
-            "the network is yours alone, or listen on 127.0.0.1");
-    return NODE_EXIT_OK;
-}
-
-static const char first_start_needs[] = "there is no node's data in this directory yet: the first start needs "
-                                        "--cluster 1=HOST:PORT,... and --machine FILE";
-
-static bool has_service(const struct node_options *options)
-{
-    for (size_t i = 0; i < options->bundles_count; i++) {
-        enum bundle_kind kind = BUNDLE_FORMAT;
-        if (bundle_kind(options->bundles[i], &kind) == STATUS_OK && kind == BUNDLE_MACHINE)
-            return true;
-    }
-    return false;
-}
-
-static bool mounts_are_distinct(struct node *node, const struct node_options *options)
-{
-    for (size_t i = 0; i < options->bundles_count; i++) {
-        for (size_t j = 0; j < i; j++) {
-            struct slice left = {0};
-            struct slice right = {0};
-            CHECK(bundle_mount(options->bundles[i], &left) == STATUS_OK);
-            CHECK(bundle_mount(options->bundles[j], &right) == STATUS_OK);
-            if (!slice_equal(left, right))
-                continue;
-            char text[160];
-            snprintf(text, sizeof text, "--machine: two modules are to be mounted as %.*s: name one, NAME=FILE",
-                     (int)left.size, (const char *)left.data);
-            (void)refuse(node, NODE_EXIT_CONFIG, text);
-            return false;
-        }
-    }
-    return true;
-}
-
-/* First start: the identity is made and durable, with the bundles, before this node says a word. */
-static int make_identity(struct node *node, const struct node_options *options, struct identity *identity,
-                         const struct buffer *packed, uint64_t code_hash)
-{
-    if (options->cluster == NULL || !has_service(options))
-        return refuse(node, NODE_EXIT_CONFIG, first_start_needs);
-    if (!mounts_are_distinct(node, options))
-        return NODE_EXIT_CONFIG;
-    if (formation_identity(options->id, options->cluster, code_hash, true_random(), identity, node->why) !=
-        STATUS_OK)
-        return NODE_EXIT_CONFIG;
-    if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(packed)) != STATUS_OK ||
-        identity_save(node->disk, identity) != STATUS_OK)
-        return refuse(node, NODE_EXIT_FAILED, node->disk->error(node->disk));
-    return NODE_EXIT_OK;
-}
-
-static int open_identity(struct node *node, const struct node_options *options, struct identity *identity,
-                         struct buffer *bundles)
-{
-    struct buffer packed = {0};
-    uint64_t code_hash = options->bundles_count > 0 ? hash_bundles(options, &packed) : 0;
-    enum status status = identity_load(node->disk, identity, node->why);
-    int exit_code = NODE_EXIT_OK;
-    if (status == STATUS_NOT_FOUND)
-        exit_code = make_identity(node, options, identity, &packed, code_hash);
-    else if (status != STATUS_OK ||
-             formation_check(identity, options->id, options->cluster, code_hash, node->why) != STATUS_OK)
-        exit_code = NODE_EXIT_CONFIG;
-    buffer_close(&packed);
-    if (exit_code != NODE_EXIT_OK)
-        return exit_code;
-    status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
-    if (status == STATUS_IO)
-        return refuse(node, NODE_EXIT_FAILED, node->disk->error(node->disk));
-    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
-        return refuse(node, NODE_EXIT_CONFIG, REPLICA_BUNDLES_DAMAGED);
-    return NODE_EXIT_OK;
-}
-
-static int open_storage(struct node *node, const struct node_options *options)
-{
-    const struct storage_options how = {.segment_bytes = options->segment_bytes, .seed = true_random()};
-    enum status status = storage_open(node->disk, &how, &node->storage, node->why);
-    if (status != STATUS_OK)
-        return status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED ? NODE_EXIT_CONFIG : NODE_EXIT_FAILED;
-    if (storage_was_torn(node->storage))
-        LOG(LOG_INFO, "log", "the last write was cut short by a crash; it was never acknowledged, and is gone");
-    return NODE_EXIT_OK;
-}
-
 static const char *own_address(const struct identity *identity)
 {
     for (size_t i = 0; i < identity->members_count; i++)
@@ -414,7 +289,7 @@ static void make_replica(struct node *node, const struct node_options *options, 
     struct replica_env env = callbacks;
     env.context = node;
     struct replica_options how = {
-        .seed = true_random(),
+        .seed = node_random(),
         .election_timeout_ms = options->election_ms > 0 ? options->election_ms : NODE_ELECTION_MS,
         .heartbeat_ms = options->heartbeat_ms > 0 ? options->heartbeat_ms : NODE_HEARTBEAT_MS,
         .address = own_address(identity),
@@ -481,27 +356,6 @@ static void stop_loop(struct node *node)
     net_free(node->net);
 }
 
-/* What is there: the newest snapshot, read whole, and the log that goes with it. */
-static int open_state(struct node *node, const struct node_options *options, struct replica_recovered *recovered)
-{
-    const struct machine_options how = {.lua_bytes_max = options->lua_bytes_max};
-    int exit_code = open_storage(node, options);
-    if (exit_code != NODE_EXIT_OK)
-        return exit_code;
-    enum status status = disk_posix_open(options->data, false, false, &node->snapshot_disk, node->why);
-    if (status == STATUS_OK)
-        status = disk_posix_open(options->data, false, false, &node->transfer_disk, node->why);
-    if (status == STATUS_OK) {
-        struct snapshot_progress progress = {0};
-        struct teller *teller = teller_start("reading the snapshot", &progress);
-        status = replica_recover(node->disk, node->storage, &how, &progress, recovered, node->why);
-        teller_stop(teller);
-    }
-    if (status == STATUS_OK)
-        return NODE_EXIT_OK;
-    return status == STATUS_IO || status == STATUS_NO_SPACE ? NODE_EXIT_FAILED : NODE_EXIT_CONFIG;
-}
-
 static void say_what_starts(const struct node_options *options, const struct identity *identity)
 {
     LOG(LOG_INFO, "node", "listens on %s, data in %s", options->listen, options->data);
@@ -517,31 +371,6 @@ static void say_what_starts(const struct node_options *options, const struct ide
             (unsigned long long)identity->id, own_address(identity));
 }
 
-static int listen_here(struct node *node, const struct node_options *options)
-{
-    return listener_open(node->net, options->listen, on_accepted, node, &node->listener, node->why) == STATUS_OK
-               ? NODE_EXIT_OK
-               : NODE_EXIT_CONFIG;
-}
-
-/* On a first start the port comes first: a refused one leaves no identity behind. Else the state does, for reading it may take
- * long, and whoever connects wants answers. Nothing is accepted before the loop runs. */
-static int open_all(struct node *node, const struct node_options *options, struct identity *identity,
-                    struct buffer *bundles, struct replica_recovered *recovered)
-{
-    struct buffer ignored = {0};
-    bool first = identity_load(node->disk, identity, &ignored) == STATUS_NOT_FOUND;
-    buffer_close(&ignored);
-    int exit_code = first ? listen_here(node, options) : NODE_EXIT_OK;
-    if (exit_code == NODE_EXIT_OK)
-        exit_code = open_identity(node, options, identity, bundles);
-    if (exit_code == NODE_EXIT_OK)
-        exit_code = open_state(node, options, recovered);
-    if (exit_code == NODE_EXIT_OK && !first)
-        exit_code = listen_here(node, options);
-    return exit_code;
-}
-
 static int run_opened(struct node *node, const struct node_options *options)
 {
     struct identity identity;
@@ -551,7 +380,7 @@ static int run_opened(struct node *node, const struct node_options *options)
     CHECK(node->loop != NULL);
     node->net = net_new(node->loop);
     node->rpc = rpc_new(node->net, on_request, node);
-    int exit_code = open_all(node, options, &identity, &bundles, &recovered);
+    int exit_code = node_open(node, options, &identity, &bundles, &recovered);
     if (exit_code != NODE_EXIT_OK) {
         if (node->listener != NULL)
             listener_close(node->listener);
@@ -585,11 +414,11 @@ int node_run(const struct node_options *options, struct buffer *why)
     struct node node = {.why = why};
     log_setup(options->log_level, options->log_format);
     log_set_node(options->id);
-    int exit_code = check_address(&node, options);
+    int exit_code = node_check_address(&node, options);
     if (exit_code != NODE_EXIT_OK)
         return exit_code;
     if (options->cluster == NULL && access(options->data, F_OK) != 0)
-        return refuse(&node, NODE_EXIT_CONFIG, first_start_needs);
+        return node_refuse(&node, NODE_EXIT_CONFIG, node_first_start_needs);
     enum status status = disk_posix_open(options->data, options->cluster != NULL, true, &node.disk, why);
     if (status != STATUS_OK)
         return status == STATUS_LOCKED || status == STATUS_NOT_FOUND ? NODE_EXIT_CONFIG : NODE_EXIT_FAILED;

@@ -10,6 +10,7 @@
 #include "net/sniff.h"
 #include "node/node.h"
 #include "node/worker.h"
+#include "replica/recover.h"
 #include "replica/replica.h"
 
 struct node;
@@ -67,6 +68,21 @@ struct node {
 
 /* What time it is: clocks of the machine. */
 struct replica_time node_time(void);
+
+/* Takes an accepted socket. */
+void node_accepted(void *context, int fd);
+
+/* node/open.c: says why, -> exit_code; true randomness; what a first start needs, in words. */
+int node_refuse(struct node *node, int exit_code, const char *sentence);
+uint64_t node_random(void);
+extern const char node_first_start_needs[];
+
+/* Whether this may be listened at. */
+int node_check_address(struct node *node, const struct node_options *options);
+
+/* Opens port, identity, log and snapshot, in an order that leaves nothing behind when it is refused. -> exit code */
+int node_open(struct node *node, const struct node_options *options, struct identity *identity,
+              struct buffer *bundles, struct replica_recovered *recovered);
 
 /* node/peers.c: dials the members and takes their links. */
 void peers_start(struct node *node);
