@@ -89,6 +89,8 @@ struct replica_world_reply replica_world_reply(const struct replica_world *world
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                         struct buffer *out);
 void replica_world_status(const struct replica_world *world, uint32_t node, struct replica_world_status *status);
+/* What a node that is up answers to tidelock.status: appends a MessagePack map. */
+void replica_world_pack_status(const struct replica_world *world, uint32_t node, struct buffer *out);
 /* The node that leads in the highest term; REPLICA_WORLD_NOBODY. */
 uint32_t replica_world_leader(const struct replica_world *world);
 
@@ -117,6 +119,8 @@ struct slice replica_world_heard(const struct replica_world *world, uint32_t con
 void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms);
 void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max);
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms);
+/* Ends a pause at once: what waited for its end comes now, in the order in which it came. */
+void replica_world_resume(struct replica_world *world, uint32_t node);
 void replica_world_drift(struct replica_world *world, uint32_t node, int32_t ppm);
 struct disk *replica_world_disk(struct replica_world *world, uint32_t node);
 /* Its disk keeps no longer what it promised: a spec or a fault has destroyed some of it. */
