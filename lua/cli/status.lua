@@ -1,6 +1,6 @@
 -- cli/status.lua: every member's own word on itself.
 local wire, client, sys = require 'tidelock.wire', require 'tidelock.client', require 'tidelock.sys'
-local call = require 'cli.call'
+local call, settled = require 'cli.call', require 'tidelock.settled'
 
 local status = {
   summary = 'members, roles, term, commit, applied, lag, digests',
@@ -48,18 +48,6 @@ function status.gather(addresses, timeout)
   return list
 end
 
--- All up, one leader, everyone has applied what is committed, digests equal.
-function status.settled(list)
-  local leader, digest, applied
-  for _, node in ipairs(list) do
-    if node.down or node.leader == 0 then return false end
-    if node.role == 'leader' then leader = node end
-    if (applied or node.applied) ~= node.applied or (digest or node.digest) ~= node.digest then return false end
-    applied, digest = node.applied, node.digest
-  end
-  return leader ~= nil and next(leader.service) ~= nil and leader.applied == leader.last
-end
-
 local function print_plain(list)
   local commit = 0
   for _, node in ipairs(list) do commit = math.max(commit, node.commit or 0) end
@@ -100,7 +88,7 @@ function status.run(options, rest, cli)
   local list
   repeat
     list = status.gather(call.addresses(options), math.max(50, math.min(1000, (deadline - sys.now()) * 1000)))
-    if not options.wait or list and status.settled(list) then break end
+    if not options.wait or list and settled(list) then break end
     sys.sleep(0.05)
     if sys.now() >= deadline then
       cli.say('tidelock: not settled in time')

@@ -40,7 +40,7 @@ describe('cluster{...}', function()
       ['{ nods = 3, machine = "examples/kv.lua" }'] = '-e:1: cluster: unknown key nods',
       ['{ nodes = 0, machine = "examples/kv.lua" }'] = '-e:1: cluster: nodes must be a whole number from 1 to 9',
       ['{ nodes = 1 }'] = "-e:1: cluster: no machine",
-      ['{ machine = "examples/kv.lua", mode = "sim" }'] = "-e:1: cluster: mode 'sim' is not there",
+      ['{ machine = "examples/kv.lua", mode = "fast" }'] = "-e:1: cluster: mode 'fast' is not there",
     } do
       local status, said = run('require "tidelock.cluster" ' .. code .. ' print(1)')
       assert.equal(1, status, said)

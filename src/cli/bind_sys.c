@@ -343,6 +343,28 @@ static int socket_receive(lua_State *L)
     }
 }
 
+/* poll({ socket, ... }, seconds): until one of these can be received from, or closed by the other side; at most 1024 are looked
+ * at */
+static int sys_poll(lua_State *L)
+{
+    enum { SOCKETS_MAX = 1024 };
+    struct pollfd list[SOCKETS_MAX];
+    nfds_t count = 0;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    double seconds = luaL_checknumber(L, 2);
+    for (; count < SOCKETS_MAX; count++) {
+        lua_rawgeti(L, 1, (int)count + 1);
+        if (lua_isnil(L, -1))
+            break;
+        const int *fd = luaL_checkudata(L, -1, socket_type);
+        list[count] = (struct pollfd){.fd = *fd, .events = POLLIN};
+        lua_pop(L, 1);
+    }
+    int ms = seconds < 0 ? 0 : seconds > 3600 ? 3600000 : (int)(seconds * 1000) + 1;
+    (void)poll(list, count, ms);
+    return 0;
+}
+
 static int socket_close(lua_State *L)
 {
     int *fd = luaL_checkudata(L, 1, socket_type);
@@ -365,6 +387,7 @@ int bind_sys(lua_State *L)
                                          {"isatty", sys_isatty},
                                          {"free_port", sys_free_port},
                                          {"connect", sys_connect},
+                                         {"poll", sys_poll},
                                          {"end_with_parent", sys_end_with_parent},
                                          {"on_interrupt", sys_on_interrupt},
                                          {"stop_on_signal", sys_stop_on_signal},
