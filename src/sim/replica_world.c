@@ -83,6 +83,7 @@ static void env_log(void *context, struct log_job *job)
     CHECK(node->log_count < WORLD_JOBS_MAX);
     node->log_jobs[node->log_count++] = job;
     witness_submitted(world->witness, node->number, job);
+    world_trace_log_job(node, job, false);
     uint64_t begin = node->log_until > world->now ? node->log_until : world->now;
     if (node->hang_until > begin)
         begin = node->hang_until;
@@ -118,6 +119,7 @@ static void env_reply(void *context, uint64_t client, const struct replica_reply
     request->reply.index = reply->index;
     request->reply.at = world->now;
     buffer_append(&request->value, reply->value.data, reply->value.size);
+    world_trace_reply(node, client, reply);
     world_hash_in(world, client * 4 + (reply->ok ? 2u : 0u) + (reply->definite ? 1u : 0u));
 }
 
@@ -215,6 +217,7 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
         const struct storage_options how = {.segment_bytes = 256 * 1024, .seed = prng_next(&world->prng)};
         started = storage_open(node->disk, &how, &node->storage, &why) == STATUS_OK || refuse(node, 78, &why);
     }
+    world_trace_start(node, started);
     if (started) {
         witness_started(world->witness, number, node->storage);
         make_replica(node, &identity, &bundles);
@@ -244,6 +247,7 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     struct world_node *node = &world->nodes[number];
     if (node->replica == NULL)
         return;
+    world_trace_end(node);
     end_requests(node);
     witness_ended(world->witness, number);
     world_wires_crash(node);
@@ -269,6 +273,8 @@ void replica_world_stop(struct replica_world *world, uint32_t number)
     struct world_node *node = &world->nodes[number];
     CHECK(node->replica != NULL);
     node->stopping = true;
+    if (world_tells(node, "stop"))
+        transcript_end(&world->transcript);
     replica_stop(node->replica, world_time(node));
     world_after(node);
 }
@@ -293,6 +299,7 @@ void world_after(struct world_node *node)
     if (!node->dying)
         replica_turn(node->replica, world_time(node));
     witness_looked(node->world->witness, node->number, replica_raft(node->replica));
+    world_trace_state(node);
     world_wires_close(node);
     if (node->dying || (node->stopping && replica_stopped(node->replica))) {
         replica_world_crash(node->world, node->number);
@@ -323,6 +330,7 @@ static void log_run(struct world_node *node)
     struct log_job *job = node->log_jobs[node->log_ran++];
     log_job_run(job, node->storage, node->disk);
     witness_written(node->world->witness, node->number, job);
+    world_trace_log_job(node, job, true);
 }
 
 static void machine_done(struct world_node *node)
@@ -333,6 +341,7 @@ static void machine_done(struct world_node *node)
     machine_job_run(job, node->machine);
     if (job->type == MACHINE_JOB_APPLY) {
         witness_applied(node->world->witness, node->number, &job->status);
+        world_trace_applied(node, job);
         world_hash_in(node->world, job->status.digest.lo);
     }
     replica_machine_done(node->replica, job, world_time(node));
@@ -377,6 +386,26 @@ static void run_event(struct replica_world *world, const struct world_event *eve
     world_after(node);
 }
 
+static void compare_all(struct replica_world *world)
+{
+    for (uint32_t i = 0; i < world->options.nodes; i++)
+        if (world->nodes[i].replica != NULL)
+            witness_compare_all(world->witness, i, replica_raft(world->nodes[i].replica));
+    if (transcript_begin(&world->transcript, world->now, 0, "check")) {
+        transcript_number(&world->transcript, "events", world->events);
+        transcript_end(&world->transcript);
+    }
+}
+
+static void keep_broken(struct replica_world *world, const char *what)
+{
+    snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, what);
+    if (transcript_begin(&world->transcript, world->now, 0, "broken")) {
+        transcript_text(&world->transcript, "what", what);
+        transcript_end(&world->transcript);
+    }
+}
+
 const char *replica_world_run(struct replica_world *world, uint64_t ms)
 {
     uint64_t until = world->now + ms;
@@ -386,15 +415,13 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
         world_hash_in(world, event.at << 8 | (uint64_t)event.kind << 4 | event.node);
         run_event(world, &event);
         if (++world->events % COMPARE_EVENTS == 0)
-            for (uint32_t i = 0; i < world->options.nodes; i++)
-                if (world->nodes[i].replica != NULL)
-                    witness_compare_all(world->witness, i, replica_raft(world->nodes[i].replica));
+            compare_all(world);
     }
     const char *broken = witness_broken(world->witness);
     if (broken == NULL)
         world->now = until;
     else if (world->broken[0] == 0)
-        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, broken);
+        keep_broken(world, broken);
     return broken == NULL ? NULL : world->broken;
 }
 
@@ -417,6 +444,7 @@ uint32_t replica_world_request(struct replica_world *world, uint32_t number, str
                                     .read = stale ? READ_STALE : READ_LINEARIZABLE,
                                     .forward = forward,
                                     .query_only = query_only};
+    world_trace_request(node, at, &request);
     replica_request(node->replica, at, &request, world_time(node));
     world_after(node);
     return at;
@@ -458,6 +486,7 @@ void replica_world_flags(struct replica_world *world, uint32_t number, uint64_t 
 
 void replica_world_free(struct replica_world *world)
 {
+    transcript_close(&world->transcript);
     for (uint32_t i = 0; i < world->options.nodes; i++) {
         replica_world_crash(world, i);
         world->nodes[i].disk->free(world->nodes[i].disk);

@@ -10,6 +10,7 @@
 #define SIM_REPLICA_WORLD_H
 
 #include "replica/replica.h"
+#include "sim/transcript.h"
 
 struct replica_world;
 
@@ -71,6 +72,11 @@ void replica_world_crash(struct replica_world *world, uint32_t node);
 /* SIGTERM: replica_stop; the node ends once it has drained. */
 void replica_world_stop(struct replica_world *world, uint32_t node);
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node);
+
+/* From now on everything that happens is told, line by line (sim/transcript.h); a sink without a function: nothing is. Its
+ * context must live as long as the world. Whoever drives the world may add lines of its own, at replica_world_now. */
+void replica_world_trace(struct replica_world *world, struct trace_sink sink);
+struct transcript *replica_world_transcript(struct replica_world *world);
 
 /* Runs for `ms`. NULL, or what was found broken (valid until the world is freed). */
 const char *replica_world_run(struct replica_world *world, uint64_t ms);

@@ -170,6 +170,11 @@ static void broke(struct swarm *swarm, const char *what)
     if (swarm->report->broken != NULL)
         return;
     snprintf(swarm->broken, sizeof swarm->broken, "%s", what);
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (transcript_begin(t, now_of(swarm), 0, "failed")) {
+        transcript_text(t, "what", what);
+        transcript_end(t);
+    }
     swarm->report->broken = swarm->broken;
 }
 
@@ -178,6 +183,20 @@ static bool is_up(const struct swarm *swarm, uint32_t node)
     struct replica_world_status status;
     replica_world_status(swarm->world, node, &status);
     return status.up && !status.paused;
+}
+
+/* A client begins a request, or knows how it ended. */
+static void trace_client(struct swarm *swarm, const char *kind, uint32_t number, enum swarm_outcome outcome)
+{
+    static const char *const outcomes[] = {"ok", "refused", "unknown"};
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (!transcript_begin(t, now_of(swarm), 0, kind))
+        return;
+    transcript_number(t, "client", number + 1);
+    transcript_number(t, "request", swarm->clients[number].request);
+    if (strcmp(kind, "end") == 0)
+        transcript_text(t, "outcome", outcomes[outcome]);
+    transcript_end(t);
 }
 
 /* The client has its answer, or knows that none will come. */
@@ -197,6 +216,7 @@ static bool client_ends(struct swarm *swarm, uint32_t number)
     swarm->report->ok += outcome == SWARM_OK;
     swarm->report->refused += outcome == SWARM_REFUSED;
     swarm->report->unknown += outcome == SWARM_UNKNOWN;
+    trace_client(swarm, "end", number, outcome);
     client->busy = false;
     swarm->options.workload.ended(swarm->options.workload.context, number + 1, client->began, outcome, &reply);
     return true;
@@ -219,6 +239,7 @@ static void client_begins(struct swarm *swarm, uint32_t number)
     client->request =
         replica_world_request(swarm->world, node, buffer_slice(&swarm->name), buffer_slice(&swarm->args),
                               client->timeout_ms, false, forward, client->query);
+    trace_client(swarm, "begin", number, SWARM_OK);
 }
 
 static void client_step(struct swarm *swarm, uint32_t number, bool may_begin)
@@ -260,6 +281,18 @@ static void run_to(struct swarm *swarm, uint64_t at)
         broke(swarm, broken);
 }
 
+static void trace_strike(struct swarm *swarm, const char *kind, const struct strike *strike)
+{
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (!transcript_begin(t, now_of(swarm), strike->node + 1, kind))
+        return;
+    transcript_text(t, "fault", fault_at(strike->fault)->name);
+    transcript_number(t, "peer", strike->peer + 1);
+    transcript_number(t, "amount", strike->amount);
+    transcript_number(t, "lasts", strike->lasts);
+    transcript_end(t);
+}
+
 static void strike_now(struct swarm *swarm, const struct strike *scripted)
 {
     const struct fault *fault = fault_at(scripted->fault);
@@ -267,6 +300,7 @@ static void strike_now(struct swarm *swarm, const struct strike *scripted)
     uint32_t leader = strike.leader ? replica_world_leader(swarm->world) : REPLICA_WORLD_NOBODY;
     if (leader != REPLICA_WORLD_NOBODY)
         strike.node = leader;
+    trace_strike(swarm, "strike", &strike);
     fault->strike(&swarm->field, &strike);
     swarm->report->strikes++;
     if (fault->mend != NULL)
@@ -277,6 +311,7 @@ static void mend_at(struct swarm *swarm, size_t place)
 {
     struct strike strike = swarm->active[place];
     swarm->active[place] = swarm->active[--swarm->active_count];
+    trace_strike(swarm, "mend", &strike);
     fault_at(strike.fault)->mend(&swarm->field, &strike);
 }
 
@@ -435,10 +470,24 @@ static void verdicts(struct swarm *swarm)
     }
 }
 
+/* What is broken was so in the phase before. */
+static void enter_phase(struct swarm *swarm, const char *phase)
+{
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (swarm->report->broken != NULL)
+        return;
+    swarm->report->phase = phase;
+    if (transcript_begin(t, now_of(swarm), 0, "phase")) {
+        transcript_text(t, "phase", phase);
+        transcript_end(t);
+    }
+}
+
 void swarm_run(struct swarm *swarm, struct swarm_report *report)
 {
-    *report = (struct swarm_report){.phase = "forming"};
+    *report = (struct swarm_report){0};
     swarm->report = report;
+    enter_phase(swarm, "forming");
     uint64_t began = now_of(swarm);
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         run_to(swarm, now_of(swarm) + prng_below(&swarm->prng, 200));
@@ -446,16 +495,16 @@ void swarm_run(struct swarm *swarm, struct swarm_report *report)
     }
     if (!swarm->early)
         form(swarm);
-    report->phase = "faults";
+    enter_phase(swarm, "faults");
     swarm->script_began = now_of(swarm);
     swarm->watch_at = now_of(swarm) + WATCH_MS;
     fault_phase(swarm);
-    report->phase = "mending";
+    enter_phase(swarm, "mending");
     if (report->broken == NULL)
         mend_all(swarm);
-    report->phase = "liveness";
+    enter_phase(swarm, "liveness");
     liveness_phase(swarm);
-    report->phase = "verdict";
+    enter_phase(swarm, "verdict");
     verdicts(swarm);
     report->ms = now_of(swarm) - began;
     report->events = replica_world_events(swarm->world);
