@@ -10,7 +10,7 @@ local SECONDS = 10 -- that a script may run without letting virtual time pass
 function play.once(script, quiet)
   io.stdout:flush()
   local kind, result = scene.play { source = script.source, name = script.name, args = script.args, seed = script.seed,
-    nodes = script.nodes, quiet = quiet, seconds = SECONDS }
+    nodes = script.nodes, quiet = quiet, trace = script.trace and not quiet, seconds = SECONDS }
   io.stdout:flush()
   if not kind then
     -- Where a function of C lies is nobody's business, and differs from run to run.

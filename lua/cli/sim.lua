@@ -5,7 +5,7 @@ local sim = {
   summary = 'play a scenario: a text step by step, or a script on virtual time',
   usage = [[
 tidelock sim FILE.txt
-tidelock sim FILE.lua [--seed N | --seeds A..B] [--nodes N]
+tidelock sim FILE.lua [--seed N | --seeds A..B] [--nodes N] [--trace]
 
 A text: prints the transcript. Exit 1 if what is expected is not so, a check breaks, or the transcript is not the one below the
 line of dashes; 78 if the file makes no sense.
@@ -16,10 +16,11 @@ fails, or if the simulator finds a promise broken.
   --seed N       fixes everything that happens (else the script's own seed, or 1)
   --seeds A..B   one after the other, without output, until one fails
   --nodes N      how many nodes cluster{...} opens
+  --trace        everything that happens, one JSON object a line, to stdout; the script writes to stderr then
 
   tidelock sim spec/scenario/026_figure_8.txt
   tidelock sim examples/demos/partition.lua --seeds 1..100]],
-  options = { seed = 'value', seeds = 'value', nodes = 'value' },
+  options = { seed = 'value', seeds = 'value', nodes = 'value', trace = 'flag' },
 }
 
 local function run_text(path, cli)
@@ -32,7 +33,7 @@ local function run_script(path, options, cli)
   local source, why = play.read(path)
   if not source then cli.stop(78, why) end
   local script = { source = source, name = path, args = {}, seed = cli.number(options, 'seed', 0, 2^53),
-    nodes = cli.number(options, 'nodes', 1, 7) }
+    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace }
   local from, to
   if options.seeds then
     if options.seed then cli.stop(2, 'give --seed or --seeds, not both') end
@@ -50,7 +51,7 @@ function sim.run(options, files, cli)
   if #files ~= 1 then cli.stop(2, 'sim plays one file: tidelock sim FILE.txt, or FILE.lua') end
   if files[1]:find('%.lua$') then return run_script(files[1], options, cli) end
   if not files[1]:find('%.txt$') then cli.stop(2, files[1], ': a scenario is a file that ends in .txt or .lua') end
-  if next(options) then cli.stop(2, '--', (next(options)), ' is of scripts: a text has no seed') end
+  if next(options) then cli.stop(2, '--', (next(options)), ' is of scripts') end
   return run_text(files[1], cli)
 end
 

@@ -69,12 +69,11 @@ local function open(options)
   self.back = require(mode == 'sim' and 'tidelock.virtual' or 'tidelock.live').open(self, how)
   running[#running + 1] = self
   self.list, self.dir, self.to, self.seed = self.back.list, self.back.dir, self.back.to, self.back.seed
-  self.started = self.back.now()
   self.calls = calls.new(function() return self:time() end)
   self.was = {}
   for id = 1, #self.list do self.was[id] = { { at = 0 } } end
   for _, n in ipairs(self.list) do n:start() end
-  self.events = {} -- that all begin is no event
+  self.started = self.back.now()
   return self
 end
 
@@ -177,11 +176,13 @@ function cluster.go(_, f, ...) return tasks.go(f, ...) end
 -- ms since the cluster was opened.
 function cluster:time() return self.back.now() - self.started end
 
-function cluster:happened(kind, what, text)
+-- The script did something: to node `id`, or nil.
+function cluster:happened(kind, id, text)
+  if not self.started then return end -- that all nodes begin is no event
+  text = text or ('%s node %d'):format(kind, id)
+  if self.back.tell then self.back:tell(kind, text, id) end
   if #self.events >= EVENTS_MAX then return end
-  local id = type(what) == 'number' and what or nil
-  self.events[#self.events + 1] = { at = self.started and self:time() or 0, kind = kind, node = id,
-    text = text or ('%s node %s'):format(kind, tostring(what)) }
+  self.events[#self.events + 1] = { at = self:time(), kind = kind, node = id, text = text }
 end
 
 -- A node was seen in a role; nil: down.

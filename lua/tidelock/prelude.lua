@@ -16,8 +16,8 @@ local function need(name)
 end
 rawset(_G, 'require', need)
 
-loaded['tidelock.setting'] = { mode = 'sim', seed = script.seed, nodes = script.nodes, clock = host.clock, say = host.write,
-  write_file = host.write_file }
+loaded['tidelock.setting'] = { mode = 'sim', seed = script.seed, nodes = script.nodes, trace = script.trace, clock = host.clock,
+  say = host.write, write_file = host.write_file }
 local tasks
 loaded['tidelock.sys'] = setmetatable({ now = function() return tasks.now() / 1000 end },
   { __index = function(_, name) error(("tidelock.sys.%s is not there in mode 'sim'"):format(tostring(name)), 2) end })

@@ -175,7 +175,7 @@ function virtual.open(cluster, options)
   if open then error("cluster: in mode 'sim' one cluster is there at a time: close the other first", 0) end
   local self = setmetatable({ list = {}, seed = setting.seed or options.seed or 1 }, virtual)
   self.world = world.new { seed = self.seed, nodes = options.nodes or 3, bundles = bundles(options), delay_ms = LINKS_MS,
-    write_ms = WRITE_MS, apply_ms = APPLY_MS, election_ms = ELECTION_MS, heartbeat_ms = HEARTBEAT_MS }
+    write_ms = WRITE_MS, apply_ms = APPLY_MS, election_ms = ELECTION_MS, heartbeat_ms = HEARTBEAT_MS, trace = setting.trace }
   self.cluster = cluster
   for id = 1, options.nodes or 3 do
     self.list[id] = setmetatable({ id = id, cluster = cluster, world = self.world, held = {} }, node)
@@ -198,6 +198,9 @@ function virtual:client(one, timeout) return new_client(one and { one } or self.
 
 function virtual.now() return driver.now() end
 virtual.say, virtual.write_file = setting.say, setting.write_file
+
+-- A line in the transcript, if there is one.
+function virtual:tell(what, text, id) self.world:tell(what, text, id) end
 
 function virtual:cut(from, to, on)
   self.world:cut(from.id, to.id, on)

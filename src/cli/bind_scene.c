@@ -1,7 +1,7 @@
 /* cli/bind_scene.c - tidelock.scene: runs a scenario script in a state of its own (script/scene.h), on virtual time. See
  * cli/bind.h.
  *
- *   scene.play(options) -> kind, exit code     options: source, name, args (a list), seed, nodes, quiet, seconds
+ *   scene.play(options) -> kind, exit code     options: source, name, args (a list), seed, nodes, quiet, trace, seconds
  *                       -> nil, what it failed with
  *
  * lua/tidelock/prelude.lua runs first in there, with a table of what it gets from here.
@@ -27,6 +27,7 @@ struct play {
     double seconds;     /* without coming back to the world */
     double until;
     bool quiet;
+    bool trace; /* standard output is the transcript's: what the script writes goes to the other */
     char over[160];
 };
 
@@ -59,12 +60,13 @@ static struct play *play_of(lua_State *S)
 
 /* --- what prelude.lua gets ------------------------------------------------------------------------------------------------------------- */
 
-/* write(text): to standard output */
+/* write(text) */
 static int host_write(lua_State *S)
 {
     size_t size = 0;
     const char *text = luaL_checklstring(S, 1, &size);
-    if (!play_of(S)->quiet && fwrite(text, 1, size, stdout) != size)
+    const struct play *play = play_of(S);
+    if (!play->quiet && fwrite(text, 1, size, play->trace ? stderr : stdout) != size)
         return luaL_error(S, "standard output takes no more");
     return 0;
 }
@@ -187,6 +189,8 @@ static void push_setting(lua_State *S, lua_State *L)
     }
     lua_pop(L, 1);
     lua_setfield(S, -2, "args");
+    lua_pushboolean(S, play_of(S)->trace);
+    lua_setfield(S, -2, "trace");
 }
 
 /* (scene) -> what prelude.lua gives */
@@ -225,6 +229,8 @@ static int play(lua_State *L)
     lua_settop(L, 1);
     lua_getfield(L, 1, "quiet");
     play.quiet = lua_toboolean(L, -1) != 0;
+    lua_getfield(L, 1, "trace");
+    play.trace = lua_toboolean(L, -1) != 0;
     lua_getfield(L, 1, "seconds");
     play.seconds = luaL_optnumber(L, -1, 10);
     lua_getfield(L, 1, "seed");

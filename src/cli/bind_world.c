@@ -1,7 +1,7 @@
 /* cli/bind_world.c - tidelock.world: replicas on virtual time (sim/replica_world.h) for lua/tidelock/virtual.lua. See cli/bind.h.
  *
  *   world.new(options) -> w        options: seed, nodes, bundles (a list of texts), delay_ms, write_ms, apply_ms, election_ms,
- *                                  heartbeat_ms
+ *                                  heartbeat_ms, trace (a transcript to standard output)
  *   w:METHOD(...)                  nodes are named by their ids, from 1; times are virtual ms
  *   world.damage(dir, file, at, bytes)   the same of a stopped node's real directory
  */
@@ -108,6 +108,13 @@ static void take_bundles(lua_State *L, struct buffer *out)
     lua_pop(L, 1);
 }
 
+static void put_line(void *context, const char *line)
+{
+    (void)context;
+    fputs(line, stdout);
+    fputc('\n', stdout);
+}
+
 static int world_new(lua_State *L)
 {
     char line[LINE_BYTES] = "";
@@ -134,6 +141,10 @@ static int world_new(lua_State *L)
     box->nodes = how.nodes;
     box->world = replica_world_new(&how, line, buffer_slice(&bundles));
     buffer_close(&bundles);
+    lua_getfield(L, 1, "trace");
+    if (lua_toboolean(L, -1))
+        replica_world_trace(box->world, (struct trace_sink){.line = put_line});
+    lua_pop(L, 1);
     return 1;
 }
 
@@ -209,12 +220,18 @@ static int world_run(lua_State *L)
     return 0;
 }
 
-static int world_hash(lua_State *L)
+/* tell(what, text, id or nil): a line of the script's own in the transcript */
+static int world_tell(lua_State *L)
 {
-    char text[24];
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)replica_world_hash(check_box(L)->world));
-    lua_pushstring(L, text);
-    return 1;
+    struct box *box = check_box(L);
+    struct transcript *transcript = replica_world_transcript(box->world);
+    uint64_t id = lua_isnoneornil(L, 4) ? 0 : check_node(L, box, 4) + 1;
+    if (!transcript_begin(transcript, replica_world_now(box->world), id, "script"))
+        return 0;
+    transcript_text(transcript, "what", luaL_checkstring(L, 2));
+    transcript_text(transcript, "text", luaL_checkstring(L, 3));
+    transcript_end(transcript);
+    return 0;
 }
 
 /* --- nodes -------------------------------------------------------------------------------------------------------------------------- */
@@ -446,7 +463,7 @@ int bind_world(lua_State *L)
                                        {"__gc", world_close},
                                        {"now", world_now},
                                        {"run", world_run},
-                                       {"hash", world_hash},
+                                       {"tell", world_tell},
                                        {"start", world_start},
                                        {"crash", world_crash},
                                        {"stop", world_stop},
