@@ -151,13 +151,13 @@ SPEC_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 endif
 RUN_SPEC = TIDELOCK_BUILD=$(BUILD) CC='$(CC)' $(SPEC_ENV) $(BUSTED)
 
-spec: test-deps core $(if $(findstring live,$(SPEC))$(findstring cli,$(SPEC))$(findstring scenario,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
+spec: test-deps core $(if $(findstring live,$(SPEC))$(findstring cli,$(SPEC))$(findstring scenario,$(SPEC))$(findstring script,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
 	@$(RUN_SPEC) $(or $(SPEC),spec/unit)
 
 golden: test-deps all ## write the expected transcripts of spec/scenario anew; review the diff
 	@GOLDEN=rewrite $(RUN_SPEC) spec/scenario
 
-sim: test-deps core ## many seeds of the simulated worlds: SEEDS=1..500
+sim: test-deps all ## many seeds of the simulated worlds: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
 
 mutants: test-deps ## plant each known bug, one at a time: the simulator must find every one (SEEDS=400)

@@ -104,7 +104,7 @@ function client:raw(name, args, options, is_query)
       self:close()
     elseif how == 'unreached' then last = failure('NO_LEADER', err, true)
     else
-      last = failure(how == 'timeout' and 'TIMEOUT' or 'LOST', 'no answer: ' .. tostring(err), is_query)
+      last = failure(how == 'timeout' and 'TIMEOUT' or 'LOST', 'no answer: ' .. tostring(err), is_query == true)
       if not is_query and how ~= 'unsent' then return nil, last end
     end
     self.at = self.at % #self.list + 1

@@ -99,7 +99,7 @@ local function drawing(data)
   local function x(at) return LEFT + at / finish * (WIDTH - LEFT - 10) end
   local lines, bottom = {}, TOP + #data.nodes * LANE
   local function add(line) lines[#lines + 1] = line end
-  add(('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img">'):format(WIDTH, bottom + 70))
+  add(('<svg viewBox="0 0 %d %d" role="img">'):format(WIDTH, bottom + 70))
   axis(add, x, bottom + 60, finish)
   for id, list in ipairs(data.nodes) do node_lane(add, x, TOP + (id - 1) * LANE, id, list, finish) end
   client_lane(add, bottom, data.calls, finish)
@@ -111,7 +111,7 @@ end
 local function totals(calls)
   local count = { ok = 0, refused = 0, unknown = 0 }
   for _, call in ipairs(calls) do count[kind_of(call)] = count[kind_of(call)] + 1 end
-  return ('%d calls were answered ok, %d refused, of %d the outcome is unknown.'):format(count.ok, count.refused, count.unknown)
+  return ('Calls: %d ok, %d refused, %d with an unknown outcome.'):format(count.ok, count.refused, count.unknown)
 end
 
 -- data: title, mode, seed (of mode sim), finish (ms), nodes (for each a list of { at, role, term }), events ({ at, kind, text, node }),

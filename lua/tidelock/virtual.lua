@@ -43,6 +43,13 @@ local function deliver(one, entry)
   entry.number = one.world:request(one.id, entry.name, entry.args, entry.timeout, entry.stale, entry.query)
 end
 
+-- An error map as a client gets it.
+local function as_sent(packed, index, definite)
+  local _, map = wire.unpack(packed)
+  map.definite, map.index = definite, index
+  return wire.pack(map)
+end
+
 function own:attempt(name, args, options, deadline)
   local one = self.list[self.at]
   if not one.world:look(one.id) then return 'unreached', ('node %d is down'):format(one.id) end
@@ -53,12 +60,12 @@ function own:attempt(name, args, options, deadline)
   local reply = tasks.wait(deadline + 250, function()
     if entry.died then return { 'died' } end
     if not entry.number or driver.now() == began then return nil end -- an answer takes time
-    local kind, value, index = one.world:reply(entry.number)
-    return kind and { kind, value, index }
+    local kind, value, index, definite = one.world:reply(entry.number)
+    return kind and { kind, value, index, definite }
   end)
   if not reply then return 'timeout', 'timeout' end
   if reply[1] == 'ok' then return 'answered', nil, reply[2], reply[3] end
-  if reply[1] == 'error' then return 'answered', reply[2] end
+  if reply[1] == 'error' then return 'answered', as_sent(reply[2], reply[3], reply[4]) end
   return 'lost', 'the node died'
 end
 

@@ -327,7 +327,7 @@ static int world_request(lua_State *L)
     return 1;
 }
 
-/* reply(number) -> "ok" | "error" | "died", packed value or error map, index; nil: none yet */
+/* reply(number) -> "ok" | "error" | "died", packed value or error map, index, definite; nil: none yet */
 static int world_reply(lua_State *L)
 {
     struct box *box = check_box(L);
@@ -337,7 +337,8 @@ static int world_reply(lua_State *L)
     lua_pushstring(L, reply.replies == 0 ? "died" : reply.ok ? "ok" : "error");
     lua_pushlstring(L, (const char *)reply.value.data, reply.value.size);
     lua_pushnumber(L, (double)reply.index);
-    return 3;
+    lua_pushboolean(L, reply.definite);
+    return 4;
 }
 
 /* --- faults ------------------------------------------------------------------------------------------------------------------------- */
