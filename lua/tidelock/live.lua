@@ -51,6 +51,7 @@ function node:start()
     end
   end
   self.pid = assert(sys.spawn(words, self.log))
+  self.wanted = true
   self.cluster:happened('start', self.id)
   return self
 end
@@ -61,7 +62,7 @@ function node:signal(name)
 end
 
 local function gone(self)
-  self.pid, self.formed, self.paused = nil, true, nil
+  self.pid, self.formed, self.paused, self.wanted = nil, true, nil, nil
 end
 
 -- kill -9, and the process is gone when this returns.
@@ -131,7 +132,7 @@ end
 
 -- Why it ended, if it did so by itself; nil: it did not.
 function node:failed()
-  if not self.pid or self:alive() then return nil end
+  if not self.wanted or self:alive() then return nil end
   return ('node %d ended with %d: %s'):format(self.id, self.exit, self:said():match('([^\n]+)\n*$') or 'its log is empty')
 end
 

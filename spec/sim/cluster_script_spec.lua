@@ -46,7 +46,8 @@ end
 describe('one seed', function()
   it('gives the same bytes again, in every build, and another seed others', function()
     local all = {}
-    for _, words in ipairs { 'run --mode sim --seed 1 examples/demos/failover.lua 200', 'run --mode sim --seed 2 examples/demos/failover.lua 200',
+    for _, words in ipairs { 'run --mode sim --seed 1 examples/demos/failover.lua 200',
+      'run --mode sim --seed 2 examples/demos/failover.lua 200',
       'sim --seed 3 examples/demos/partition.lua', 'sim --seed 3 --trace examples/demos/partition.lua' } do
       local status, said = sh(('timeout 120 %s %s 2> /dev/null'):format(BIN, words))
       assert.equal(0, status, said)
@@ -98,8 +99,9 @@ describe('a script on virtual time', function()
 
   it('reaches nothing outside', function()
     for code, text in pairs { ['io.open("x")'] = 'io.open is not there', ['os.getenv("HOME")'] = "there is no 'getenv' here",
-      ['print(jit)'] = "there is no 'jit' here", ['require "ffi"'] = "neither a library 'ffi'", ['require "tidelock.sys"'] = 'neither a library',
-      ['print(2 ^ 3)'] = 'script.lua:2: ^ differs', ['setmetatable({}, { __mode = "k" })'] = 'script.lua:2: __mode', ['print(math.sin(1))'] = 'sin',
+      ['print(jit)'] = "there is no 'jit' here", ['require "ffi"'] = "neither a library 'ffi'",
+      ['require "tidelock.sys"'] = 'neither a library', ['print(math.sin(1))'] = "there is no 'sin' here",
+      ['print(2 ^ 3)'] = 'script.lua:2: ^ differs', ['setmetatable({}, { __mode = "k" })'] = 'script.lua:2: __mode',
       ['print(coroutine)'] = "there is no 'coroutine' here", ['loadstring("x")'] = "there is no 'loadstring' here" } do
       fails(code, text)
     end
@@ -112,8 +114,8 @@ describe('a script on virtual time', function()
 
   it('is ended when it lets no time pass, whatever it catches', function()
     local code = 'while true do pcall(function() while true do end end) end'
-    local status, said = tidelock(([[run -e 'print(require("tidelock.scene").play { source = "%s", name = "loop", args = {}, seconds = 0.3 })']])
-      :format(code))
+    local status, said = tidelock(([[run -e 'print(require("tidelock.scene").play { source = "%s", name = "loop", args = {},
+      seconds = 0.3 })']]):format(code))
     assert.equal(0, status, said)
     assert.truthy(said:find('let no virtual time pass', 1, true), said)
   end)
@@ -234,9 +236,9 @@ false	node 1 ended: file log-00000001, offset 4096: a frame's header does not ag
 
   it('are refused where they make no sense', function()
     for code, text in pairs { ['c:partition({ 1 }, { 1 })'] = 'node 1 is in two groups', ['c:partition(1)'] = 'takes lists of nodes',
-      ['c:kill(9)'] = 'script.lua:2: there is no node 9', ['c:kill(1) c:kill(1)'] = 'node 1 does not run', ['c:start(1)'] = 'node 1 runs already',
-      ['c:corrupt(1, { file = "x" })'] = "file is 'log' or 'vote'", ['c:with { time = 1 }'] = 'unknown key time', ['c:cut(1, 1)'] = 'takes two nodes',
-      ['c:lose(2)'] = 'share' } do
+      ['c:kill(9)'] = 'script.lua:2: there is no node 9', ['c:kill(1) c:kill(1)'] = 'node 1 does not run',
+      ['c:start(1)'] = 'node 1 runs already', ['c:corrupt(1, { file = "x" })'] = "file is 'log' or 'vote'",
+      ['c:with { time = 1 }'] = 'unknown key time', ['c:cut(1, 1)'] = 'takes two nodes', ['c:lose(2)'] = 'share' } do
       fails(code, text)
     end
   end)
