@@ -1,7 +1,7 @@
 -- partition.lua: a cluster falls apart and comes together, while clients go on; nobody is told a lie.
 --
---   tidelock sim examples/demos/partition.lua              (three nodes on virtual time; --seed N, --seeds 1..100)
---   tidelock sim examples/demos/partition.lua --nodes 5
+--   tidelock sim examples/demos/partition.lua                 three nodes on virtual time; --seed N, --seeds 1..100, --nodes 5
+--   tidelock run --mode live examples/demos/partition.lua     the same on real processes
 --
 -- Clients write and read the same few keys all the time. The leader is cut off: it cannot commit, and the others elect one of
 -- their own. When the links are whole again the old leader follows, and all nodes are equal. What every client was told is

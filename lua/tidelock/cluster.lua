@@ -22,7 +22,8 @@ local running = {} -- clusters that are not closed yet, in the order in which th
 
 -- --- opening ---
 
-local keys = { mode = true, nodes = true, machine = true, machines = true, flags = true, timeout = true, seed = true }
+local keys = { mode = true, nodes = true, machine = true, machines = true, flags = true, timeout = true, seed = true,
+  direct = true }
 
 local function is_whole(number, low, high)
   return type(number) == 'number' and number >= low and number <= high and number % 1 == 0
@@ -34,7 +35,7 @@ local function check(options)
   if type(options) ~= 'table' then wrong("takes a table, like { nodes = 3, machine = 'kv.lua' }") end
   for key in pairs(options) do
     if not keys[key] then
-      wrong('unknown key ' .. tostring(key) .. '; there are flags, machine, machines, mode, nodes, seed, timeout')
+      wrong('unknown key ' .. tostring(key) .. '; there are direct, flags, machine, machines, mode, nodes, seed, timeout')
     end
   end
   local mode = options.mode or 'live'
@@ -49,6 +50,7 @@ local function check(options)
   if options.machines ~= nil and type(options.machines) ~= 'table' then wrong("machines must be a table: { kv = 'kv.lua' }") end
   if not options.machine and not next(options.machines or {}) then wrong("no machine; give machine = 'kv.lua'") end
   if options.flags and mode == 'sim' then wrong("flags are words for tidelock start: mode 'sim' has none") end
+  if options.direct and mode == 'sim' then wrong("direct is of links between processes: mode 'sim' has none") end
   return mode
 end
 

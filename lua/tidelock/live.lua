@@ -1,8 +1,9 @@
 -- tidelock/live.lua: the nodes of a cluster in mode 'live': processes of this machine, which the script started.
 --
--- Faults that only the simulator can make are refused here, with a sentence that names it.
+-- Between them stands a process that can cut their links, slow them down and lose what they carry (tidelock/proxy.lua), unless
+-- cluster{ direct = true }. Faults of disks and clocks only the simulator can make: refused, with a sentence that names it.
 local sys, client, tasks = require 'tidelock.sys', require 'tidelock.client', require 'tidelock.tasks'
-local world = require 'tidelock.world'
+local world, proxy = require 'tidelock.world', require 'tidelock.proxy'
 
 local live, node = { mode = 'live', nodes_max = 9 }, {}
 live.__index, node.__index = live, node
@@ -41,6 +42,10 @@ function node:start()
   if self.pid then error(('node %d runs already'):format(self.id), 2) end
   local backing = self.live
   local words = { sys.exe(), 'start', '--id', tostring(self.id), '--data', self.data, '--listen', self:address() }
+  if self.member ~= self:address() then
+    words[#words + 1] = '--advertise'
+    words[#words + 1] = self.member
+  end
   for _, word in ipairs(backing.flags) do words[#words + 1] = word end
   if not self.formed then
     words[#words + 1] = '--cluster'
@@ -139,19 +144,33 @@ end
 -- --- the cluster's part ---
 
 function live.open(cluster, options)
-  local self = setmetatable({ flags = options.flags or {}, machines = options.machines or { options.machine } }, live)
+  local self = setmetatable({ flags = options.flags or {}, list = {}, machines = options.machines or { options.machine } }, live)
   tasks.drive(driver)
   self.dir = assert(sys.tmpdir())
-  self.list = {}
-  local addresses = {}
-  for id = 1, options.nodes or 3 do
-    local port = assert(sys.free_port())
-    self.list[id] = setmetatable({ id = id, port = port, cluster = cluster, live = self, data = self.dir .. '/n' .. id,
-      log = self.dir .. '/n' .. id .. '.log' }, node)
-    addresses[id] = id .. '=127.0.0.1:' .. port
+  local addresses, members, doors, taken = {}, {}, {}, {}
+  local function free_port()
+    local port
+    repeat port = assert(sys.free_port()) until not taken[port]
+    taken[port] = true
+    return port
   end
-  self.line = table.concat(addresses, ',')
-  self.to = self.line:gsub('%d+=', '')
+  for id = 1, options.nodes do
+    local port = free_port()
+    doors[id] = { id = id, listen = options.direct and port or free_port(), port = port }
+    self.list[id] = setmetatable({ id = id, port = port, member = '127.0.0.1:' .. doors[id].listen, cluster = cluster, live = self,
+      data = self.dir .. '/n' .. id, log = self.dir .. '/n' .. id .. '.log' }, node)
+    addresses[id] = self.list[id]:address()
+    members[id] = id .. '=' .. self.list[id].member
+  end
+  self.to, self.line = table.concat(addresses, ','), table.concat(members, ',')
+  if not options.direct and options.nodes > 1 then
+    local ok, got = pcall(proxy.start, doors, self.dir .. '/proxy.log')
+    if not ok then
+      self:close()
+      error(got, 0)
+    end
+    self.proxy = got
+  end
   return self
 end
 
@@ -177,15 +196,30 @@ function live.corrupt(one, file, at, bytes)
   return world.damage(one.data, file, at, bytes)
 end
 
-for _, verb in ipairs { 'cut', 'lose', 'slow', 'skew', 'fill' } do
-  live[verb] = function()
-    return nil, "this fault is made on virtual time only: mode = 'sim', or tidelock run --mode sim"
-  end
+local function refuse()
+  return nil, "this fault is made on virtual time only: mode = 'sim', or tidelock run --mode sim"
+end
+live.skew, live.fill = refuse, refuse
+
+local function order(self, ...)
+  if not self.proxy then return nil, 'nothing stands between the nodes: there is one alone, or cluster{} said direct' end
+  self.proxy:order(...)
+  return true
+end
+
+function live:cut(from, to, on) return order(self, 'cut %d %d %s', from.id, to.id, on and 'on' or 'off') end
+function live:lose(...) return order(self, 'lose %g %g %g', ...) end
+
+-- Links only.
+function live:slow(of, disk, script, links)
+  if of and (disk or script) then return refuse() end
+  return of ~= nil or order(self, 'delay %d', links or 0)
 end
 
 -- Ends what runs and removes the directory.
 function live:close()
   for _, n in ipairs(self.list) do if n:alive() then n:kill() end end
+  if self.proxy then self.proxy:close() end
   os.execute('rm -rf "' .. self.dir .. '"')
 end
 

@@ -81,17 +81,64 @@ describe('a script on real processes', function()
     assert.truthy(said:find('node 1 ended with %d+: [^\n]*log%-00000001'), said)
   end)
 
+  it('cuts links: a minority commits nothing, and follows when it is healed', function()
+    local status, said = play([[
+      local n = c:wait_leader()
+      c:call('kv.set', 'a', 1)
+      c:partition({ n }, 'rest')
+      local new = c:wait_leader { not_node = n }
+      local value, err = c:with { node = n, timeout = 1000 }:call('kv.set', 'a', 2)
+      print(new ~= n, value, err ~= nil)
+      print((c:with { node = new }:call('kv.set', 'a', 3)))
+      print(pcall(c.wait_equal, c, { within = 500 }))
+      c:heal()
+      c:wait_equal()
+      print((c:with { node = n }:query('kv.get', 'a')))
+      local before = n:status().term
+      for _, other in ipairs(c:nodes()) do if other ~= new then c:cut(new, other) end end
+      c:wait_leader { not_node = new }
+      c:heal()
+      c:wait_equal()
+      print(n:status().term > before, (c:check_history()))]])
+    assert.equal('true\tnil\ttrue\nnil\nfalse\twaited 500 ms for all nodes equal\n3\ntrue\tlinearizable\n', said)
+    assert.equal(0, status)
+  end)
+
+  it('loses, doubles, turns round and delays what nodes say, and they live with it', function()
+    local status, said = play([[
+      c:wait_leader()
+      local began = c:time()
+      for i = 1, 20 do assert(not select(2, c:call('kv.set', 'a', i))) end
+      local quick = c:time() - began
+      c:slow { links = 40 }
+      began = c:time()
+      for i = 1, 20 do assert(not select(2, c:call('kv.set', 'a', i))) end
+      print(c:time() - began > quick + 200)
+      c:heal()
+      c:lose { lost = 0.1, doubled = 0.2, overtaken = 0.1 }
+      for i = 1, 100 do c:call('kv.set', 'k' .. i % 5, i) end
+      c:heal()
+      c:wait_equal()
+      for i = 0, 4 do c:query('kv.get', 'k' .. i) end
+      print((c:check_history()))]])
+    assert.equal('true\nlinearizable\n', said)
+    assert.equal(0, status)
+  end)
+
   it('refuses what only the simulator can make, by name', function()
     local status, said = play([[
-      for _, verb in ipairs { 'partition', 'cut', 'lose', 'slow', 'skew', 'fill_disk' } do
-        local args = ({ partition = { { 1 }, 'rest' }, cut = { 1, 2 }, lose = { 0.1 }, slow = { 1, { disk = 1 } }, skew = { 1, 5 } })[verb]
-        print(select(2, pcall(c[verb], c, unpack(args or { 1 }))))
-      end
-      c:heal()]])
+      local faults = { { 'slow', 1, { disk = 1 } }, { 'skew', 1, 5 }, { 'fill_disk', 1 } }
+      for _, fault in ipairs(faults) do print(select(2, pcall(c[fault[1] ], c, unpack(fault, 2)))) end
+      c:heal()
+      c:close()
+      local direct = require 'tidelock.cluster' { nodes = 2, machine = 'examples/kv.lua', direct = true }
+      direct:wait_leader()
+      print(pcall(direct.partition, direct, { 1 }, 'rest'))]])
     assert.equal(0, status, said)
-    for _, verb in ipairs { 'partition', 'cut', 'lose', 'slow', 'skew', 'fill_disk' } do
+    for _, verb in ipairs { 'slow', 'skew', 'fill_disk' } do
       assert.truthy(said:find(verb .. ": this fault is made on virtual time only: mode = 'sim'", 1, true), said)
     end
+    assert.truthy(said:find('false\t[^\n]*partition: nothing stands between the nodes'), said)
   end)
 
   it('fails by what a task failed with', function()

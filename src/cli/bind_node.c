@@ -73,6 +73,7 @@ static int node_start(lua_State *L)
     options.id = (node_id)number_field(L, "id");
     options.data = text_field(L, "data");
     options.listen = text_field(L, "listen");
+    options.advertise = text_field(L, "advertise");
     options.cluster = text_field(L, "cluster");
     options.heartbeat_ms = (uint32_t)number_field(L, "heartbeat");
     options.election_ms = (uint32_t)number_field(L, "election");
