@@ -364,7 +364,11 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_
         return STATUS_OK;
     size_t size = 0;
     const char *text = lua_tolstring(L, -1, &size);
-    if (text != NULL)
+    if (status == LUA_ERRMEM) {
+        static const char greedy[] = ".lua: loading it takes more memory than there is";
+        buffer_append(why, loading.opened.main.data, loading.opened.main.size);
+        buffer_append(why, greedy, sizeof greedy - 1);
+    } else if (text != NULL)
         buffer_append(why, text, size);
     else
         say(why, "the module failed without saying why%s%s", "", "");
