@@ -123,14 +123,17 @@ define need
 	    || { tail -n 5 build/packages.log; echo "could not install; run: sudo $$run"; exit 2; }; fi; touch $@
 endef
 
-build/.build-deps:
-	$(call need,$(BUILD_NEEDS))
+# Who is to test is told of everything at once; and never two apt-get at the same time, whatever -j says.
+TESTING := $(filter test spec golden sim mutants soak tidy tidy-lua tidy-c fmt test-deps install-deps,$(MAKECMDGOALS))
 
-build/.test-deps:
+build/.build-deps:
+	$(call need,$(BUILD_NEEDS) $(if $(TESTING),$(TEST_NEEDS)))
+
+build/.test-deps: | build/.build-deps
 	$(call need,$(TEST_NEEDS))
 
 deps: build/.build-deps
-test-deps: build/.build-deps build/.test-deps
+test-deps: build/.test-deps
 install-deps: deps test-deps ## install the Debian packages that building and testing need
 
 # --- running ----------------------------------------------------------------------------------------------------------
