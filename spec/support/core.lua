@@ -8,8 +8,8 @@
 -- times, from any number of spec files in one process.
 local ffi = require 'ffi'
 
--- Specs are interpreted. Debian's LuaJIT compiles some loops wrongly, once in a hundred runs or so, and then a judge that is
--- written in Lua is wrong about C that is right: "all orders" once found one for a first read of what nobody had written.
+-- Specs are interpreted. Debian's LuaJIT is known to compile some code wrongly, and a judge that is written in Lua must not be
+-- wrong about C that is right: "all orders" once, in a hundred runs, found one for a first read of what nobody had written.
 jit.off()
 jit.flush()
 
