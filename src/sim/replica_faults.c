@@ -28,6 +28,12 @@ uint64_t replica_world_committed(const struct replica_world *world)
     return witness_committed(world->witness, &term);
 }
 
+struct slice replica_world_log(const struct replica_world *world)
+{
+    CHECK(world->options.keep_log);
+    return buffer_slice(&world->log);
+}
+
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                         struct buffer *out)
 {

@@ -192,7 +192,8 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .bundles = buffer_slice(bundles),
                                         .fingerprint = 1,
                                         .cache_bytes = options->cache_bytes};
-    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
+    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max,
+                                            .invariants = options->invariants};
     node->machine = machine_new(&machine);
     node->replica = replica_new(&how, &env, node->storage);
     node->boot_base = 5000 * (node->number + 1) + node->world->now;
@@ -333,6 +334,38 @@ static void log_run(struct world_node *node)
     world_trace_log_job(node, job, true);
 }
 
+static void keep_log(struct replica_world *world, const struct machine_job *job)
+{
+    struct slice rest = job->records;
+    struct entry entry;
+    for (; rest.size > 0; rest.data += entry.size, rest.size -= entry.size) {
+        CHECK(entry_peek(rest, &entry) == STATUS_OK);
+        if (entry.index != world->log_last + 1 || entry.index > job->applied)
+            continue;
+        buffer_append(&world->log, rest.data, entry.size);
+        world->log_last = entry.index;
+    }
+}
+
+/* What was applied: the same everywhere, and as the modules want it. */
+static void look_at_applied(struct world_node *node, const struct machine_job *job)
+{
+    struct replica_world *world = node->world;
+    raft_index index = 0;
+    witness_applied(world->witness, node->number, &job->status);
+    world_trace_applied(node, job);
+    world_hash_in(world, job->status.digest.lo);
+    if (world->options.keep_log)
+        keep_log(world, job);
+    const char *broken = machine_broken(node->machine, &index);
+    if (broken == NULL)
+        return;
+    char what[500];
+    snprintf(what, sizeof what, "%s (node %u, after entry %llu)", broken, node->number + 1,
+             (unsigned long long)index);
+    witness_break_text(world->witness, what);
+}
+
 static void machine_done(struct world_node *node)
 {
     struct machine_job *job = node->machine_jobs[0];
@@ -340,9 +373,7 @@ static void machine_done(struct world_node *node)
     memmove(node->machine_jobs, node->machine_jobs + 1, node->machine_count * sizeof *node->machine_jobs);
     machine_job_run(job, node->machine);
     if (job->type == MACHINE_JOB_APPLY) {
-        witness_applied(node->world->witness, node->number, &job->status);
-        world_trace_applied(node, job);
-        world_hash_in(node->world, job->status.digest.lo);
+        look_at_applied(node, job);
     }
     replica_machine_done(node->replica, job, world_time(node));
 }
@@ -496,6 +527,7 @@ void replica_world_free(struct replica_world *world)
     for (size_t i = 0; i < world->requests_count; i++)
         buffer_close(&world->requests[i].value);
     mem_free(world->requests);
+    buffer_close(&world->log);
     witness_free(world->witness);
     mem_free(world->heap);
     mem_free(world);

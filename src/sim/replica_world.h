@@ -26,6 +26,8 @@ struct replica_world_options {
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
     size_t cache_bytes; /* of recent records at each node; 0: as a real node */
+    bool invariants;    /* of the modules: each machine holds its state against them after each entry */
+    bool keep_log;      /* for replica_world_log */
 };
 
 struct replica_world_reply {
@@ -85,6 +87,9 @@ uint64_t replica_world_hash(const struct replica_world *world);
 uint64_t replica_world_events(const struct replica_world *world);
 /* The highest index that was ever committed. */
 uint64_t replica_world_committed(const struct replica_world *world);
+
+/* With options.keep_log: whole records, 1 .. of all that a machine has applied; valid until the world runs on. */
+struct slice replica_world_log(const struct replica_world *world);
 
 /* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,

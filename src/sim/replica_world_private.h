@@ -115,9 +115,11 @@ struct replica_world {
     struct replica_world_loss loss;
     struct witness *witness;
     struct transcript transcript;
+    struct buffer log; /* what was applied, if it is kept */
+    raft_index log_last;
     uint64_t events; /* that were run */
     uint64_t hash;
-    char broken[256];
+    char broken[600];
 };
 
 /* replica_world.c */
