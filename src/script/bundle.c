@@ -378,13 +378,6 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_
 
 /* --- checking ------------------------------------------------------------------------------------------------------------------------------ */
 
-static uint32_t any_number(void *context, struct slice mount, struct slice map)
-{
-    (void)mount;
-    (void)map;
-    return (*(uint32_t *)context)++;
-}
-
 static void take_module_name(void *context, const char *mount, const char *module, double version,
                              struct hash128 hash)
 {
@@ -397,10 +390,9 @@ static void take_module_name(void *context, const char *mount, const char *modul
 /* Mounts the bundle in a host of its own. */
 static enum status try_mount(struct slice bundle, struct buffer *name, struct buffer *why)
 {
-    uint32_t number = VM_MAPS_FIRST;
     struct tree *tree = tree_new();
     struct vm *vm = vm_new(tree, (size_t)256 * 1024 * 1024);
-    enum status status = vm_mount(vm, bundle, any_number, &number, why);
+    enum status status = vm_mount_apart(vm, bundle, why);
     if (status == STATUS_OK && name != NULL)
         vm_mounts(vm, take_module_name, name);
     vm_free(vm);

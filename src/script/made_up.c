@@ -34,9 +34,10 @@ static void make_int(struct prng *prng, struct buffer *out)
         pack_u64(out, prng_below(prng, 10));
 }
 
-static void make_any(struct prng *prng, struct buffer *out)
+/* Anything but text: to an argument of type json, that would be JSON to parse. */
+static void make_json(struct prng *prng, struct buffer *out)
 {
-    switch (prng_below(prng, 8)) {
+    switch (prng_below(prng, 6)) {
     case 0:
         pack_boolean(out, prng_below(prng, 2) == 0);
         return;
@@ -50,14 +51,18 @@ static void make_any(struct prng *prng, struct buffer *out)
         pack_text(out, slice_text("n"));
         make_int(prng, out);
         return;
-    case 3:
-    case 4:
-        make_text(prng, out);
-        return;
     default:
         make_int(prng, out);
         return;
     }
+}
+
+static void make_any(struct prng *prng, struct buffer *out)
+{
+    if (prng_below(prng, 4) == 0)
+        make_text(prng, out);
+    else
+        make_json(prng, out);
 }
 
 static void make_one(const struct arg *arg, struct prng *prng, struct buffer *out)
@@ -78,6 +83,9 @@ static void make_one(const struct arg *arg, struct prng *prng, struct buffer *ou
         return;
     case ARG_MS:
         pack_u64(out, prng_between(prng, 1, 5000));
+        return;
+    case ARG_JSON:
+        make_json(prng, out);
         return;
     default:
         make_any(prng, out);

@@ -240,6 +240,19 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     return STATUS_INVALID;
 }
 
+static uint32_t next_number(void *context, struct slice mount, struct slice map)
+{
+    (void)mount;
+    (void)map;
+    return (*(uint32_t *)context)++;
+}
+
+enum status vm_mount_apart(struct vm *vm, struct slice bundle, struct buffer *why)
+{
+    uint32_t number = VM_MAPS_FIRST;
+    return vm_mount(vm, bundle, next_number, &number, why);
+}
+
 void vm_unmount(struct vm *vm, struct slice name)
 {
     struct vm_mount **link = &vm->mounts;

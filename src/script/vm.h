@@ -55,6 +55,9 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
                      uint32_t (*map_number)(void *context, struct slice mount, struct slice map), void *context,
                      struct buffer *why) MUST_USE;
 
+/* The same on a host whose state nobody keeps: it numbers the maps as they come. */
+enum status vm_mount_apart(struct vm *vm, struct slice bundle, struct buffer *why) MUST_USE;
+
 /* Forgets a mount that was just made (its init failed). */
 void vm_unmount(struct vm *vm, struct slice mount);
 
