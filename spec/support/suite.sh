@@ -40,7 +40,7 @@ build gcc asan all && run "gcc, ASan and UBSan" build/asan "$(gcc -print-file-na
 build gcc release all && run "gcc, release" build/release "" "${specs[@]}"
 build clang release all && run "clang, release" build/release-clang "" "${specs[@]}"
 # The same seeds give the same events, whatever built them.
-for what in swarm.hashes swarm.transcripts script.outputs; do
+for what in swarm.hashes swarm.transcripts service.transcripts script.outputs; do
   if cmp -s build/asan/$what build/release/$what && cmp -s build/release/$what build/release-clang/$what
   then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- $what: a simulated seed differs between builds"; fi
 done

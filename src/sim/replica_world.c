@@ -358,9 +358,14 @@ static void look_at_applied(struct world_node *node, const struct machine_job *j
     if (world->options.keep_log)
         keep_log(world, job);
     const char *broken = machine_broken(node->machine, &index);
+    char what[500];
+    if (world->options.invariants && job->status.parked_at != 0) {
+        snprintf(what, sizeof what, "the machine of node %u is parked at entry %llu: %s", node->number + 1,
+                 (unsigned long long)job->status.parked_at, job->status.parked_why);
+        witness_break_text(world->witness, what);
+    }
     if (broken == NULL)
         return;
-    char what[500];
     snprintf(what, sizeof what, "%s (node %u, after entry %llu)", broken, node->number + 1,
              (unsigned long long)index);
     witness_break_text(world->witness, what);

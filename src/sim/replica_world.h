@@ -26,8 +26,9 @@ struct replica_world_options {
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
     size_t cache_bytes; /* of recent records at each node; 0: as a real node */
-    bool invariants;    /* of the modules: each machine holds its state against them after each entry */
-    bool keep_log;      /* for replica_world_log */
+    bool
+        invariants; /* of the modules: each machine holds its state against them after each entry, and parks never */
+    bool keep_log;  /* for replica_world_log */
 };
 
 struct replica_world_reply {

@@ -30,13 +30,6 @@ void service_wrong(struct service *service, const char *format, ...)
 
 /* --- making it ------------------------------------------------------------------------------------------------------------- */
 
-static uint32_t any_number(void *context, struct slice mount, struct slice map)
-{
-    (void)mount;
-    (void)map;
-    return (*(uint32_t *)context)++;
-}
-
 struct listing {
     struct service *service;
     enum vm_kind wanted;
@@ -74,24 +67,58 @@ static void list_names(struct service *service)
         qsort(service->names + service->commands, service->queries, sizeof *service->names, compare_names);
 }
 
+static void begin(struct service *service, uint64_t now_ms, uint64_t seed, uint32_t client)
+{
+    const struct vm_entry facts = {
+        .index = 1, .term = 1, .now_ms = clock_start_ms + now_ms, .seed = seed, .client = client};
+    const struct vm_limits limits = {.budget = BUDGET_INSTRUCTIONS,
+                                     .depth = BUDGET_DEPTH,
+                                     .key_bytes = KEY_BYTES_MAX,
+                                     .row_bytes = LIMIT_BYTES,
+                                     .args_bytes = LIMIT_BYTES,
+                                     .answer_bytes = LIMIT_BYTES};
+    vm_begin(service->vm, &facts, &limits);
+}
+
+/* A module whose init fails has no place in a cluster. */
+static bool try_init(struct service *service, struct slice mount, struct buffer *why)
+{
+    struct buffer result = {0};
+    struct slice code = {0};
+    struct slice message = {0};
+    struct slice data = {0};
+    begin(service, 0, 1, 0);
+    enum vm_outcome outcome = vm_init(service->vm, mount, &result);
+    vm_end(service->vm);
+    if (outcome == VM_REFUSED)
+        CHECK(error_unpack(buffer_slice(&result), &code, &message, &data) == STATUS_OK);
+    else if (outcome == VM_PARK)
+        message = slice_text(vm_why(service->vm));
+    if (outcome != VM_OK) {
+        buffer_append(why, "init: ", 6);
+        buffer_append(why, message.data, message.size);
+    }
+    buffer_close(&result);
+    return outcome == VM_OK;
+}
+
 struct service *service_new(struct slice bundle, struct buffer *why)
 {
     struct service *service = mem_zalloc(1, sizeof *service);
-    uint32_t number = VM_MAPS_FIRST;
     struct slice mount = {0};
     service->bundle = bundle;
     service->tree = tree_new();
     service->vm = vm_new(service->tree, SWARM_LUA_BYTES_MAX);
-    bool good = vm_mount(service->vm, bundle, any_number, &number, why) == STATUS_OK;
+    bool good = vm_mount_apart(service->vm, bundle, why) == STATUS_OK;
     if (good) {
         CHECK(bundle_mount(bundle, &mount) == STATUS_OK);
         snprintf(service->mount, sizeof service->mount, "%.*s", (int)mount.size, (const char *)mount.data);
         list_names(service);
-        good = service->commands > 0 || vm_has_workload(service->vm, mount);
+        good = try_init(service, mount, why) && (service->commands > 0 || vm_has_workload(service->vm, mount));
     }
     if (good)
         return service;
-    if (why->size == 0) {
+    if (why->size == 0) { /* all else has said its own */
         static const char text[] = "it has no commands to make up calls of: give it a function workload(ctx)";
         buffer_append(why, text, sizeof text - 1);
     }
@@ -155,15 +182,7 @@ static bool ask_workload(struct service *service, uint32_t client, uint64_t now_
                          struct buffer *name, struct buffer *args)
 {
     struct buffer result = {0};
-    const struct vm_entry facts = {
-        .now_ms = clock_start_ms + now_ms, .seed = prng_next(prng), .client = client, .read_only = true};
-    const struct vm_limits limits = {.budget = BUDGET_INSTRUCTIONS,
-                                     .depth = BUDGET_DEPTH,
-                                     .key_bytes = KEY_BYTES_MAX,
-                                     .row_bytes = LIMIT_BYTES,
-                                     .args_bytes = LIMIT_BYTES,
-                                     .answer_bytes = LIMIT_BYTES};
-    vm_begin(service->vm, &facts, &limits);
+    begin(service, now_ms, prng_next(prng), client);
     enum vm_outcome outcome = vm_workload(service->vm, slice_text(service->mount), &result);
     vm_end(service->vm);
     bool asks = outcome == VM_OK && read_call(service, buffer_slice(&result), name, args);

@@ -242,8 +242,8 @@ static void judge_counts(struct judging *judging)
             service_wrong(service, "the log has a command that nobody asked for");
         else
             service_wrong(service,
-                          "%s: is in the log %u times; %u were answered from there, of %u nobody knows, any "
-                          "others certainly had no effect",
+                          "%s: is in the log %u times: %u were told so, %u do not know; whoever else asked was "
+                          "told that it certainly had no effect",
                           described(service, &service->ops[tally->op], who, sizeof who), tally->logged,
                           tally->answered, tally->unknown);
     }

@@ -139,6 +139,14 @@ static void add_slice(struct transcript *t, const char *name, struct slice text)
     buffer_close(&packed);
 }
 
+/* All 64 bits of it matter: more than many readers of JSON keep of a number. */
+static void add_id(struct transcript *t, uint64_t id)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, id);
+    transcript_text(t, "id", digits);
+}
+
 void transcript_message(struct transcript *t, const struct message *message)
 {
     switch (message->type) {
@@ -156,13 +164,13 @@ void transcript_message(struct transcript *t, const struct message *message)
         break;
     case MESSAGE_FORWARD:
         transcript_text(t, "message", "Forward");
-        transcript_number(t, "id", message->forward.id);
+        add_id(t, message->forward.id);
         add_slice(t, "name", message->forward.name);
         transcript_packed(t, "args", message->forward.args);
         break;
     case MESSAGE_FORWARDED:
         transcript_text(t, "message", "Forwarded");
-        transcript_number(t, "id", message->forwarded.id);
+        add_id(t, message->forwarded.id);
         transcript_boolean(t, "ok", message->forwarded.ok);
         transcript_boolean(t, "definite", message->forwarded.definite);
         transcript_number(t, "index", message->forwarded.index);
