@@ -1,58 +1,211 @@
--- cli/sim.lua: plays a scenario: a text, step by step on a few cores; or a script, on a cluster in virtual time.
-local play = require 'cli.play'
+-- cli/sim.lua: the simulator: seeds of a service, or a scenario.
+local node, sys, wire = require 'tidelock.node', require 'tidelock.sys', require 'tidelock.wire'
+local sim, shrink, swarm = require 'tidelock.sim', require 'tidelock.shrink', require 'tidelock.swarm'
 
-local sim = {
-  summary = 'play a scenario: a text step by step, or a script on virtual time',
-  usage = [[
-tidelock sim FILE.txt
-tidelock sim FILE.lua [--seed N | --seeds A..B] [--nodes N] [--trace]
+local SEEDS = { 1, 100 }
+local EACH_S, EACH_LINE_S = 1, 5 -- between two words of how far it is: on a terminal, elsewhere
 
-A text: prints the transcript. Exit 1 if what is expected is not so, a check breaks, or the transcript is not the one below the
-line of dashes; 78 if the file makes no sense.
+local function thousands(n)
+  local text = ('%.0f'):format(n):reverse():gsub('(%d%d%d)', '%1,'):reverse()
+  return (text:gsub('^,', ''))
+end
 
-A script that drives a cluster (tidelock.cluster): runs it as `tidelock run --mode sim` does. Its exit code is the script's; 1 if it
-fails, or if the simulator finds a promise broken.
+-- --- scenarios ---------------------------------------------------------------------------------------------------------------------
 
-  --seed N       fixes everything that happens (else the script's own seed, or 1)
-  --seeds A..B   one after the other, without output, until one fails
-  --nodes N      how many nodes cluster{...} opens
-  --trace        everything that happens, one JSON object a line, to stdout; the script writes to stderr then
-
-  tidelock sim spec/scenario/026_figure_8.txt
-  tidelock sim examples/demos/partition.lua --seeds 1..100]],
-  options = { seed = 'value', seeds = 'value', nodes = 'value', trace = 'flag' },
-}
-
-local function run_text(path, cli)
-  local ok, output, why, kind = require('tidelock.scenario').run(path)
+local function play(file, cli)
+  local ok, output, why, kind = require('tidelock.scenario').run(file)
   io.stdout:write(output)
   if not ok then cli.stop(kind == 'input' and 78 or 1, why) end
+  return 0
 end
 
-local function run_script(path, options, cli)
-  local source, why = play.read(path)
-  if not source then cli.stop(78, why) end
-  local script = { source = source, name = path, args = {}, seed = cli.number(options, 'seed', 0, 2^53),
-    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace }
-  local from, to
-  if options.seeds then
-    if options.seed then cli.stop(2, 'give --seed or --seeds, not both') end
-    from, to = play.range(options.seeds)
-    if not from then cli.stop(2, '--seeds ', options.seeds, ': wants A..B, like 1..100') end
+-- A file that is no service: a script. `why` says why it is none.
+local function run_script(file, why, cli)
+  local chunk = loadfile(file)
+  if not chunk then cli.stop(78, why) end
+  local ok, result = xpcall(chunk, function(e) return type(e) == 'string' and e or debug.traceback(tostring(e), 2) end)
+  if not ok then cli.stop(1, result) end
+  if type(result) == 'table' and (result.commands or result.queries or result.apply) then cli.stop(78, why) end
+  return 0
+end
+
+-- --- options -----------------------------------------------------------------------------------------------------------------------
+
+local function seeds_of(options, cli)
+  if options.seed and options.seeds then cli.stop(2, '--seed is one, --seeds are many: say one of them') end
+  if options.seed then
+    local seed = cli.number(options, 'seed', 0, 2 ^ 53)
+    return { seed, seed }
   end
-  local code
-  if from then code, why = play.seeds(script, from, to) else code, why = play.once(script) end
-  if code == 'service' then cli.stop(78, path, ': returns a table and opens no cluster, so it is no scenario') end
-  if why then cli.stop(code, why) end
-  return code
+  if not options.seeds then return SEEDS end
+  local first, last = options.seeds:match('^(%d+)%.%.(%d+)$')
+  first, last = tonumber(first), tonumber(last)
+  if not first or first > last or last > 2 ^ 53 then cli.stop(2, '--seeds ', options.seeds, ': wants two whole numbers, like 1..1000') end
+  return { first, last }
 end
 
-function sim.run(options, files, cli)
-  if #files ~= 1 then cli.stop(2, 'sim plays one file: tidelock sim FILE.txt, or FILE.lua') end
-  if files[1]:find('%.lua$') then return run_script(files[1], options, cli) end
-  if not files[1]:find('%.txt$') then cli.stop(2, files[1], ': a scenario is a file that ends in .txt or .lua') end
-  if next(options) then cli.stop(2, '--', (next(options)), ' is of scripts') end
-  return run_text(files[1], cli)
+local function faults_of(options, cli)
+  if not options.faults then return nil end
+  local known, list = {}, {}
+  for _, name in ipairs(sim.faults()) do known[name] = true end
+  for name in options.faults:gmatch('[^,]+') do
+    if name ~= 'none' then
+      if not known[name] then
+        cli.stop(2, '--faults ', name, ': there is no such fault; there are ', table.concat(sim.faults(), ' '), ', and none')
+      end
+      list[#list + 1] = name
+    end
+  end
+  return list
 end
 
-return sim
+-- --- what came of it ----------------------------------------------------------------------------------------------------------------
+
+local function struck_text(struck)
+  local parts, all = {}, 0
+  for _, name in ipairs(sim.faults()) do
+    if struck[name] then
+      parts[#parts + 1] = name .. ' ' .. struck[name]
+      all = all + struck[name]
+    end
+  end
+  return all == 0 and 'no fault struck' or ('%s faults struck: %s'):format(thousands(all), table.concat(parts, ', '))
+end
+
+local function summary(sums, seconds)
+  return ('%s seed%s, %s simulated seconds (%.0f a second), %s events; commands and queries: %s ok, %s refused, %s unknown; %s'):format(
+    thousands(sums.seeds), sums.seeds == 1 and '' or 's', thousands(sums.ms / 1000), sums.ms / 1000 / math.max(seconds, 0.001),
+    thousands(sums.events), thousands(sums.ok), thousands(sums.refused), thousands(sums.unknown), struck_text(sums.struck))
+end
+
+-- The line that repeats the seed.
+local function again(file, seed, options)
+  return ('tidelock sim %s --seed %.0f%s%s'):format(file, seed, options.nodes and ' --nodes ' .. options.nodes or '',
+    options.faults and ' --faults ' .. options.faults or '')
+end
+
+local function shrink_seed(file, report, progress)
+  local small = shrink.run(assert(node.bundle('', file)), report, progress)
+  local path = ('%s.seed%.0f.lua'):format(file:gsub('%.lua$', ''), report.seed)
+  local out, why = io.open(path, 'w')
+  if not out then return nil, why end
+  out:write(shrink.scenario(small, file:match('[^/]*$')))
+  out:close()
+  return small, path
+end
+
+local function print_shrunk(small, path)
+  local words = {}
+  for i, strike in ipairs(small.strikes) do words[i] = shrink.describe(strike) end
+  io.stdout:write(('shrunk to %d strike%s%s on %d node%s: %s\n'):format(#words, #words == 1 and '' or 's',
+    small.requests and (' and %d command%s'):format(#small.requests, #small.requests == 1 and '' or 's') or '',
+    small.nodes, small.nodes == 1 and '' or 's', #words == 0 and 'no fault is needed' or table.concat(words, '; ')))
+  io.stdout:write('tidelock sim ', path, '\n')
+end
+
+local function print_json(sums, seconds, report, line, small, path)
+  local out = { seeds = sums.seeds, ms = sums.ms, events = sums.events, ok = sums.ok, refused = sums.refused, unknown = sums.unknown,
+    struck = next(sums.struck) and sums.struck or nil, seconds = seconds }
+  if report then
+    out.seed, out.failed, out.phase, out.at, out.again = report.seed, report.failed, report.phase, report.at, line
+    if small then
+      out.scenario, out.strikes = path, {}
+      for i, strike in ipairs(small.strikes) do out.strikes[i] = shrink.describe(strike) end
+    end
+  end
+  io.stdout:write(wire.pack_json(wire.pack(out)), '\n')
+end
+
+-- --- seeds of a service ---------------------------------------------------------------------------------------------------------------
+
+local function run_service(file, options, cli)
+  local tty, began, said = sys.isatty(2), os.clock(), os.clock()
+  -- One line that is written over on a terminal.
+  local function progress(text)
+    if os.clock() - said < (tty and EACH_S or EACH_LINE_S) then return end
+    said = os.clock()
+    io.stderr:write(tty and '\r\27[K' or '', text, tty and '' or '\n')
+  end
+  local how = { seeds = seeds_of(options, cli), faults = faults_of(options, cli), nodes = cli.number(options, 'nodes', 1, 7) }
+  if options.trace then
+    if not options.seed then cli.stop(2, '--trace shows one seed: say --seed N') end
+    sim.trace = io.stdout
+  end
+  function how.each(report, sums)
+    progress(('seed %.0f, to %.0f: %s simulated seconds'):format(report.seed, how.seeds[2], thousands(sums.ms / 1000)))
+  end
+  local ok, sums, failed, report = pcall(sim.run, file, how)
+  if not ok then cli.stop(78, sums) end
+  local seconds, line, small, path = os.clock() - began, nil, nil, nil
+  sums = sums or report.sums
+  sim.trace = nil
+  if failed then
+    line = again(file, report.seed, options)
+    if options.shrink then
+      small, path = shrink_seed(file, report, progress)
+      if not small then cli.stop(1, path) end
+    end
+  end
+  if tty then io.stderr:write('\r\27[K') end
+  if options.json then print_json(sums, seconds, report, line, small, path)
+  elseif options.trace then
+    if failed then cli.say(('seed %.0f, %s, at %d ms: %s'):format(report.seed, report.phase, report.at, failed)) end
+  else
+    if failed then
+      io.stdout:write(('seed %.0f, %s, at %d ms: %s\n'):format(report.seed, report.phase, report.at, failed), line, '\n')
+      if small then print_shrunk(small, path) end
+    end
+    io.stdout:write(summary(sums, seconds), '\n')
+  end
+  return failed and 1 or 0
+end
+
+local function faults_help()
+  local lines = {}
+  for _, fault in ipairs(swarm.faults()) do lines[#lines + 1] = ('    %-18s %s'):format(fault.name, fault.help) end
+  return table.concat(lines, '\n')
+end
+
+return {
+  summary = 'try a service under faults on virtual time; play a scenario',
+  usage = [[
+tidelock sim FILE.lua [--seed N | --seeds A..B] [--faults LIST] [--nodes N] [--trace] [--shrink] [--json]
+tidelock sim FILE.txt
+
+  tidelock sim examples/bank.lua                  100 seeds of a service
+  tidelock sim my.lua --seeds 1..1000 --shrink    more; what fails is made a short script
+  tidelock sim my.lua --seed 17 --trace           what happened, one JSON object a line
+  tidelock sim my.seed17.lua                      the short script
+  tidelock sim spec/scenario/026_figure_8.txt     a scenario of a few cores, step by step
+
+FILE.lua returns a module: clients call it on a cluster of real nodes with modelled time, network and disks, while faults strike;
+each seed is another run, and the same seed is the same run everywhere. They call what workload(ctx) says, or commands and queries
+made up from their args; invariant(ctx) must hold on every node after every entry (README, "Your service in the simulator"). What
+answers clients got must be those that the log gives. Ends at the first seed that fails: what was found, and the line that
+repeats it. Any other FILE.lua is a script, FILE.txt a scenario (spec/README.md).
+
+  --seed N, --seeds A..B   which (1..100)
+  --nodes N                of the cluster, 1 to 7; else each seed draws it
+  --trace                  the transcript of one seed on stdout
+  --shrink                 reduce the seed that fails to few strikes and commands: FILE.seedN.lua, beside the service
+  --json                   one object: what was run, and what failed
+  --faults LIST            those that may strike, separated by commas; none; else all, of which a seed draws some:
+]] .. faults_help() .. [[
+
+
+exit codes: 0 all well, 1 a seed failed or a scenario is not as expected, 2 usage, 78 the file makes no sense]],
+  options = { seed = 'value', seeds = 'value', faults = 'value', nodes = 'value', trace = 'flag', shrink = 'flag', json = 'flag' },
+  run = function(options, files, cli)
+    if #files ~= 1 then cli.stop(2, 'sim takes one file: tidelock sim FILE') end
+    local file = files[1]
+    if file:find('%.txt$') then return play(file, cli) end
+    if not file:find('%.lua$') then cli.stop(2, file, ': a service or a script ends in .lua, a scenario in .txt') end
+    local there, missing = io.open(file)
+    if not there then cli.stop(2, missing) end
+    there:close()
+    local bytes, why = node.bundle('', file)
+    if bytes then return run_service(file, options, cli) end
+    if options.trace then sim.trace = io.stdout end
+    return run_script(file, why, cli)
+  end,
+}

@@ -1,5 +1,5 @@
 /* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`,
- * `.world`, `.scene`.
+ * `.world`, `.scene`, `.swarm`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
  */
@@ -34,5 +34,8 @@ int bind_scene(struct lua_State *L);
 /* Pushes the function of lua/NAME.lua inside the binary ("tidelock.client": dots are slashes) [-0, +1]; false, nothing pushed:
  * there is none. */
 bool bind_embedded(struct lua_State *L, const char *name);
+
+/* Seeds of the simulator, with any service. */
+int bind_swarm(struct lua_State *L);
 
 #endif

@@ -69,6 +69,8 @@ static void add_loader(lua_State *L)
     lua_setfield(L, -2, "tidelock.world");
     lua_pushcfunction(L, bind_scene);
     lua_setfield(L, -2, "tidelock.scene");
+    lua_pushcfunction(L, bind_swarm);
+    lua_setfield(L, -2, "tidelock.swarm");
     lua_pop(L, 2);
 }
 
