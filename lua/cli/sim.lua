@@ -44,6 +44,12 @@ local function seeds_of(options, cli)
   return { first, last }
 end
 
+local function only_for_services(options, names, cli, exit, ...)
+  for _, name in ipairs(names) do
+    if options[name] then cli.stop(exit, '--', name, ' is for a service: ', ...) end
+  end
+end
+
 local function faults_of(options, cli)
   if not options.faults then return nil end
   local known, list = {}, {}
@@ -186,7 +192,7 @@ repeats it. Any other FILE.lua is a script, FILE.txt a scenario (spec/README.md)
 
   --seed N, --seeds A..B   which (1..100)
   --nodes N                of the cluster, 1 to 7; else each seed draws it
-  --trace                  the transcript of one seed on stdout
+  --trace                  the transcript of one seed, or of a script's runs, on stdout
   --shrink                 reduce the seed that fails to few strikes and commands: FILE.seedN.lua, beside the service
   --json                   one object: what was run, and what failed
   --faults LIST            those that may strike, separated by commas; none; else all, of which a seed draws some:
@@ -198,13 +204,17 @@ exit codes: 0 all well, 1 a seed failed or a scenario is not as expected, 2 usag
   run = function(options, files, cli)
     if #files ~= 1 then cli.stop(2, 'sim takes one file: tidelock sim FILE') end
     local file = files[1]
-    if file:find('%.txt$') then return play(file, cli) end
+    if file:find('%.txt$') then
+      only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json' }, cli, 2, file, ' is a scenario')
+      return play(file, cli)
+    end
     if not file:find('%.lua$') then cli.stop(2, file, ': a service or a script ends in .lua, a scenario in .txt') end
     local there, missing = io.open(file)
     if not there then cli.stop(2, missing) end
     there:close()
     local bytes, why = node.bundle('', file)
     if bytes then return run_service(file, options, cli) end
+    only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'shrink', 'json' }, cli, 78, why)
     if options.trace then sim.trace = io.stdout end
     return run_script(file, why, cli)
   end,

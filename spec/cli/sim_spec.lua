@@ -141,6 +141,7 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
       ['examples/kv.lua --seed 1 --seeds 1..2'] = 'say one of them',
       ['examples/kv.lua --trace'] = 'say --seed N',
       ['examples/kv.lua --nodes 8'] = '--nodes 8: wants a whole number from 1 to 7',
+      ['spec/scenario/elect.txt --shrink'] = '--shrink is for a service',
       ['nothere.lua'] = 'nothere.lua: No such file',
       ['README.md'] = 'a service or a script ends in .lua, a scenario in .txt',
       [''] = 'sim takes one file',
@@ -149,6 +150,18 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
       assert.equal(2, status, said)
       has(text, said)
     end
+  end)
+end)
+
+describe('tidelock sim with a script', function()
+  it('runs it', function() assert.same({ 0, '7\n' }, { sim(write('plain.lua', 'print(7)')) }) end)
+
+  it('ends as it ends', function() assert.equal(1, (sim(write('plain.lua', "error('no')")))) end)
+
+  it('takes no options of a service', function()
+    local status, said = sim(write('plain.lua', 'print(7)') .. ' --faults none')
+    assert.equal(78, status)
+    has("--faults is for a service: plain.lua:1: print is not there", said)
   end)
 end)
 
@@ -172,7 +185,8 @@ describe('tidelock.sim', function()
           { at = 2500, client = 2, node = 2, name = 'tickets.who', args = '["a"]', query = true } } })
       assert(report.ok == 2 and report.struck.crash == 1 and report.struck.pause == 1, 'report')
       local nothing, failed = sim.replay { service = 'tickets.lua', seed = 1, forms = 3000, lasts = 10, commands = {
-        { at = 2000, client = 1, name = 'tickets.hold', args = '["a","me"]' }, { at = 2500, client = 2, name = 'tickets.pay', args = '["a","you"]' } } }
+        { at = 2000, client = 1, name = 'tickets.hold', args = '["a","me"]' },
+        { at = 2500, client = 2, name = 'tickets.pay', args = '["a","you"]' } } }
       assert(nothing == nil and failed:find('a is paid by another than holds it'), failed)]])
     assert.same({ 0, '' }, { status, said })
   end)
@@ -180,7 +194,7 @@ describe('tidelock.sim', function()
   it('says what is wrong with a script', function()
     for text, wrong in pairs {
       ["sim.replay { service = 'tickets.lua', strikes = { { at = 1, fault = 'quake' } } }"] = "there is no fault 'quake'",
-      ["sim.replay { service = 'tickets.lua', strikes = { { at = 1, fault = 'crash', node = 4 } } }"] = 'node: wants a whole number from 1 to 3',
+      ["sim.replay { service = 'tickets.lua', strikes = { { at = 1, fault = 'crash', node = 4 } } }"] = 'node: wants a whole number',
       ["sim.replay { service = 'tickets.lua', strikes = { { fault = 'crash' } } }"] = 'strikes[1]: at: wants ms',
       ["sim.replay { service = 'tickets.lua', commands = { { at = 1, name = 'a.b', args = '[' } } }"] = 'commands[1]: args: must be JSON',
       ["sim.replay { service = 'gone.lua' }"] = 'gone.lua',
