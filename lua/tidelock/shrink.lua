@@ -106,6 +106,9 @@ function shrink.run(bundle, report, say)
     if try { nodes = nodes, strikes = on_nodes(script.strikes, nodes),
         requests = script.requests and on_nodes(script.requests, nodes) } then break end
   end
+  for _, part in ipairs { 0.1, 0.25, 0.5, 0.75 } do
+    if try { fault_ms = math.floor(script.fault_ms * part) } then break end
+  end
   shorter_strikes(try, script)
   pass()
   script.tries = tries

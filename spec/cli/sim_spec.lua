@@ -177,6 +177,23 @@ describe('tidelock.sim', function()
     assert.same({ 0, '' }, { status, said })
   end)
 
+  it('makes of a seed that failed a script that is the same run', function()
+    local status, said = script([[
+      local swarm, bundle = require 'tidelock.swarm', require 'tidelock.node'.bundle('', 'spec/sim/services/orders.lua')
+      local tried = 0
+      for seed = 1, 20 do
+        local one = swarm.run { bundle = bundle, seed = seed }
+        if one.failed then
+          local two = swarm.run { bundle = bundle, seed = seed, nodes = one.nodes, form_ms = one.form_ms, strikes = one.strikes,
+            requests = one.requests }
+          assert(two.hash == one.hash and two.failed == one.failed, 'seed ' .. seed)
+          tried = tried + 1
+        end
+      end
+      assert(tried > 5, tried)]])
+    assert.same({ 0, '' }, { status, said })
+  end)
+
   it('runs what a script says', function()
     local status, said = script([[
       local report = assert(sim.replay { service = 'tickets.lua', seed = 1, forms = 3000, lasts = 4000,

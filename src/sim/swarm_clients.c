@@ -177,19 +177,29 @@ void swarm_clients_begin(struct swarm *swarm)
         find_scripted(swarm, i, 0);
 }
 
+/* When a busy client is looked at again: soon, and when its script says that it begins something. */
+static uint64_t look_again(const struct swarm *swarm, const struct client *client)
+{
+    uint64_t at = swarm_now(swarm) + RETRY_MS;
+    if (!is_scripted(swarm) || client->scripted == swarm->options.requests_count)
+        return at;
+    uint64_t begins = swarm->began + swarm->options.requests[client->scripted].at;
+    return begins > swarm_now(swarm) && begins < at ? begins : at;
+}
+
 void swarm_client_step(struct swarm *swarm, uint32_t number, bool may_begin)
 {
     struct client *client = &swarm->clients[number];
     uint64_t think = 2u * 1000u * swarm->options.clients / swarm->options.commands_per_second;
     if (client->busy && !client_ends(swarm, number)) {
-        client->next_at = swarm_now(swarm) + RETRY_MS;
+        client->next_at = look_again(swarm, client);
         return;
     }
     if (is_scripted(swarm)) {
         find_scripted(swarm, number, client->scripted);
         step_scripted(swarm, number);
         if (client->busy)
-            client->next_at = swarm_now(swarm) + RETRY_MS;
+            client->next_at = look_again(swarm, client);
         return;
     }
     if (may_begin)
