@@ -1,6 +1,7 @@
--- cli/sim.lua: the simulator: seeds of a service, or a scenario.
+-- cli/sim.lua: the simulator: seeds of a service, a script on virtual time, or a scenario of a few cores.
 local node, sys, wire = require 'tidelock.node', require 'tidelock.sys', require 'tidelock.wire'
 local sim, shrink, swarm = require 'tidelock.sim', require 'tidelock.shrink', require 'tidelock.swarm'
+local play = require 'cli.play'
 
 local SEEDS = { 1, 100 }
 local EACH_S, EACH_LINE_S = 1, 5 -- between two words of how far it is: on a terminal, elsewhere
@@ -12,20 +13,10 @@ end
 
 -- --- scenarios ---------------------------------------------------------------------------------------------------------------------
 
-local function play(file, cli)
+local function play_text(file, cli)
   local ok, output, why, kind = require('tidelock.scenario').run(file)
   io.stdout:write(output)
   if not ok then cli.stop(kind == 'input' and 78 or 1, why) end
-  return 0
-end
-
--- A file that is no service: a script. `why` says why it is none.
-local function run_script(file, why, cli)
-  local chunk = loadfile(file)
-  if not chunk then cli.stop(78, why) end
-  local ok, result = xpcall(chunk, function(e) return type(e) == 'string' and e or debug.traceback(tostring(e), 2) end)
-  if not ok then cli.stop(1, result) end
-  if type(result) == 'table' and (result.commands or result.queries or result.apply) then cli.stop(78, why) end
   return 0
 end
 
@@ -38,9 +29,8 @@ local function seeds_of(options, cli)
     return { seed, seed }
   end
   if not options.seeds then return SEEDS end
-  local first, last = options.seeds:match('^(%d+)%.%.(%d+)$')
-  first, last = tonumber(first), tonumber(last)
-  if not first or first > last or last > 2 ^ 53 then cli.stop(2, '--seeds ', options.seeds, ': wants two whole numbers, like 1..1000') end
+  local first, last = play.range(options.seeds)
+  if not first then cli.stop(2, '--seeds ', options.seeds, ': wants A..B, like 1..1000') end
   return { first, last }
 end
 
@@ -63,6 +53,18 @@ local function faults_of(options, cli)
     end
   end
   return list
+end
+
+-- A file that is no service: a script, on virtual time; `why` says why it is none.
+local function run_script(file, why, options, cli)
+  local script = { source = assert(play.read(file)), name = file, args = {}, seed = cli.number(options, 'seed', 0, 2^53),
+    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace }
+  local code, failed
+  if options.seeds then code, failed = play.seeds(script, unpack(seeds_of(options, cli)))
+  else code, failed = play.once(script) end
+  if code == 'service' then cli.stop(78, why) end
+  if failed then cli.stop(code, failed) end
+  return code
 end
 
 -- --- what came of it ----------------------------------------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ local function run_service(file, options, cli)
   local how = { seeds = seeds_of(options, cli), faults = faults_of(options, cli), nodes = cli.number(options, 'nodes', 1, 7) }
   if options.trace then
     if not options.seed then cli.stop(2, '--trace shows one seed: say --seed N') end
-    sim.trace = io.stdout
+    sim.trace = true
   end
   function how.each(report, sums)
     progress(('seed %.0f, to %.0f: %s simulated seconds'):format(report.seed, how.seeds[2], thousands(sums.ms / 1000)))
@@ -144,7 +146,7 @@ local function run_service(file, options, cli)
   if not ok then cli.stop(78, sums) end
   local seconds, line, small, path = os.clock() - began, nil, nil, nil
   sums = sums or report.sums
-  sim.trace = nil
+  sim.trace = false
   if failed then
     line = again(file, report.seed, options)
     if options.shrink then
@@ -173,40 +175,45 @@ local function faults_help()
 end
 
 return {
-  summary = 'try a service under faults on virtual time; play a scenario',
+  summary = 'try a service under faults on virtual time; play a script, a scenario',
   usage = [[
-tidelock sim FILE.lua [--seed N | --seeds A..B] [--faults LIST] [--nodes N] [--trace] [--shrink] [--json]
-tidelock sim FILE.txt
+tidelock sim SERVICE.lua [--seed N | --seeds A..B] [--faults LIST] [--nodes N] [--trace] [--shrink] [--json]
+tidelock sim SCRIPT.lua [--seed N | --seeds A..B] [--nodes N] [--trace]
+tidelock sim SCENARIO.txt
 
   tidelock sim examples/bank.lua                  100 seeds of a service
   tidelock sim my.lua --seeds 1..1000 --shrink    more; what fails is made a short script
   tidelock sim my.lua --seed 17 --trace           what happened, one JSON object a line
   tidelock sim my.seed17.lua                      the short script
+  tidelock sim examples/demos/partition.lua       a script
   tidelock sim spec/scenario/026_figure_8.txt     a scenario of a few cores, step by step
 
-FILE.lua returns a module: clients call it on a cluster of real nodes with modelled time, network and disks, while faults strike;
-each seed is another run, and the same seed is the same run everywhere. They call what workload(ctx) says, or commands and queries
-made up from their args; invariant(ctx) must hold on every node after every entry (README, "Your service in the simulator"). What
-answers clients got must be those that the log gives. Ends at the first seed that fails: what was found, and the line that
-repeats it. Any other FILE.lua is a script, FILE.txt a scenario (spec/README.md).
+A service is a file that returns a module: clients call it on a cluster of real nodes with modelled time, network and disks, while faults
+strike; each seed is another run, and the same seed is the same run everywhere. They call what workload(ctx) says, or commands and
+queries made up from their args; invariant(ctx) must hold on every node after every entry (README, "Your service in the
+simulator"). What answers clients got must be those that the log gives. Ends at the first seed that fails: what was found, and the
+line that repeats it.
 
-  --seed N, --seeds A..B   which (1..100)
-  --nodes N                of the cluster, 1 to 7; else each seed draws it
-  --trace                  the transcript of one seed, or of a script's runs, on stdout
+A script drives a cluster (tidelock.cluster) on virtual time, as `tidelock run --mode sim` does: its exit code is the script's; 1 if it
+fails, or if the simulator finds a promise broken. A scenario prints its transcript, and 1 if that is not the expected one.
+
+  --seed N, --seeds A..B   which (a service: 1..100; a script: its own seed, or 1); of many the first that fails is shown
+  --nodes N                of the cluster, 1 to 7; else each seed, or the script, says it
+  --trace                  everything that happens in one run, on stdout; a script writes to stderr then
   --shrink                 reduce the seed that fails to few strikes and commands: FILE.seedN.lua, beside the service
   --json                   one object: what was run, and what failed
   --faults LIST            those that may strike, separated by commas; none; else all, of which a seed draws some:
 ]] .. faults_help() .. [[
 
 
-exit codes: 0 all well, 1 a seed failed or a scenario is not as expected, 2 usage, 78 the file makes no sense]],
+exit codes: 0 all well, 1 a seed, a script or a scenario failed, 2 usage, 78 the file makes no sense]],
   options = { seed = 'value', seeds = 'value', faults = 'value', nodes = 'value', trace = 'flag', shrink = 'flag', json = 'flag' },
   run = function(options, files, cli)
     if #files ~= 1 then cli.stop(2, 'sim takes one file: tidelock sim FILE') end
     local file = files[1]
     if file:find('%.txt$') then
       only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json' }, cli, 2, file, ' is a scenario')
-      return play(file, cli)
+      return play_text(file, cli)
     end
     if not file:find('%.lua$') then cli.stop(2, file, ': a service or a script ends in .lua, a scenario in .txt') end
     local there, missing = io.open(file)
@@ -214,8 +221,7 @@ exit codes: 0 all well, 1 a seed failed or a scenario is not as expected, 2 usag
     there:close()
     local bytes, why = node.bundle('', file)
     if bytes then return run_service(file, options, cli) end
-    only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'shrink', 'json' }, cli, 78, why)
-    if options.trace then sim.trace = io.stdout end
-    return run_script(file, why, cli)
+    only_for_services(options, { 'faults', 'shrink', 'json' }, cli, 78, why)
+    return run_script(file, why, options, cli)
   end,
 }

@@ -4,7 +4,8 @@
 -- What it may require is listed here; the rest of what ships is for us.
 local host, script = ...
 
-local loaded, libraries = host.modules, { ['tidelock.cluster'] = true, ['tidelock.history'] = true, ['tidelock.wire'] = true }
+local loaded, libraries = host.modules, { ['tidelock.cluster'] = true, ['tidelock.history'] = true, ['tidelock.wire'] = true,
+  ['tidelock.sim'] = true }
 
 -- Ours, for what ships.
 local function need(name)
@@ -16,8 +17,8 @@ local function need(name)
 end
 rawset(_G, 'require', need)
 
-loaded['tidelock.setting'] = { mode = 'sim', seed = script.seed, nodes = script.nodes, trace = script.trace, clock = host.clock,
-  say = host.write, write_file = host.write_file }
+loaded['tidelock.setting'] = { mode = 'sim', file = script.name, seed = script.seed, nodes = script.nodes, trace = script.trace,
+  clock = host.clock, say = host.write, write_file = host.write_file }
 local tasks
 loaded['tidelock.sys'] = setmetatable({ now = function() return tasks.now() / 1000 end },
   { __index = function(_, name) error(("tidelock.sys.%s is not there in mode 'sim'"):format(tostring(name)), 2) end })

@@ -1,10 +1,11 @@
 -- tidelock/sim.lua: a service of one's own in the simulator (README, "Your service in the simulator").
 local node, swarm, wire = require 'tidelock.node', require 'tidelock.swarm', require 'tidelock.wire'
+local setting = require 'tidelock.setting'
 
 local sim = {}
 
--- Where every run's transcript goes, if not nil: a file. `tidelock sim --trace` sets it.
-sim.trace = nil
+-- Whether the transcript of every run goes to standard output. `tidelock sim --trace` sets it.
+sim.trace = setting.trace or false
 
 ---@class tidelock.sim.strike
 ---@field at integer ms after the first phase began: when the service had answered first
@@ -98,10 +99,10 @@ local function requests_of(list)
   return by_time(out)
 end
 
--- The directory of the file that called the caller of this, with its slash.
+-- The directory of the script that called the caller of this, with its slash.
 local function directory_of_caller()
-  local source = debug.getinfo(3, 'S').source
-  return source:match('^@(.*/)[^/]*$') or ''
+  local file = setting.mode == 'sim' and setting.file or debug.getinfo(3, 'S').source:match('^@(.*)') or ''
+  return file:match('^.*/') or ''
 end
 
 -- Runs one seed by script. t: service, a file, looked for beside the calling one; seed, which still draws delays and the like; nodes

@@ -67,6 +67,9 @@ describe('tidelock sim with a service', function()
     local again, same = sim(path)
     assert.equal(1, again)
     has('the invariant of orders does not hold: an order is placed twice', same)
+    local _, told = sim(path .. ' --trace')
+    has('{"at":1000,"kind":"phase","phase":"forming"}\n', told)
+    has('"kind":"failed","what":"', told)
     -- The script shows that a service without the mistake is well.
     write('orders.lua', (read(dir .. '/orders.lua'):gsub("local number = ctx.id%(%)", [[
 for key in ctx.db.orders:pairs({ id }) do return key[2] end
@@ -136,8 +139,8 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
   it('refuses what makes no sense', function()
     for words, text in pairs {
       ['examples/kv.lua --faults crush'] = '--faults crush: there is no such fault; there are crash',
-      ['examples/kv.lua --seeds 9'] = '--seeds 9: wants two whole numbers, like 1..1000',
-      ['examples/kv.lua --seeds 9..1'] = '--seeds 9..1: wants two whole numbers',
+      ['examples/kv.lua --seeds 9'] = '--seeds 9: wants A..B, like 1..1000',
+      ['examples/kv.lua --seeds 9..1'] = '--seeds 9..1: wants A..B',
       ['examples/kv.lua --seed 1 --seeds 1..2'] = 'say one of them',
       ['examples/kv.lua --trace'] = 'say --seed N',
       ['examples/kv.lua --nodes 8'] = '--nodes 8: wants a whole number from 1 to 7',
@@ -178,7 +181,7 @@ describe('tidelock.sim', function()
   end)
 
   it('makes of a seed that failed a script that is the same run', function()
-    local status, said = script([[
+    local status, said = sh(('%s run %s 2>&1'):format(BIN, write('same.lua', [[
       local swarm, bundle = require 'tidelock.swarm', require 'tidelock.node'.bundle('', 'spec/sim/services/orders.lua')
       local tried = 0
       for seed = 1, 20 do
@@ -190,7 +193,7 @@ describe('tidelock.sim', function()
           tried = tried + 1
         end
       end
-      assert(tried > 5, tried)]])
+      assert(tried > 5, tried)]])))
     assert.same({ 0, '' }, { status, said })
   end)
 

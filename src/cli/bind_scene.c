@@ -133,16 +133,34 @@ static int host_clock(lua_State *S)
     return 0;
 }
 
+/* A seed of a service is a world of its own: the script has not stood still meanwhile. */
+static int run_seed(lua_State *S)
+{
+    lua_pushvalue(S, lua_upvalueindex(1));
+    lua_insert(S, 1);
+    lua_call(S, lua_gettop(S) - 1, LUA_MULTRET);
+    struct play *play = play_of(S);
+    play->until = now() + play->seconds;
+    return lua_gettop(S);
+}
+
+static int bind_swarm_of_scene(lua_State *S)
+{
+    bind_swarm(S);
+    lua_getfield(S, -1, "run");
+    lua_pushcclosure(S, run_seed, 1);
+    lua_setfield(S, -2, "run");
+    return 1;
+}
+
 static void push_host(lua_State *S, struct scene *scene)
 {
     static const luaL_Reg functions[] = {{"write", host_write},       {"write_file", host_write_file},
                                          {"read", host_read},         {"load", host_load},
                                          {"embedded", host_embedded}, {NULL, NULL}};
-    static const luaL_Reg modules[] = {{"tidelock.wire", bind_wire},
-                                       {"tidelock.checker", bind_history},
-                                       {"tidelock.node", bind_node},
-                                       {"tidelock.world", bind_world},
-                                       {NULL, NULL}};
+    static const luaL_Reg modules[] = {
+        {"tidelock.wire", bind_wire},   {"tidelock.checker", bind_history},      {"tidelock.node", bind_node},
+        {"tidelock.world", bind_world}, {"tidelock.swarm", bind_swarm_of_scene}, {NULL, NULL}};
     lua_newtable(S);
     luaL_register(S, NULL, functions);
     lua_pushlightuserdata(S, scene);

@@ -5,7 +5,6 @@
 
 #include <lauxlib.h>
 #include <lua.h>
-#include <lualib.h>
 
 #include "base/check.h"
 #include "base/trace.h"
@@ -254,7 +253,7 @@ static void write_line(void *file, const char *line)
 
 /* Whatever is not on the heap lies on the stack of L: no error of Lua's from here on, but for memory, can leak. */
 static int run(lua_State *L, struct swarm_options *how, struct slice bundle, const struct strike *strikes,
-               size_t strikes_count, FILE *trace)
+               size_t strikes_count, bool trace)
 {
     struct buffer bundles = {0};
     struct buffer why = {0};
@@ -277,8 +276,8 @@ static int run(lua_State *L, struct swarm_options *how, struct slice bundle, con
         memcpy(script, strikes, strikes_count * sizeof *strikes);
         *count = strikes_count;
     }
-    if (trace != NULL)
-        replica_world_trace(swarm_world(swarm), (struct trace_sink){.line = write_line, .context = trace});
+    if (trace)
+        replica_world_trace(swarm_world(swarm), (struct trace_sink){.line = write_line, .context = stdout});
     enum log_level level = log_level_now;
     log_level_now = LOG_ERROR;
     swarm_run(swarm, &report);
@@ -291,9 +290,9 @@ static int run(lua_State *L, struct swarm_options *how, struct slice bundle, con
     return 1;
 }
 
-/* run{ bundle, seed, nodes, clients, commands (a second), fault_ms, faults = { names }, strikes, requests, form_ms, trace = a
- * file } -> what came of it; or nil, why the service cannot be tried. Strikes and requests (in order of time) take the place
- * of what the seed would draw, and are given back of a seed that failed. */
+/* run{ bundle, seed, nodes, clients, commands (a second), fault_ms, faults = { names }, strikes, requests, form_ms, trace (to
+ * standard output) } -> what came of it; or nil, why the service cannot be tried. Strikes and requests (in order of time)
+ * take the place of what the seed would draw, and are given back of a seed that failed. */
 static int swarm_run_seed(lua_State *L)
 {
     size_t strikes_count = 0;
@@ -318,9 +317,7 @@ static int swarm_run_seed(lua_State *L)
     how.requests = check_requests(L, 1, &how, &how.requests_count);
     if (strikes != NULL)
         check_strikes(L, 1, strikes, strikes_count, how.nodes);
-    lua_getfield(L, 1, "trace");
-    FILE *trace = lua_isnil(L, -1) ? NULL : *(FILE **)luaL_checkudata(L, -1, LUA_FILEHANDLE);
-    return run(L, &how, bundle, strikes, strikes_count, trace);
+    return run(L, &how, bundle, strikes, strikes_count, flag_field(L, 1, "trace", false));
 }
 
 /* faults() -> list of { name, help, lasts, amount }, the last two at most */
