@@ -454,3 +454,15 @@ describe('a leader that must read what it sends from its disk', function()
     end
   end)
 end)
+
+describe('a paused node', function()
+  -- A write that was to be done when the pause begins, and known when it ends.
+  it('does later what it had to do, in the same order', function()
+    local w = W.formed { nodes = 1, write_ms_max = 4, seed = 3 }
+    for i = 1, 400 do
+      local request = w:ask(0, {}, 'counter.add', 'a')
+      w.C.replica_world_pause(w.world, 0, i % 9)
+      assert.is_true(w:wait(request).ok)
+    end
+  end)
+end)

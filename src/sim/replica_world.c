@@ -20,19 +20,25 @@ static bool before(const struct world_event *left, const struct world_event *rig
     return left->at != right->at ? left->at < right->at : left->order < right->order;
 }
 
-void world_event_add(struct replica_world *world, struct world_event event)
+/* Puts an event in its place by its time and its order. */
+static void put_event(struct replica_world *world, struct world_event event)
 {
     if (world->count == world->capacity) {
         world->capacity = world->capacity * 2 + 64;
         world->heap = mem_realloc(world->heap, world->capacity * sizeof *world->heap);
     }
-    event.order = world->order++;
     size_t place = world->count++;
     while (place > 0 && before(&event, &world->heap[(place - 1) / 2])) {
         world->heap[place] = world->heap[(place - 1) / 2];
         place = (place - 1) / 2;
     }
     world->heap[place] = event;
+}
+
+void world_event_add(struct replica_world *world, struct world_event event)
+{
+    event.order = world->order++;
+    put_event(world, event);
 }
 
 static struct world_event take_event(struct replica_world *world)
@@ -320,6 +326,7 @@ void world_after(struct world_node *node)
 static void log_done(struct world_node *node)
 {
     struct log_job *job = node->log_jobs[0];
+    CHECK(node->log_ran > 0);
     node->log_count--;
     node->log_ran--;
     memmove(node->log_jobs, node->log_jobs + 1, node->log_count * sizeof *node->log_jobs);
@@ -397,7 +404,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
         later.at = node->paused_until;
         if (later.kind == WORLD_WAKE && event->at == node->wake_at)
             node->wake_at = later.at;
-        world_event_add(world, later);
+        put_event(world, later); /* in its old order: what was to come after it still does */
         return;
     }
     switch (event->kind) {
