@@ -12,6 +12,7 @@ starts need neither: the code is in the log.
   --id N                 this node, a whole number from 1
   --data DIR             where it keeps its log; made if it is not there (its parent must be)
   --listen H:P           where it listens, for members and clients
+  --advertise H:P        where the others find it, as --cluster says, if something stands between
   --cluster LINE         all members: 1=127.0.0.1:7301,2=127.0.0.1:7302,...
   --machine [NAME=]FILE  a service; may be given more than once
   --format FILE          how snapshots are written, on a first start: a Lua module (default: rows as MessagePack)
@@ -23,7 +24,7 @@ starts need neither: the code is in the log.
   --snapshot-chunk BYTES (262144)   of pieces on disk and on the way   --snapshot-rate BYTES/S (no limit)   --snapshot-zstd
   --log-level error|warn|info|debug|trace   --log-format text|json
   --insecure             allow listening beyond loopback without any authentication]],
-  options = { id = 'value', data = 'value', listen = 'value', cluster = 'value', machine = 'many', config = 'value',
+  options = { id = 'value', data = 'value', listen = 'value', advertise = 'value', cluster = 'value', machine = 'many', config = 'value',
     heartbeat = 'value', election = 'value', format = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
     ['snapshot-every'] = 'value', ['snapshot-keep'] = 'value', ['snapshot-chunk'] = 'value', ['snapshot-rate'] = 'value',
     ['snapshot-zstd'] = 'flag', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
@@ -106,6 +107,9 @@ function start.run(options, rest, cli)
   if not options.listen:find(':', 1, true) then
     cli.stop(2, '--listen ', options.listen, ': write HOST:PORT, like 127.0.0.1:', options.listen)
   end
+  if options.advertise and not options.advertise:find(':', 1, true) then
+    cli.stop(2, '--advertise ', options.advertise, ': write HOST:PORT')
+  end
   local heartbeat = cli.number(options, 'heartbeat', 1, 60000) or 100
   local election = cli.number(options, 'election', 2, 600000) or 1000
   if heartbeat * 2 > election then cli.stop(2, '--election must be at least twice --heartbeat') end
@@ -116,7 +120,7 @@ function start.run(options, rest, cli)
   if format ~= 'text' and format ~= 'json' then cli.stop(2, '--log-format ', format, ': there are text and json') end
   sys.end_with_parent()
   local code, why = node.run {
-    id = id, data = options.data, listen = options.listen, cluster = options.cluster, heartbeat = heartbeat,
+    id = id, data = options.data, listen = options.listen, advertise = options.advertise, cluster = options.cluster, heartbeat = heartbeat,
     election = election, log_level = level, log_format = format, insecure = options.insecure,
     lua_bytes_max = tonumber(os.getenv('TIDELOCK_LUA_BYTES_MAX')),
     snapshot_bytes = threshold(options, 'snapshot-bytes', 4096, 64 * 1024 * 1024, cli),

@@ -432,3 +432,37 @@ describe('a disk that was set back to an older copy', function()
     end
   end)
 end)
+
+describe('a leader that must read what it sends from its disk', function()
+  -- It wanted to send its first entries, which neither its memory nor yet its disk had; then it heard that the follower lacks
+  -- older ones. What it wanted first must not stand in the way of what it wants now.
+  it('catches its follower up, whatever it wanted before', function()
+    for seed = 1, 5 do
+      local w = W.formed { nodes = 2, cache_bytes = 256, seed = seed }
+      local node = w:leader()
+      w:cut(0, 1)
+      w:cut(1, 0)
+      w:run(20)
+      for _ = 1, 3 do w:ask(node, { timeout = 300 }, 'counter.add', 'a') end
+      w:until_true('nobody leads', function() return w:leader() == W.NOBODY end)
+      w.C.replica_world_slow(w.world, node, 60, 1)
+      for i = 1, 4 do w:ask(node, { timeout = 6000 }, 'counter.add', ('%d'):format(i):rep(900)) end
+      local before = w:status(node).last
+      w:cut(0, 1, false)
+      w:cut(1, 0, false)
+      w:until_true('new entries are committed', function() return w:status(node).commit > before end)
+    end
+  end)
+end)
+
+describe('a paused node', function()
+  -- A write that was to be done when the pause begins, and known when it ends.
+  it('does later what it had to do, in the same order', function()
+    local w = W.formed { nodes = 1, write_ms_max = 4, seed = 3 }
+    for i = 1, 400 do
+      local request = w:ask(0, {}, 'counter.add', 'a')
+      w.C.replica_world_pause(w.world, 0, i % 9)
+      assert.is_true(w:wait(request).ok)
+    end
+  end)
+end)

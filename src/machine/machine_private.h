@@ -38,6 +38,10 @@ struct machine {
     raft_index parked_at;
     char parked_why[256];
     struct buffer result;
+    bool invariants;
+    bool query_timed;
+    raft_index broken_at; /* 0: the invariants have held */
+    struct buffer broken; /* zero-terminated */
     struct digests *digests;
 };
 

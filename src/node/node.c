@@ -364,10 +364,10 @@ static void say_what_starts(const struct node_options *options, const struct ide
             "--cluster, --machine and --format are not looked at: this node is a member already, and the code is "
             "in "
             "the log");
-    if (!leads_here(options->listen, own_address(identity)))
+    if (!leads_here(options->advertise != NULL ? options->advertise : options->listen, own_address(identity)))
         LOG(LOG_WARN, "node",
             "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
-            "--listen is wrong",
+            "--listen is wrong; --advertise says which address leads here",
             (unsigned long long)identity->id, own_address(identity));
 }
 

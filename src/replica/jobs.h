@@ -53,6 +53,9 @@ struct log_job {
     bool more; /* set: not all of it was given back yet */
 };
 
+/* Of one job's queries. What is over is asked again, so entries are applied meanwhile and memory has a bound. */
+enum { QUERIES_MAX = 1024, ANSWERS_BYTES_MAX = 1024 * 1024 };
+
 enum machine_job_type {
     MACHINE_JOB_APPLY,
     MACHINE_JOB_QUERY,
@@ -89,7 +92,7 @@ struct machine_job {
     struct machine_frozen *frozen;
     /* SWAP: what was built; then, what was there */
     struct machine *built;
-    /* all: set by machine_job_run */
+    /* all: set by machine_job_run; QUERY: fewer results than queries if the answers are large */
     struct machine_results results;
     struct machine_status status;
     struct buffer catalog; /* filled when status.catalog_version changed with this job */

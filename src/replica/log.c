@@ -239,7 +239,7 @@ void log_send_append(struct replica *replica, struct raft_message *raft)
         (void)link_send_message(replica, raft->to, &message, NULL, 0);
         return;
     }
-    peer->wanting = false; /* this one is wanted now, and nothing before it */
+    peer->wanting = false; /* what was wanted before: the core has changed its mind */
     struct slice parts[ATTACH_PARTS_MAX];
     size_t count = 0;
     size_t bytes = 0;

@@ -56,7 +56,10 @@ static void done(struct world_node *node, struct world_thread *thread)
     thread->count--;
     thread->ran--;
     memmove(thread->jobs, thread->jobs + 1, thread->count * sizeof *thread->jobs);
-    node->world->taken += job->type == SNAPSHOT_JOB_PUBLISH && job->status == STATUS_OK;
+    if (job->type == SNAPSHOT_JOB_PUBLISH && job->status == STATUS_OK) {
+        node->world->taken++;
+        world_trace_snapshot(node, "taken", job->file.index);
+    }
     replica_snapshot_done(node->replica, job, world_time(node));
 }
 

@@ -26,7 +26,8 @@ static bool before(const struct world_event *left, const struct world_event *rig
     return left->at != right->at ? left->at < right->at : left->order < right->order;
 }
 
-static void push(struct replica_world *world, struct world_event event)
+/* Puts an event in its place by its time and its order. */
+static void put_event(struct replica_world *world, struct world_event event)
 {
     if (world->count == world->capacity) {
         world->capacity = world->capacity * 2 + 64;
@@ -43,7 +44,7 @@ static void push(struct replica_world *world, struct world_event event)
 void world_event_add(struct replica_world *world, struct world_event event)
 {
     event.order = world->order++;
-    push(world, event);
+    put_event(world, event);
 }
 
 static struct world_event take_event(struct replica_world *world)
@@ -100,6 +101,7 @@ static void env_log(void *context, struct log_job *job)
     CHECK(node->log_count < WORLD_JOBS_MAX);
     node->log_jobs[node->log_count++] = job;
     witness_submitted(world->witness, node->number, job);
+    world_trace_log_job(node, job, false);
     uint64_t begin = node->log_until > world->now ? node->log_until : world->now;
     if (node->hang_until > begin)
         begin = node->hang_until;
@@ -135,6 +137,7 @@ static void env_reply(void *context, uint64_t client, const struct replica_reply
     request->reply.index = reply->index;
     request->reply.at = world->now;
     buffer_append(&request->value, reply->value.data, reply->value.size);
+    world_trace_reply(node, client, reply);
     world_hash_in(world, client * 4 + (reply->ok ? 2u : 0u) + (reply->definite ? 1u : 0u));
 }
 
@@ -189,6 +192,11 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
     return refuse(node, status == STATUS_IO ? 1 : 78, why);
 }
 
+static struct machine_options machine_options(const struct replica_world_options *options)
+{
+    return (struct machine_options){.lua_bytes_max = options->lua_bytes_max, .invariants = options->invariants};
+}
+
 static void make_replica(struct world_node *node, const struct identity *identity, const struct buffer *bundles,
                          const struct replica_recovered *recovered)
 {
@@ -212,7 +220,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .fingerprint = 1,
                                         .cache_bytes = options->cache_bytes,
                                         .snapshots = options->snapshots,
-                                        .machine = {.lua_bytes_max = options->lua_bytes_max},
+                                        .machine = machine_options(options),
                                         .recovered = recovered};
     node->machine = recovered->machine;
     node->replica = replica_new(&how, &env, node->storage);
@@ -227,7 +235,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
 static bool open_state(struct world_node *node, struct replica_recovered *recovered, struct buffer *why)
 {
     const struct replica_world_options *options = &node->world->options;
-    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
+    const struct machine_options machine = machine_options(options);
     const struct storage_options how = {.segment_bytes =
                                             options->segment_bytes > 0 ? options->segment_bytes : SEGMENT_BYTES,
                                         .seed = prng_next(&node->world->prng)};
@@ -254,6 +262,7 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
     node->fatal_code = 0;
     bool started = open_identity(node, &identity, &bundles, &why);
     started = started && open_state(node, &recovered, &why);
+    world_trace_start(node, started);
     if (started) {
         witness_started(world->witness, number, node->storage, &recovered);
         make_replica(node, &identity, &bundles, &recovered);
@@ -284,6 +293,7 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     struct world_node *node = &world->nodes[number];
     if (node->replica == NULL)
         return;
+    world_trace_end(node);
     end_requests(node);
     witness_ended(world->witness, number);
     world_wires_crash(node);
@@ -310,6 +320,8 @@ void replica_world_stop(struct replica_world *world, uint32_t number)
     struct world_node *node = &world->nodes[number];
     CHECK(node->replica != NULL);
     node->stopping = true;
+    if (world_tells(node, "stop"))
+        transcript_end(&world->transcript);
     replica_stop(node->replica, world_time(node));
     world_after(node);
 }
@@ -334,6 +346,7 @@ void world_after(struct world_node *node)
     if (!node->dying)
         replica_turn(node->replica, world_time(node));
     witness_looked(node->world->witness, node->number, replica_raft(node->replica));
+    world_trace_state(node);
     world_wires_close(node);
     if (node->dying || (node->stopping && replica_stopped(node->replica))) {
         replica_world_crash(node->world, node->number);
@@ -358,6 +371,7 @@ static void log_run(struct world_node *node)
     struct log_job *job = node->log_jobs[node->log_ran++];
     log_job_run(job, node->storage, node->disk);
     witness_written(node->world->witness, node->number, job);
+    world_trace_log_job(node, job, true);
 }
 
 static void log_done(struct world_node *node)
@@ -371,18 +385,56 @@ static void log_done(struct world_node *node)
     replica_log_done(node->replica, job, world_time(node));
 }
 
+static void keep_log(struct replica_world *world, const struct machine_job *job)
+{
+    struct slice rest = job->records;
+    struct entry entry;
+    for (; rest.size > 0; rest.data += entry.size, rest.size -= entry.size) {
+        CHECK(entry_peek(rest, &entry) == STATUS_OK);
+        if (entry.index != world->log_last + 1 || entry.index > job->applied)
+            continue;
+        buffer_append(&world->log, rest.data, entry.size);
+        world->log_last = entry.index;
+    }
+}
+
+/* What was applied: the same everywhere, and as the modules want it. */
+static void look_at_applied(struct world_node *node, const struct machine_job *job)
+{
+    struct replica_world *world = node->world;
+    raft_index index = 0;
+    witness_applied(world->witness, node->number, &job->status);
+    world_trace_applied(node, job);
+    world_hash_in(world, job->status.digest.lo);
+    if (world->options.keep_log)
+        keep_log(world, job);
+    const char *broken = machine_broken(node->machine, &index);
+    char what[500];
+    if (world->options.invariants && job->status.parked_at != 0) {
+        snprintf(what, sizeof what, "the machine of node %u is parked at entry %llu: %s", node->number + 1,
+                 (unsigned long long)job->status.parked_at, job->status.parked_why);
+        witness_break_text(world->witness, what);
+    }
+    if (broken == NULL)
+        return;
+    snprintf(what, sizeof what, "%s (node %u, after entry %llu)", broken, node->number + 1,
+             (unsigned long long)index);
+    witness_break_text(world->witness, what);
+}
+
 static void machine_done(struct world_node *node)
 {
     struct machine_job *job = node->machine_jobs[0];
     node->machine_count--;
     memmove(node->machine_jobs, node->machine_jobs + 1, node->machine_count * sizeof *node->machine_jobs);
     machine_job_run(job, node->machine);
-    node->world->installed += job->type == MACHINE_JOB_SWAP;
-    if (job->type == MACHINE_JOB_SWAP)
+    if (job->type == MACHINE_JOB_SWAP) {
+        node->world->installed++;
         witness_installed(node->world->witness, node->number, &job->status);
+        world_trace_snapshot(node, "installed", job->status.applied);
+    }
     if (job->type == MACHINE_JOB_APPLY) {
-        witness_applied(node->world->witness, node->number, &job->status);
-        world_hash_in(node->world, job->status.digest.lo);
+        look_at_applied(node, job);
     }
     replica_machine_done(node->replica, job, world_time(node));
 }
@@ -401,7 +453,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
         later.at = node->paused_until;
         if (later.kind == WORLD_WAKE && event->at == node->wake_at)
             node->wake_at = later.at;
-        push(world, later); /* before what was made after it, as ever */
+        put_event(world, later); /* in its old order: what was to come after it still does */
         return;
     }
     switch (event->kind) {
@@ -430,7 +482,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
 }
 
 /* From time to time: the whole log, and what follows what. */
-static void compare_all(struct world_node *node)
+static void compare_node(struct world_node *node)
 {
     struct replica_world_status status;
     witness_compare_all(node->world->witness, node->number, replica_raft(node->replica));
@@ -443,6 +495,26 @@ static void compare_all(struct world_node *node)
                     status.commit);
 }
 
+static void compare_all(struct replica_world *world)
+{
+    for (uint32_t i = 0; i < world->options.nodes; i++)
+        if (world->nodes[i].replica != NULL)
+            compare_node(&world->nodes[i]);
+    if (transcript_begin(&world->transcript, world->now, 0, "check")) {
+        transcript_number(&world->transcript, "events", world->events);
+        transcript_end(&world->transcript);
+    }
+}
+
+static void keep_broken(struct replica_world *world, const char *what)
+{
+    snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, what);
+    if (transcript_begin(&world->transcript, world->now, 0, "broken")) {
+        transcript_text(&world->transcript, "what", what);
+        transcript_end(&world->transcript);
+    }
+}
+
 const char *replica_world_run(struct replica_world *world, uint64_t ms)
 {
     uint64_t until = world->now + ms;
@@ -452,15 +524,13 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
         world_hash_in(world, event.at << 8 | (uint64_t)event.kind << 4 | event.node);
         run_event(world, &event);
         if (++world->events % COMPARE_EVENTS == 0)
-            for (uint32_t i = 0; i < world->options.nodes; i++)
-                if (world->nodes[i].replica != NULL)
-                    compare_all(&world->nodes[i]);
+            compare_all(world);
     }
     const char *broken = witness_broken(world->witness);
     if (broken == NULL)
         world->now = until;
     else if (world->broken[0] == 0)
-        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, broken);
+        keep_broken(world, broken);
     return broken == NULL ? NULL : world->broken;
 }
 
@@ -490,6 +560,7 @@ uint32_t replica_world_request(struct replica_world *world, uint32_t number, str
                                     .read = stale ? READ_STALE : READ_LINEARIZABLE,
                                     .forward = forward,
                                     .query_only = query_only};
+    world_trace_request(node, at, &request);
     replica_request(node->replica, at, &request, world_time(node));
     world_after(node);
     return at;
@@ -543,6 +614,7 @@ void replica_world_flags(struct replica_world *world, uint32_t number, uint64_t 
 
 void replica_world_free(struct replica_world *world)
 {
+    transcript_close(&world->transcript);
     for (uint32_t i = 0; i < world->options.nodes; i++) {
         replica_world_crash(world, i);
         world->nodes[i].disk->free(world->nodes[i].disk);
@@ -552,6 +624,7 @@ void replica_world_free(struct replica_world *world)
     for (size_t i = 0; i < world->requests_count; i++)
         buffer_close(&world->requests[i].value);
     mem_free(world->requests);
+    buffer_close(&world->log);
     witness_free(world->witness);
     mem_free(world->heap);
     mem_free(world);

@@ -10,6 +10,7 @@
 #define SIM_REPLICA_WORLD_H
 
 #include "replica/replica.h"
+#include "sim/transcript.h"
 
 struct replica_world;
 
@@ -29,6 +30,9 @@ struct replica_world_options {
     size_t cache_bytes;     /* of recent records at each node; 0: as a real node */
     uint64_t segment_bytes; /* of the log; 0: 256 KiB */
     struct replica_snapshots snapshots;
+    bool
+        invariants; /* of the modules: each machine holds its state against them after each entry, and parks never */
+    bool keep_log;  /* for replica_world_log */
 };
 
 struct replica_world_reply {
@@ -83,6 +87,11 @@ void replica_world_crash(struct replica_world *world, uint32_t node);
 void replica_world_stop(struct replica_world *world, uint32_t node);
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node);
 
+/* From now on everything that happens is told, line by line (sim/transcript.h); a sink without a function: nothing is. Its
+ * context must live as long as the world. Whoever drives the world may add lines of its own, at replica_world_now. */
+void replica_world_trace(struct replica_world *world, struct trace_sink sink);
+struct transcript *replica_world_transcript(struct replica_world *world);
+
 /* Runs for `ms`. NULL, or what was found broken (valid until the world is freed). */
 const char *replica_world_run(struct replica_world *world, uint64_t ms);
 uint64_t replica_world_now(const struct replica_world *world);
@@ -96,6 +105,9 @@ uint64_t replica_world_installed(const struct replica_world *world);
 /* The highest index that was ever committed. */
 uint64_t replica_world_committed(const struct replica_world *world);
 
+/* With options.keep_log: whole records, 1 .. of all that a machine has applied; valid until the world runs on. */
+struct slice replica_world_log(const struct replica_world *world);
+
 /* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                                uint32_t timeout_ms, bool stale, bool forward, bool query_only);
@@ -107,6 +119,8 @@ uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                         struct buffer *out);
 void replica_world_status(const struct replica_world *world, uint32_t node, struct replica_world_status *status);
+/* What a node that is up answers to tidelock.status: appends a MessagePack map. */
+void replica_world_pack_status(const struct replica_world *world, uint32_t node, struct buffer *out);
 /* The node that leads in the highest term; REPLICA_WORLD_NOBODY. */
 uint32_t replica_world_leader(const struct replica_world *world);
 
@@ -138,6 +152,8 @@ void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms)
 void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max);
 void replica_world_slow_snapshots(struct replica_world *world, uint32_t node, uint32_t snapshot_ms_max);
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms);
+/* Ends a pause at once: what waited for its end comes now, in the order in which it came. */
+void replica_world_resume(struct replica_world *world, uint32_t node);
 void replica_world_drift(struct replica_world *world, uint32_t node, int32_t ppm);
 struct disk *replica_world_disk(struct replica_world *world, uint32_t node);
 /* Its disk keeps no longer what it promised: a spec or a fault has destroyed some of it. */
