@@ -13,24 +13,25 @@
 enum host_kind {
     HOST_EXPORT =
         0, /* {"format"} -> bundle: of no state, but in an exported file: the format that it is written in */
-    HOST_LIMITS = 1,  /* {"limit", name} -> number: the replicated limits */
-    HOST_IDS = 2,     /* {mount} -> number: ctx.id's last (script/ctx.c) */
-    HOST_BUNDLES = 3, /* {mount} -> bundle: the code in force */
-    HOST_MAPS = 4,    /* {mount, map} -> number: the numbers of user maps, from VM_MAPS_FIRST on */
-    HOST_REFUSED = 5, /* {mount} -> text: why the module for it was refused: the others work all the same */
-    HOST_FORMAT = 6,  /* {"format"} -> bundle: the snapshot format in force; none: rows */
+    HOST_LIMITS = 1,   /* {"limit", name} -> number: the replicated limits */
+    HOST_IDS = 2,      /* {mount} -> number: ctx.id's last (script/ctx.c) */
+    HOST_BUNDLES = 3,  /* {mount} -> bundle: the code in force */
+    HOST_MAPS = 4,     /* {mount, map} -> number: the numbers of user maps, from VM_MAPS_FIRST on */
+    HOST_REFUSED = 5,  /* {mount} -> text: why the module for it was refused: the others work all the same */
+    HOST_FORMAT = 6,   /* {"format"} -> bundle: the snapshot format in force; none: rows */
     HOST_SESSIONS = 7, /* {session} -> list of its facts (machine/session.c) */
     HOST_ANSWERS = 8,  /* {session, seq} -> whether it was ok, and the answer: kept for retries */
     HOST_DUE = 9,      /* what waits for a moment (script/due.h) */
     HOST_DUE_OF = 10,  /* where it waits, by what it is */
-    HOST_COUNTERS = 11, /* {name} -> number: "due" the last id of what waits, "failed" how many of those failed, "grant" the
+    HOST_COUNTERS =
+        11, /* {name} -> number: "due" the last id of what waits, "failed" how many of those failed, "grant" the
                            stamp of a term's first entry, {"skipped", index}: an entry that was refused by a SKIP */
     HOST_KINDS
 };
 
 /* Those of script/. */
-_Static_assert(HOST_IDS == VM_ROWS_IDS && HOST_DUE == VM_ROWS_DUE && HOST_DUE_OF == VM_ROWS_DUE_OF &&
-                   HOST_COUNTERS == VM_ROWS_COUNTERS,
+_Static_assert((int)HOST_IDS == VM_ROWS_IDS && (int)HOST_DUE == VM_ROWS_DUE && (int)HOST_DUE_OF == VM_ROWS_DUE_OF &&
+                   (int)HOST_COUNTERS == VM_ROWS_COUNTERS,
                "one table of kinds");
 
 enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };

@@ -33,7 +33,8 @@ struct machine_results {
     size_t count;
     size_t capacity;
     struct buffer bytes;
-    struct buffer events; /* MessagePack lists [index, n, "mount.topic", key, data], in order; n from 1 in each entry */
+    struct buffer
+        events; /* MessagePack lists [index, n, "mount.topic", key, data], in order; n from 1 in each entry */
 };
 
 struct machine_status {
@@ -67,9 +68,10 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
 void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
                    struct machine_results *results);
 
-/* Runs a command as if it were the next entry, and takes everything back: a dry run. Adds one answer, whose index is `applied`;
+/* Runs a command as if it were the next entry (`session` empty: without one), and takes everything back: a dry run. Adds one answer, whose index is `applied`;
  * no events. A parked machine answers PARKED. */
-void machine_try(struct machine *machine, struct slice name, struct slice args, struct machine_results *results);
+void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
+                 struct machine_results *results);
 
 /* Says that the log has a SKIP of entry `index`, before that entry is applied: it will be refused with SKIPPED, and a machine
  * that parked at it goes on. False: it was applied already, so at the SKIP this machine will park. */

@@ -21,11 +21,23 @@
 
 enum { SESSION_TEXT_MAX = 64, SESSION_TTL_MIN_MS = 100, SESSION_TTL_MAX_MS = 7 * 24 * 3600 * 1000 };
 
+/* What is known of a session: its row. */
+struct session_facts {
+    uint64_t ttl_ms;
+    uint64_t seen_ms; /* stamp of its last entry */
+    uint64_t id;      /* of what waits for its end */
+    uint64_t due_ms;  /* where that waits: not after its end */
+    uint64_t done_below;
+    uint64_t bytes; /* of kept answers */
+    uint64_t over;  /* 1: it was refused once */
+};
+
 /* Of a command or batch; session.data NULL: it has none. */
 struct session_ticket {
     struct slice session; /* borrowed */
     uint64_t seq;
     uint64_t done_below;
+    struct session_facts facts; /* of session_enter, for session_keep_answer */
 };
 
 /* Reads what follows a command in its entry: nothing, or a ticket. False: it makes no sense. */
@@ -37,10 +49,10 @@ enum session_verdict {
 };
 
 /* Before a command. */
-enum session_verdict session_enter(struct machine *machine, const struct session_ticket *ticket,
-                                   enum vm_outcome *outcome, struct buffer *result);
+enum session_verdict session_enter(struct machine *machine, struct session_ticket *ticket, enum vm_outcome *outcome,
+                                   struct buffer *result);
 
-/* After it: remembers the answer, which is from `start` on in `result`. */
+/* After it: remembers the answer. */
 void session_keep_answer(struct machine *machine, const struct session_ticket *ticket, enum vm_outcome outcome,
                          struct slice answer);
 
@@ -48,10 +60,12 @@ void session_keep_answer(struct machine *machine, const struct session_ticket *t
 enum vm_outcome session_apply(struct machine *machine, const struct entry *entry, struct buffer *result);
 
 /* The first entry of a term: every session that was not refused has its ttl again. One row, whatever their number. */
-void session_grant(struct machine *machine, raft_term term);
+void session_grant(struct machine *machine);
 
-/* A session's time may have come: takes it away and runs on_session_end of each mount that has it, or, if it was used
- * meanwhile, notes when to look again. VM_PARK as vm_call. */
-enum vm_outcome session_due(struct machine *machine, struct slice session, uint64_t id);
+/* What waited for the end of a session has come: takes it away and, unless `skipped`, runs on_session_end of each mount that has
+ * it; or, if the session was used meanwhile, notes when to look again. VM_OK or VM_PARK. */
+enum vm_outcome session_due(struct machine *machine, struct slice session, bool skipped);
+
+uint64_t session_count(const struct tree *tree);
 
 #endif

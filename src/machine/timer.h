@@ -13,13 +13,15 @@
 
 enum { TIMER_DUE_MAX = 128 };
 
-/* Applies an entry DUE. `skipped`: what is due is taken away, and none of a service's functions runs. VM_OK or VM_PARK. */
-enum vm_outcome timer_apply(struct machine *machine, const struct entry *entry, bool skipped);
+/* Applies the entry in progress, a DUE. `skipped`: what is due is taken away, and none of a service's functions runs. VM_OK or
+ * VM_PARK. */
+enum vm_outcome timer_apply(struct machine *machine, bool skipped);
 
-/* Runs one of a service's functions as a part of entry `entry`: begins it with a budget of its own, counts and tells its failure.
- * `call` is one of vm_fire, vm_expire, vm_session_end with its arguments in `context`. VM_OK, also when it failed; VM_PARK. */
-enum vm_outcome timer_run(struct machine *machine, const char *what,
-                          enum vm_outcome (*call)(struct vm *vm, void *context, struct buffer *result),
-                          void *context);
+/* One of a service's functions, with what it is called with. */
+typedef enum vm_outcome timer_call(struct vm *vm, const void *context, struct buffer *result);
+
+/* Runs it as a part of the entry in progress, and tells and counts its failure; `what` names it. VM_OK, also when it failed, or
+ * VM_PARK. */
+enum vm_outcome timer_run(struct machine *machine, const char *what, timer_call *call, const void *context);
 
 #endif

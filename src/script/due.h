@@ -3,7 +3,7 @@
  * All are in one order, by deadline and then by creation (an id that only grows), as host rows of the tree: so rollback, snapshots
  * and the digest have them as they have everything.
  *
- *     VM_ROWS_DUE {class, deadline, id} -> what       a timer: MessagePack text mount, text name, list of arguments
+ *     VM_ROWS_DUE {kind, deadline, id} -> what       a timer: MessagePack text mount, text name, list of arguments
  *                                                     a row: bin key; and its value, once another has taken its place
  *                                                     a session: text
  *     VM_ROWS_DUE_OF {id} -> deadline                 of timers, for ctx.cancel
@@ -18,9 +18,8 @@
 #define SCRIPT_DUE_H
 
 #include "state/tree.h"
-#include "state/view.h"
 
-enum due_class { DUE_TIMER = 1, DUE_ROW = 2, DUE_SESSION = 3, DUE_CLASSES = 3 };
+enum due_kind { DUE_TIMER = 1, DUE_ROW = 2, DUE_SESSION = 3, DUE_KINDS = 3 };
 
 enum { DUE_PREFIX_BYTES = 9, DUE_MARK = 0xC1 };
 
@@ -28,13 +27,13 @@ static const uint64_t DUE_NEVER = UINT64_MAX;
 static const uint64_t DUE_TIME_MAX = (uint64_t)1 << 53; /* deadlines are numbers of keys */
 
 struct due {
-    enum due_class class;
+    enum due_kind kind;
     uint64_t deadline_ms;
     uint64_t id;
 };
 
 /* Notes what waits until `deadline_ms` under a new id, which it returns. */
-uint64_t due_arm(struct tree *tree, enum due_class class, uint64_t deadline_ms, struct slice what);
+uint64_t due_arm(struct tree *tree, enum due_kind kind, uint64_t deadline_ms, struct slice what);
 
 /* As due_arm, with the id that it has. */
 void due_set(struct tree *tree, const struct due *due, struct slice what);
@@ -43,8 +42,8 @@ void due_set(struct tree *tree, const struct due *due, struct slice what);
 bool due_get(const struct tree *tree, const struct due *due, struct slice *what);
 bool due_drop(struct tree *tree, const struct due *due);
 
-/* The first of a class from `after` on (NULL: of all); false: there is none. */
-bool due_first(struct tree *tree, enum due_class class, struct due *due);
+/* The first of a kind from `after` on (NULL: of all); false: there is none. */
+bool due_first(struct tree *tree, enum due_kind kind, struct due *due);
 
 /* Fills `list` with at most `count` of all classes whose deadline is not after now_ms, in order. Returns how many. */
 size_t due_list(struct tree *tree, uint64_t now_ms, struct due *list, size_t count);
@@ -52,8 +51,8 @@ size_t due_list(struct tree *tree, uint64_t now_ms, struct due *list, size_t cou
 /* When the first of all classes is due: DUE_NEVER: nothing waits. */
 uint64_t due_next(struct tree *tree);
 
-/* How many of a class wait. */
-uint64_t due_count(const struct tree *tree, enum due_class class);
+/* How many of a kind wait. */
+uint64_t due_count(const struct tree *tree, enum due_kind kind);
 
 /* --- timers ----------------------------------------------------------------------------------------------------------- */
 
@@ -78,10 +77,14 @@ void due_arm_row(struct tree *tree, struct slice key, uint64_t deadline_ms);
  * come, its value does. */
 void due_forget_row(struct tree *tree, struct slice key, struct slice old, uint64_t now_ms);
 
-/* Rows with lo <= key < hi that lie in the tree, or view, though their time has come. Cheap when there is none in all; else it looks at
- * each, `looked` says at how many. */
-uint64_t due_count_past(struct tree *tree, struct slice lo, struct slice hi, uint64_t now_ms, uint64_t *looked);
-uint64_t due_count_past_view(const struct view *view, struct slice lo, struct slice hi, uint64_t now_ms,
-                             uint64_t *looked);
+/* Takes away a row whose time has come, with all that waited for it: `what` is what due_get gave. `key` gets the row's key and
+ * `value` what a service sees of it (appended). */
+void due_take_row(struct tree *tree, const struct due *due, struct slice what, struct buffer *key,
+                  struct buffer *value);
+
+/* Bounds of the due rows whose time has come by now_ms, for script/rows.c; and whether such a one stands for a row of a map
+ * with lo <= key < hi (an empty bound is open). */
+void due_bounds_of_past(struct buffer *from, struct buffer *to, uint64_t now_ms);
+bool due_lies_within(struct slice what, struct slice lo, struct slice hi);
 
 #endif

@@ -82,9 +82,6 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
 /* Calls the module's init, if it has one. */
 enum vm_outcome vm_init(struct vm *vm, struct slice mount, struct buffer *result);
 
-/* True if "mount.name" is a command that is refused without a session. */
-bool vm_demands_session(struct vm *vm, struct slice name);
-
 /* Calls a timer of a mount with a MessagePack list of arguments. A mount or timer that is not there is VM_REFUSED. */
 enum vm_outcome vm_fire(struct vm *vm, struct slice mount, struct slice name, struct slice args,
                         struct buffer *result);

@@ -33,8 +33,11 @@ struct tree {
     struct hash128 digest;
     uint64_t rows;
     uint64_t bytes;
-    uint64_t epoch;   /* grows with each view */
-    uint64_t version; /* grows with each change of shape: a cursor's place is good while it stays */
+    uint64_t bytes_apart; /* of rows with key >= apart */
+    uint8_t apart[TREE_APART_MAX];
+    size_t apart_size; /* 0: all */
+    uint64_t epoch;    /* grows with each view */
+    uint64_t version;  /* grows with each change of shape: a cursor's place is good while it stays */
     uint64_t rollbacks;
     struct change *changes;
     size_t changes_count;
