@@ -140,7 +140,7 @@ function M:query(name, ...)
   local r = self.results[0]
   r.count, r.bytes.size = 0, 0
   local args = M.pack { n = select('#', ...), ... }
-  C.machine_query(self.m, core.slice(name), core.slice(args), 0, r)
+  C.machine_query(self.m, core.slice(name), core.slice(args), self.query_now or 0, r)
   return answer(r.list[0].ok, (M.unpack(ffi.string(r.bytes.data + r.list[0].offset, r.list[0].size))))
 end
 

@@ -460,6 +460,7 @@ void machine_try(struct machine *machine, struct slice name, struct slice args, 
 
 void machine_get_status(const struct machine *machine, struct machine_status *status)
 {
+    struct due due;
     memset(status, 0, sizeof *status);
     status->applied = machine->applied;
     (void)digests_find(machine->digests, machine->applied, &status->digest);
@@ -467,7 +468,7 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->rows = tree_rows(machine->tree);
     status->bytes = tree_bytes(machine->tree);
     status->quota_bytes = tree_bytes_apart(machine->tree);
-    status->next_due_ms = due_next(machine->tree);
+    status->next_due_ms = due_first_of_all(machine->tree, &due) ? due.deadline_ms : DUE_NEVER;
     status->sessions = session_count(machine->tree);
     status->timers = due_count(machine->tree, DUE_TIMER);
     status->timers_failed = host_counter(machine->tree, "failed");

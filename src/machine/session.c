@@ -24,7 +24,7 @@ enum { FACTS = 7, MOUNTS_STEP = 16 };
 static void list_facts(struct session_facts *facts, uint64_t *list[FACTS])
 {
     uint64_t *const all[FACTS] = {&facts->ttl_ms,     &facts->seen_ms, &facts->id,  &facts->due_ms,
-                                  &facts->done_below, &facts->bytes,   &facts->over};
+                                  &facts->done_below, &facts->bytes,   &facts->ended_ms};
     memcpy(list, all, sizeof all);
 }
 
@@ -86,8 +86,8 @@ uint64_t session_count(const struct tree *tree)
 static uint64_t end_of(const struct machine *machine, const struct session_facts *facts)
 {
     uint64_t granted_ms = MUTANT(138) ? 0 : host_counter(machine->tree, "grant");
-    if (facts->over != 0)
-        return 0;
+    if (facts->ended_ms != 0)
+        return facts->ended_ms;
     uint64_t since_ms = facts->seen_ms > granted_ms ? facts->seen_ms : granted_ms;
     return since_ms + facts->ttl_ms < DUE_TIME_MAX ? since_ms + facts->ttl_ms : DUE_TIME_MAX;
 }
@@ -172,10 +172,11 @@ static bool load_alive(struct machine *machine, struct slice session, struct ses
         error_pack(result, ERROR_SESSION_EXPIRED, text);
         return false;
     }
-    if (machine->now_ms < end_of(machine, facts) || MUTANT(139))
+    uint64_t end_ms = end_of(machine, facts);
+    if (machine->now_ms < end_ms || MUTANT(139))
         return true;
-    if (facts->over == 0 && !MUTANT(140)) {
-        facts->over = 1; /* its client was told: from now on it stays so */
+    if (!MUTANT(140)) {
+        facts->ended_ms = end_ms; /* its client was told: from now on it stays so */
         save(machine->tree, session, facts);
     }
     snprintf(text, sizeof text, "the session %.*s was not used for its ttl of %llu ms: open another", size,
@@ -331,58 +332,54 @@ static enum vm_outcome end(struct machine *machine, struct slice session, struct
     drop_answers(machine->tree, buffer_slice(&text), facts, 2 * DUE_TIME_MAX);
     host_key(&key, HOST_SESSIONS, buffer_slice(&text), slice_make(NULL, 0));
     (void)tree_del(machine->tree, buffer_slice(&key));
-    (void)due_drop(machine->tree, &due); /* gone already if it is what came */
+    bool waited = due_drop(machine->tree, &due);
+    CHECK(waited);
     enum vm_outcome outcome = skipped ? VM_OK : tell_mounts(machine, buffer_slice(&text));
     buffer_close(&key);
     buffer_close(&text);
     return outcome;
 }
 
-/* What waits for the end of a session, moved to where the end is now. */
-static void wait_again(struct machine *machine, struct slice session, struct session_facts *facts, uint64_t end_ms)
-{
-    const struct due due = {.kind = DUE_SESSION, .deadline_ms = end_ms, .id = facts->id};
-    due_set(machine->tree, &due, session);
-    facts->due_ms = end_ms;
-    save(machine->tree, session, facts);
-}
-
-enum vm_outcome session_due(struct machine *machine, struct slice session, bool skipped)
+/* What waited for the end of a session has come, or is the first to come. One that was used since waits again, at its end. Sets
+ * *ended if it has come to that. */
+static enum vm_outcome come(struct machine *machine, struct slice session, bool skipped, bool *ended)
 {
     struct session_facts facts;
     bool known = load(machine->tree, session, &facts);
     CHECK(known);
+    struct due due = {.kind = DUE_SESSION, .deadline_ms = facts.due_ms, .id = facts.id};
     uint64_t end_ms = end_of(machine, &facts);
-    if (end_ms <= machine->now_ms)
+    *ended = end_ms <= facts.due_ms;
+    if (*ended)
         return end(machine, session, &facts, skipped);
-    wait_again(machine, session, &facts, end_ms);
+    (void)due_drop(machine->tree, &due);
+    due.deadline_ms = facts.due_ms = end_ms;
+    due_set(machine->tree, &due, session);
+    save(machine->tree, session, &facts);
     return VM_OK;
 }
 
-/* Ends the session that would be out of time first. Those that were used since are put where they belong on the way. */
+enum vm_outcome session_due(struct machine *machine, struct slice session, bool skipped)
+{
+    bool ended = false;
+    return come(machine, session, skipped, &ended);
+}
+
+/* Ends the session that would be out of time first. */
 static enum vm_outcome make_room(struct machine *machine)
 {
-    struct buffer text = {0};
-    struct due due;
+    struct buffer session = {0};
     enum vm_outcome outcome = VM_OK;
-    for (bool done = false; !done && due_first(machine->tree, DUE_SESSION, &due);) {
-        struct session_facts facts;
-        struct slice session;
-        bool known = due_get(machine->tree, &due, &session);
-        buffer_clear(&text);
-        buffer_append(&text, session.data, session.size);
-        known = known && load(machine->tree, buffer_slice(&text), &facts);
-        CHECK(known);
-        uint64_t end_ms = end_of(machine, &facts);
-        done = end_ms <= due.deadline_ms;
-        if (done) {
-            outcome = end(machine, buffer_slice(&text), &facts, false);
-        } else {
-            (void)due_drop(machine->tree, &due);
-            wait_again(machine, buffer_slice(&text), &facts, end_ms);
-        }
+    for (bool ended = false; !ended && outcome == VM_OK;) {
+        struct due due;
+        struct slice what;
+        bool waits = due_first(machine->tree, DUE_SESSION, &due) && due_get(machine->tree, &due, &what);
+        CHECK(waits);
+        buffer_clear(&session);
+        buffer_append(&session, what.data, what.size);
+        outcome = come(machine, buffer_slice(&session), false, &ended);
     }
-    buffer_close(&text);
+    buffer_close(&session);
     return outcome;
 }
 

@@ -29,7 +29,7 @@ struct session_facts {
     uint64_t due_ms;  /* where that waits: not after its end */
     uint64_t done_below;
     uint64_t bytes; /* of kept answers */
-    uint64_t over;  /* 1: it was refused once */
+    uint64_t ended_ms; /* its end, once it was refused for it; else 0 */
 };
 
 /* Of a command or batch; session.data NULL: it has none. */
@@ -62,8 +62,8 @@ enum vm_outcome session_apply(struct machine *machine, const struct entry *entry
 /* The first entry of a term: every session that was not refused has its ttl again. One row, whatever their number. */
 void session_grant(struct machine *machine);
 
-/* What waited for the end of a session has come: takes it away and, unless `skipped`, runs on_session_end of each mount that has
- * it; or, if the session was used meanwhile, notes when to look again. VM_OK or VM_PARK. */
+/* What waited for the end of a session has come (it still waits): takes the session away and, unless `skipped`, runs on_session_end
+ * of each mount that has it; or, if the session was used meanwhile, has it wait for its end of now. VM_OK or VM_PARK. */
 enum vm_outcome session_due(struct machine *machine, struct slice session, bool skipped);
 
 uint64_t session_count(const struct tree *tree);

@@ -1,11 +1,9 @@
 /* script/due.c - see script/due.h. */
 #include "script/due.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
-#include "base/memory.h"
 #include "base/mutant.h"
 #include "script/vm.h"
 #include "state/key.h"
@@ -81,13 +79,21 @@ static void put_number(struct tree *tree, struct slice key, uint64_t number)
 
 /* --- what waits ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t next_id(struct tree *tree)
+uint64_t due_last_id(const struct tree *tree)
 {
     struct buffer key = {0};
     uint64_t id = 0;
     counter_key(&key);
     (void)get_number(tree, buffer_slice(&key), &id);
-    id++;
+    buffer_close(&key);
+    return id;
+}
+
+static uint64_t next_id(struct tree *tree)
+{
+    struct buffer key = {0};
+    uint64_t id = due_last_id(tree) + 1;
+    counter_key(&key);
     put_number(tree, buffer_slice(&key), id);
     buffer_close(&key);
     return id;
@@ -127,60 +133,36 @@ bool due_drop(struct tree *tree, const struct due *due)
     return found;
 }
 
-/* Fills `list` with the first `count` of a kind that are due by now_ms. */
-static size_t list_kind(struct tree *tree, enum due_kind kind, uint64_t now_ms, struct due *list, size_t count)
+bool due_first(struct tree *tree, enum due_kind kind, struct due *due)
 {
     struct buffer lo = {0};
     struct buffer hi = {0};
     struct slice key;
     struct slice value;
-    size_t found = 0;
-    due_bounds(&lo, &hi, kind, now_ms);
+    due_bounds(&lo, &hi, kind, DUE_NEVER);
     struct tree_cursor *cursor = tree_cursor_open(tree, buffer_slice(&lo), buffer_slice(&hi), false);
-    while (found < count && tree_cursor_next(cursor, &key, &value))
-        read_key(key, &list[found++]);
+    bool found = tree_cursor_next(cursor, &key, &value);
+    if (found)
+        read_key(key, due);
     tree_cursor_close(cursor);
     buffer_close(&lo);
     buffer_close(&hi);
     return found;
 }
 
-bool due_first(struct tree *tree, enum due_kind kind, struct due *due)
+bool due_first_of_all(struct tree *tree, struct due *due)
 {
-    return list_kind(tree, kind, DUE_NEVER, due, 1) > 0;
-}
-
-static int by_deadline(const void *left, const void *right)
-{
-    const struct due *a = left;
-    const struct due *b = right;
-    if (a->deadline_ms != b->deadline_ms)
-        return a->deadline_ms < b->deadline_ms ? -1 : 1;
-    return a->id < b->id ? -1 : a->id > b->id;
-}
-
-size_t due_list(struct tree *tree, uint64_t now_ms, struct due *list, size_t count)
-{
-    struct due *all = mem_alloc(DUE_KINDS * count * sizeof *all);
-    size_t found = 0;
-    for (int kind = DUE_TIMER; kind <= DUE_KINDS; kind++)
-        found += list_kind(tree, (enum due_kind)kind, now_ms, all + found, count);
-    qsort(all, found, sizeof *all, by_deadline);
-    if (found > count)
-        found = count;
-    memcpy(list, all, found * sizeof *list);
-    mem_free(all);
+    bool found = false;
+    for (int kind = DUE_TIMER; kind <= DUE_KINDS; kind++) {
+        struct due first;
+        if (!due_first(tree, (enum due_kind)kind, &first))
+            continue;
+        if (!found || first.deadline_ms < due->deadline_ms ||
+            (first.deadline_ms == due->deadline_ms && first.id < due->id && !MUTANT(143)))
+            *due = first;
+        found = true;
+    }
     return found;
-}
-
-uint64_t due_next(struct tree *tree)
-{
-    uint64_t next = DUE_NEVER;
-    struct due due;
-    for (int kind = DUE_TIMER; kind <= DUE_KINDS; kind++)
-        if (due_first(tree, (enum due_kind)kind, &due) && due.deadline_ms < next)
-            next = due.deadline_ms;
-    return next;
 }
 
 uint64_t due_count(const struct tree *tree, enum due_kind kind)

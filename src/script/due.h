@@ -42,14 +42,12 @@ void due_set(struct tree *tree, const struct due *due, struct slice what);
 bool due_get(const struct tree *tree, const struct due *due, struct slice *what);
 bool due_drop(struct tree *tree, const struct due *due);
 
-/* The first of a kind from `after` on (NULL: of all); false: there is none. */
+/* The first of a kind, and of all kinds; false: nothing waits. */
 bool due_first(struct tree *tree, enum due_kind kind, struct due *due);
+bool due_first_of_all(struct tree *tree, struct due *due);
 
-/* Fills `list` with at most `count` of all classes whose deadline is not after now_ms, in order. Returns how many. */
-size_t due_list(struct tree *tree, uint64_t now_ms, struct due *list, size_t count);
-
-/* When the first of all classes is due: DUE_NEVER: nothing waits. */
-uint64_t due_next(struct tree *tree);
+/* The id that was given last: what is armed from now on has a greater one. */
+uint64_t due_last_id(const struct tree *tree);
 
 /* How many of a kind wait. */
 uint64_t due_count(const struct tree *tree, enum due_kind kind);
