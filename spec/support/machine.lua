@@ -3,7 +3,7 @@ local core = require 'spec.support.core'
 local ffi = core.ffi
 local C = core.load('wire/pack.h', 'wire/entry.h', 'script/bundle.h', 'machine/machine.h')
 
-local M = {}
+local M = { C = C }
 M.__index = M
 
 local function pack(buffer, value)

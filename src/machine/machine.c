@@ -274,7 +274,7 @@ static enum vm_outcome apply_skip(struct machine *machine, const struct entry *e
     if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 ||
         pack_read_u64(&reader, &index) != STATUS_OK || index == 0 || index >= entry->index)
         return refuse(result, ERROR_BAD_ARGS, "skip takes the index of an entry before it");
-    if (!was_skipped(machine, index) && !MUTANT(137)) {
+    if (!was_skipped(machine, index) && !MUTANT(160)) {
         snprintf(machine->parked_why, sizeof machine->parked_why,
                  "entry %llu is skipped by entry %llu, and was applied here: rebuild this node",
                  (unsigned long long)index, (unsigned long long)entry->index);

@@ -85,7 +85,7 @@ uint64_t session_count(const struct tree *tree)
 /* When the session is out of time. */
 static uint64_t end_of(const struct machine *machine, const struct session_facts *facts)
 {
-    uint64_t granted_ms = MUTANT(138) ? 0 : host_counter(machine->tree, "grant");
+    uint64_t granted_ms = MUTANT(161) ? 0 : host_counter(machine->tree, "grant");
     if (facts->ended_ms != 0)
         return facts->ended_ms;
     uint64_t since_ms = facts->seen_ms > granted_ms ? facts->seen_ms : granted_ms;
@@ -173,9 +173,9 @@ static bool load_alive(struct machine *machine, struct slice session, struct ses
         return false;
     }
     uint64_t end_ms = end_of(machine, facts);
-    if (machine->now_ms < end_ms || MUTANT(139))
+    if (machine->now_ms < end_ms || MUTANT(162))
         return true;
-    if (!MUTANT(140)) {
+    if (!MUTANT(163)) {
         facts->ended_ms = end_ms; /* its client was told: from now on it stays so */
         save(machine->tree, session, facts);
     }
@@ -224,7 +224,7 @@ static enum session_verdict judge(struct machine *machine, struct session_ticket
         drop_answers(machine->tree, ticket->session, facts, ticket->done_below);
         facts->done_below = ticket->done_below;
     }
-    if (ticket->seq < facts->done_below && !MUTANT(141)) {
+    if (ticket->seq < facts->done_below && !MUTANT(164)) {
         char text[160];
         snprintf(text, sizeof text, "seq %llu is below done_below, %llu: its answer has arrived, the client said",
                  (unsigned long long)ticket->seq, (unsigned long long)facts->done_below);
@@ -262,7 +262,7 @@ void session_keep_answer(struct machine *machine, const struct session_ticket *t
     pack_boolean(&value, outcome == VM_OK);
     buffer_append(&value, answer.data, answer.size);
     host_key_numbered(&key, HOST_ANSWERS, ticket->session, ticket->seq);
-    if (outcome == VM_OK || !MUTANT(142))
+    if (outcome == VM_OK || !MUTANT(165))
         (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
     facts.bytes += value.size;
     save(machine->tree, ticket->session, &facts);

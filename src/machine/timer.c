@@ -119,7 +119,7 @@ enum vm_outcome timer_apply(struct machine *machine, bool skipped)
     for (int i = 0; i < TIMER_DUE_MAX && outcome == VM_OK; i++) {
         struct vm_mark made = vm_savepoint(machine->vm);
         if (!due_first_of_all(machine->tree, &due) || due.deadline_ms > machine->now_ms ||
-            (due.id > last_id && !MUTANT(144)))
+            (due.id > last_id && !MUTANT(167)))
             break;
         if (made.events > machine->limits.events || made.events_bytes >= machine->limits.event_bytes)
             break; /* the rest waits: an entry's events are bounded */

@@ -23,7 +23,7 @@ struct vm_mark vm_savepoint(const struct vm *vm)
 void vm_rollback(struct vm *vm, struct vm_mark mark)
 {
     tree_rollback(vm->tree, mark.rows);
-    if (MUTANT(136))
+    if (MUTANT(159))
         return;
     vm->events.size = mark.events_bytes;
     vm->events_count = mark.events;

@@ -120,7 +120,7 @@ int ctx_cancel(lua_State *L)
         CHECK(pack_read_text(&reader, &mount) == STATUS_OK);
         found = slice_equal(mount, slice_text(vm->current->name));
     }
-    if (found && !MUTANT(135))
+    if (found && !MUTANT(158))
         due_drop_timer(vm->tree, &due);
     lua_pushboolean(L, found);
     return 1;

@@ -158,7 +158,7 @@ bool due_first_of_all(struct tree *tree, struct due *due)
         if (!due_first(tree, (enum due_kind)kind, &first))
             continue;
         if (!found || first.deadline_ms < due->deadline_ms ||
-            (first.deadline_ms == due->deadline_ms && first.id < due->id && !MUTANT(143)))
+            (first.deadline_ms == due->deadline_ms && first.id < due->id && !MUTANT(166)))
             *due = first;
         found = true;
     }

@@ -259,7 +259,7 @@ static bool remove_row(struct vm *vm, struct slice key)
         return false;
     struct slice value = old;
     uint64_t deadline_ms = due_split(&value);
-    if (deadline_ms != DUE_NEVER && !MUTANT(133))
+    if (deadline_ms != DUE_NEVER && !MUTANT(156))
         due_forget_row(vm->tree, key, old, vm->entry.now_ms);
     return deadline_ms > vm->entry.now_ms;
 }
@@ -275,7 +275,7 @@ static void put_value(lua_State *L, const struct use *use, int at, uint64_t dead
     uint64_t before = tree_bytes_apart(vm->tree);
     bool had = tree_replace(vm->tree, key, buffer_slice(&vm->value), &old);
     uint64_t after = tree_bytes_apart(vm->tree);
-    if (vm->limits.quota > 0 && after > vm->limits.quota && after > before && !MUTANT(134)) {
+    if (vm->limits.quota > 0 && after > vm->limits.quota && after > before && !MUTANT(157)) {
         tree_rollback(vm->tree, mark);
         fail(L, "QUOTA", "%s:%s: the state has %.0f bytes, and with this row it would have %.0f; the quota is %.0f",
              use->map->name, use->method, (double)before, (double)after, (double)vm->limits.quota);
@@ -284,7 +284,7 @@ static void put_value(lua_State *L, const struct use *use, int at, uint64_t dead
     uint64_t old_ms = had ? due_split(&value) : DUE_NEVER;
     if (in_place && old_ms == deadline_ms)
         return;
-    if (old_ms != DUE_NEVER && !MUTANT(133))
+    if (old_ms != DUE_NEVER && !MUTANT(156))
         due_forget_row(vm->tree, key, old, vm->entry.now_ms);
     if (deadline_ms != DUE_NEVER)
         due_arm_row(vm->tree, key, deadline_ms);

@@ -39,7 +39,7 @@ uint64_t rows_count(const struct rows *rows, struct slice lo, struct slice hi, u
         due_bounds_of_past(&from, &to, rows->now_ms);
         *looked = count_all(rows, buffer_slice(&from), buffer_slice(&to));
     }
-    if (*looked > 0 && !MUTANT(132)) {
+    if (*looked > 0 && !MUTANT(155)) {
         struct rows_cursor cursor = rows_open(rows, buffer_slice(&from), buffer_slice(&to), false);
         struct slice key;
         struct slice what;
