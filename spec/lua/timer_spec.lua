@@ -15,6 +15,7 @@ return { name = 'm', version = 1, state = { fired = 'map', rows = 'map' },
       local ok = pcall(function() ctx.after(5, 'tick', 'no') ctx.cancel(id) error('no') end)
       return { ok, ctx.after(7, 'tick', 'yes') }
     end,
+    row = function(ctx, key, ttl) ctx.db.rows:put(key, 1, { ttl = ttl }) end,
     many = function(ctx, n, ms, ...) for i = 1, n do ctx.after(ms, ...) end end,
   },
   timers = {
@@ -34,7 +35,9 @@ return { name = 'm', version = 1, state = { fired = 'map', rows = 'map' },
       return list
     end,
     arm = function(ctx) return ctx.after(1, 'tick') end,
-  } }
+  },
+  on_expire = function(ctx, map, key) note(ctx, key) end,
+  on_session_end = function(ctx) note(ctx, 'session') end }
 ]]
 
 describe('a timer', function()
@@ -81,6 +84,30 @@ describe('a timer', function()
     m.now = start + 1000
     m:due()
     assert.same({ 'past', 'now', 'a1', 'a2', 'b', 'c' }, fired())
+  end)
+
+  it('is in one order with rows that run out and sessions that end', function()
+    m:session('open', 1000)
+    m:call('m.row', 'row', 1000)
+    m:call('m.after', 1000, 'tick', 'timer')
+    m:call('m.row', 'another row', 1000)
+    m:session('open', 1000)
+    m:call('m.after', 999, 'tick', 'before')
+    m:call('m.row', 'last row', 1001)
+    m.now = start + 1001
+    m:due()
+    assert.same({ 'before', 'session', 'row', 'timer', 'another row', 'session', 'last row' }, fired())
+  end)
+
+  it('comes after a session that was used, in the order of when that ends', function()
+    local s = m:session('open', 1000)
+    m:call('m.after', 1300, 'tick', 'timer')
+    m.now = start + 500
+    m:session('keep', s)
+    m:call('m.row', 'row', 1050)
+    m.now = start + 5000
+    m:due()
+    assert.same({ 'timer', 'session', 'row' }, fired())
   end)
 
   it('is cancelled once, by its id, by its own module alone', function()

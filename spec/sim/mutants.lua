@@ -148,9 +148,10 @@ local function try(number)
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
     .. 'spec/sim/replica_trouble_spec.lua spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '
     .. 'spec/lua/timer_spec.lua spec/lua/ttl_spec.lua spec/lua/event_spec.lua spec/lua/quota_spec.lua spec/lua/skip_spec.lua'
-  pipe = assert(io.popen(('MUTANT=%d busted --lua=luajit --lpath=./?.lua -o TAP %s 2>&1'):format(number, specs)))
+  pipe = assert(io.popen(('MUTANT=%d busted --lua=luajit --lpath=./?.lua -o TAP %s 2>&1; echo "#!$?"'):format(number, specs)))
   for line in pipe:lines() do
-    local name = line:match('^not ok %d+ %- (.*)')
+    local name = line:match('^not ok %d+ %- (.*)') or (line:match('^#![^0]') and last) -- the process died: a broken invariant
+    if line ~= 'Aborted' then last = line end
     if name then
       pipe:close()
       return 'spec', name

@@ -23,7 +23,7 @@ enum { FACTS = 7, MOUNTS_STEP = 16 };
 /* The facts in the order of their row. */
 static void list_facts(struct session_facts *facts, uint64_t *list[FACTS])
 {
-    uint64_t *const all[FACTS] = {&facts->ttl_ms,     &facts->seen_ms, &facts->id,  &facts->due_ms,
+    uint64_t *const all[FACTS] = {&facts->ttl_ms,     &facts->seen_ms, &facts->id,      &facts->due_ms,
                                   &facts->done_below, &facts->bytes,   &facts->ended_ms};
     memcpy(list, all, sizeof all);
 }

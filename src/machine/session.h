@@ -28,7 +28,7 @@ struct session_facts {
     uint64_t id;      /* of what waits for its end */
     uint64_t due_ms;  /* where that waits: not after its end */
     uint64_t done_below;
-    uint64_t bytes; /* of kept answers */
+    uint64_t bytes;    /* of kept answers */
     uint64_t ended_ms; /* its end, once it was refused for it; else 0 */
 };
 
