@@ -274,6 +274,9 @@ describe('timers over random histories', function()
             assert.equal('OK', (snapshot.take(m, disk, 'a')))
             local built = assert(snapshot.build(disk, 'a'))
             assert.equal(m:digest(), built:digest())
+            for _, one in ipairs { m, built } do one:due() end
+            due(model)
+            assert.equal(m:digest(), built:digest())
             m = built
           end
         end

@@ -362,6 +362,14 @@ describe('rows with a ttl over random histories', function()
             assert.equal('OK', (snapshot.take(m, disk, 'a')))
             local built = assert(snapshot.build(disk, 'a'))
             assert.equal(m:digest(), built:digest())
+            local ops = random_ops(random, true)
+            local wanted = model:all(ops)
+            for _, one in ipairs { m, built } do
+              assert.same(wanted, one:call('m.all', ops))
+              one:due()
+            end
+            model:due()
+            assert.equal(m:digest(), built:digest())
             m = built
           end
         end

@@ -149,5 +149,6 @@ enum vm_outcome limits_change(struct machine *machine, struct slice payload, str
     pack_u64(result, limit_value(&machine->limits, which));
     put_row(machine->tree, which, number);
     *limit_of(&machine->limits, which) = number;
+    machine->catalog_version++; /* what is told of the service is another */
     return VM_OK;
 }

@@ -19,13 +19,11 @@
 #include "wire/error.h"
 #include "wire/pack.h"
 
-static const uint8_t maps_begin[ROW_NUMBER_BYTES] = {0, 0, 0, VM_MAPS_FIRST};
-
 struct machine *machine_new_empty(const struct machine_options *options)
 {
     struct machine *machine = mem_zalloc(1, sizeof *machine);
     machine->tree = tree_new();
-    tree_count_apart(machine->tree, slice_make(maps_begin, sizeof maps_begin));
+    tree_count_apart(machine->tree, VM_MAPS_FIRST);
     machine->vm =
         vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
     machine->maps = VM_MAPS_FIRST;

@@ -49,7 +49,7 @@ struct machine_status {
     uint64_t timers;        /* armed by ctx.at and ctx.after */
     uint64_t timers_failed; /* of timers, on_expire and on_session_end, since the state began */
     uint64_t lua_bytes;
-    uint64_t catalog_version; /* grows when mounts change: see machine_catalog */
+    uint64_t catalog_version; /* grows when mounts or limits change: see machine_catalog */
     raft_index parked_at;     /* 0: not parked */
     char parked_why[256];
 };

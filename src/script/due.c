@@ -150,9 +150,19 @@ bool due_first(struct tree *tree, enum due_kind kind, struct due *due)
     return found;
 }
 
+/* Most states have nothing that waits: that is seen without a cursor. */
+static bool is_empty(const struct tree *tree)
+{
+    static const uint8_t lo[KEY_BEGIN] = {0, 0, 0, VM_ROWS_DUE};
+    static const uint8_t hi[KEY_BEGIN] = {0, 0, 0, VM_ROWS_DUE + 1};
+    return tree_count(tree, slice_make(lo, sizeof lo), slice_make(hi, sizeof hi)) == 0;
+}
+
 bool due_first_of_all(struct tree *tree, struct due *due)
 {
     bool found = false;
+    if (is_empty(tree))
+        return false;
     for (int kind = DUE_TIMER; kind <= DUE_KINDS; kind++) {
         struct due first;
         if (!due_first(tree, (enum due_kind)kind, &first))

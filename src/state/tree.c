@@ -47,11 +47,10 @@ uint64_t tree_bytes(const struct tree *tree)
     return tree->bytes;
 }
 
-void tree_count_apart(struct tree *tree, struct slice lo)
+void tree_count_apart(struct tree *tree, uint32_t first)
 {
-    CHECK(tree->rows == 0 && lo.size <= TREE_APART_MAX);
-    memcpy(tree->apart, lo.data, lo.size);
-    tree->apart_size = lo.size;
+    CHECK_EQ(tree->rows, 0);
+    tree->apart_first = first;
 }
 
 uint64_t tree_bytes_apart(const struct tree *tree)
@@ -416,7 +415,7 @@ static void account(struct tree *tree, const struct row *row, bool in)
     tree->digest = (struct hash128){.lo = (uint64_t)sum, .hi = (uint64_t)(sum >> 64)};
     tree->rows += in ? 1 : (uint64_t)-1;
     tree->bytes += in ? bytes : (uint64_t)0 - bytes;
-    if (slice_compare(row_key(row), slice_make(tree->apart, tree->apart_size)) >= 0)
+    if (tree_is_apart(tree, row))
         tree->bytes_apart += in ? bytes : (uint64_t)0 - bytes;
 }
 

@@ -50,9 +50,8 @@ struct hash128 tree_digest(const struct tree *tree);
 uint64_t tree_rows(const struct tree *tree);
 uint64_t tree_bytes(const struct tree *tree);
 
-/* Counts bytes of the rows with key >= `lo` apart, too: of an empty tree. Copied; at most TREE_APART_MAX bytes. */
-enum { TREE_APART_MAX = 8 };
-void tree_count_apart(struct tree *tree, struct slice lo);
+/* Counts bytes of the rows apart, too, whose keys begin with a number (four bytes, big-endian) from `first` on: of an empty tree. */
+void tree_count_apart(struct tree *tree, uint32_t first);
 uint64_t tree_bytes_apart(const struct tree *tree);
 
 /* The hash of one row, the same everywhere and for ever: it is in snapshots and compared between nodes. */
