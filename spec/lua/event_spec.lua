@@ -116,7 +116,9 @@ describe('events', function()
         if refused then list[#list + 1] = { 'refuse' } end
         m:call('m.all', list)
         assert.equal(refused and 0 or #model, #m.events)
-        for i, event in ipairs(m.events) do assert.same({ m.index, i, model[i][3], model[i][4] }, { event[1], event[2], event[4], event[5] }) end
+        for i, event in ipairs(m.events) do
+          assert.same({ m.index, i, model[i][3], model[i][4] }, { event[1], event[2], event[4], event[5] })
+        end
       end
     end
   end)

@@ -119,7 +119,8 @@ describe('a session', function()
       assert.is_false(ok)
       assert.equal('BAD_REQUEST', err.code)
     end
-    for _, what in ipairs { { 'open', 1 }, { 'open', 'x' }, { 'open', 1e12 }, { 'shut', s }, { 'keep', 5 }, { 'keep', '' }, { 'open' }, 'x', {} } do
+    for _, what in ipairs { { 'open', 1 }, { 'open', 'x' }, { 'open', 1e12 },
+      { 'shut', s }, { 'keep', 5 }, { 'keep', '' }, { 'open' }, 'x', {} } do
       local ok, err = m:entry(6, machine.pack(what))
       assert.is_false(ok)
       assert.equal('BAD_ARGS', err.code)

@@ -10,7 +10,9 @@ return { name = 'm', version = 1, state = { rows = 'map' },
     later = function(ctx, ms, timer) ctx.after(ms, timer) end,
     ttl = function(ctx, k) ctx.db.rows:put(k, 1, { ttl = 1 }) end,
   },
-  timers = { poison = function(ctx) local t = {} for i = 1, 100000000 do t[i] = { i } end end, add = function(ctx) ctx.db.rows:add('n', 100) end },
+  timers = {
+    poison = function(ctx) local t = {} for i = 1, 100000000 do t[i] = { i } end end,
+    add = function(ctx) ctx.db.rows:add('n', 100) end },
   queries = { n = function(ctx) return ctx.db.rows:get('n') or 0 end, len = function(ctx) return ctx.db.rows:len() end } }
 ]]
 

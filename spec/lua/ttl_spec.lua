@@ -51,7 +51,8 @@ all = function(ctx, list)
 end
 return { name = 'm', version = 1, state = { rows = 'map', gone = 'map', other = 'map' },
   commands = { all = all, refused = function(ctx, list) all(ctx, list) return nil, 'no' end,
-    other = function(ctx, n) for i = 1, n do ctx.db.other:put(i, i, { ttl = 1 }) end end, fickle = function(ctx) ctx.db.other:put('fickle', true) end },
+    other = function(ctx, n) for i = 1, n do ctx.db.other:put(i, i, { ttl = 1 }) end end,
+    fickle = function(ctx) ctx.db.other:put('fickle', true) end },
   queries = { look = all, gone = function(ctx)
     local list = {}
     for _, v in ctx.db.gone:pairs() do list[#list + 1] = v end
@@ -108,7 +109,8 @@ describe('a row with a ttl', function()
   end)
 
   it('is told of though another has taken its place, with its own value', function()
-    for _, over in ipairs { { 'put', 'a', 2 }, { 'del', 'a' }, { 'take', 'a' }, { 'add', 'a', 5 }, { 'update', 'a', 5 }, { 'clear' }, { 'put', 'a', 3, 1000 } } do
+    for _, over in ipairs { { 'put', 'a', 2 }, { 'del', 'a' }, { 'take', 'a' }, { 'add', 'a', 5 }, { 'update', 'a', 5 }, { 'clear' },
+      { 'put', 'a', 3, 1000 } } do
       m = machine.new { m = module }
       start = m.now
       op('put', 'a', 1, 100)

@@ -160,10 +160,12 @@ describe('a request', function()
     local status, bytes = decode { 0, 7, 'kv.set', { 'a', 1 }, { timeout_ms = 50, read = 'stale', query = true, forward = false } }
     assert.equal(OK, status)
     assert.equal('kv.set', core.text(request[0].name))
-    assert.same({ 2, 50, tonumber(C.READ_STALE), true, false }, { tonumber(request[0].args_count), request[0].timeout_ms, tonumber(request[0].read),
+    assert.same({ 2, 50, tonumber(C.READ_STALE), true, false },
+      { tonumber(request[0].args_count), request[0].timeout_ms, tonumber(request[0].read),
       request[0].query_only, request[0].forward })
     assert.equal(#bytes, tonumber(used[0]))
-    assert.same({ 0, 0, 0, false }, { tonumber(request[0].session.size), tonumber(request[0].seq), tonumber(request[0].done_below), request[0].dry_run })
+    assert.same({ 0, 0, 0, false },
+      { tonumber(request[0].session.size), tonumber(request[0].seq), tonumber(request[0].done_below), request[0].dry_run })
   end)
 
   it('may be of a session, a dry run, and read on a lease', function()
