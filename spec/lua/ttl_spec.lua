@@ -85,6 +85,25 @@ describe('a row with a ttl', function()
     for _, method in ipairs { 'first', 'last', 'pairs', 'range' } do assert.same({}, op(method)) end
   end)
 
+  it('is left out of prefixes, ranges and pages', function()
+    for i, key in ipairs { { 'a', 1 }, { 'a', 2 }, { 'a', 3 }, { 'b', 1 }, { 'ab', 1 }, 'a' } do
+      op('put', key, i, i % 2 == 0 and 100 or nil)
+    end
+    at(100)
+    assert.equal(2, op('len', { 'a' }))
+    assert.equal(0, op('len', { 'b' }))
+    assert.equal(3, op('len', 'a'))
+    assert.same({ { 'a', 1 }, 1 }, op('first', { 'a' }))
+    assert.same({ { 'a', 3 }, 3 }, op('last', { 'a' }))
+    assert.same({}, op('last', { 'b' }))
+    assert.same({ { { 'a', 3 }, 3 } }, op('range', { 'a', 2 }, { 'ab' }))
+    assert.same({ { { 'a', 3 }, 3 }, { { 'ab', 1 }, 5 } }, op('pairs', { limit = 2, after = { 'a', 1 } }))
+    assert.equal(2, op('clear', { 'a' }))
+    m:due()
+    assert.same({ { { 'a', 2 }, 2 }, { { 'b', 1 }, 4 }, { 'a', 6 } }, m:query('m.gone'))
+    assert.same({ { { 'ab', 1 }, 5 } }, look('pairs'))
+  end)
+
   it('is seen by a query at the time of the query', function()
     op('put', 'a', 1, 100)
     m.query_now = start + 99
