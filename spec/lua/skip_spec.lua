@@ -76,6 +76,18 @@ describe('an entry that is skipped', function()
     end)
   end)
 
+  it('is skipped also by a state that takes the place of the one that was told', function()
+    local m = new()
+    local at = m.index + 2
+    snapshot.with_disk(function(disk)
+      assert.equal('OK', (snapshot.take(m, disk, 'a')))
+      assert.is_true(machine.C.machine_skip(m.m, at))
+      machine.C.machine_swap(m.m, assert(snapshot.build(disk, 'a')).m)
+      assert.equal(1, m:call('m.add', 1))
+      assert.equal('SKIPPED', select(2, m:call('m.add', 1)).code)
+    end)
+  end)
+
   it('with a ticket is the answer that retries get', function()
     local m = new()
     local s = m:session('open', 10000)
