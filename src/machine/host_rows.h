@@ -11,8 +11,7 @@
 #include "script/vm.h"
 
 enum host_kind {
-    HOST_EXPORT =
-        0, /* {"format"} -> bundle: of no state, but in an exported file: the format that it is written in */
+    HOST_EXPORT = 0,   /* {"format"} -> bundle: of an exported file, and of no state: the format that wrote it */
     HOST_LIMITS = 1,   /* {"limit", name} -> number: the replicated limits */
     HOST_IDS = 2,      /* {mount} -> number: ctx.id's last (script/ctx.c) */
     HOST_BUNDLES = 3,  /* {mount} -> bundle: the code in force */
@@ -23,9 +22,9 @@ enum host_kind {
     HOST_ANSWERS = 8,  /* {session, seq} -> whether it was ok, and the answer: kept for retries */
     HOST_DUE = 9,      /* what waits for a moment (script/due.h) */
     HOST_DUE_OF = 10,  /* where it waits, by what it is */
-    HOST_COUNTERS =
-        11, /* {name} -> number: "due" the last id of what waits, "failed" how many of those failed, "grant" the
-                           stamp of a term's first entry, {"skipped", index}: an entry that was refused by a SKIP */
+    /* {"due"} -> the last id of what waits, {"failed"} -> how many of those failed, {"grant"} -> the stamp of a term's first
+     * entry, {"skipped", index} -> true: a SKIP had that entry refused */
+    HOST_COUNTERS = 11,
     HOST_KINDS
 };
 
