@@ -291,7 +291,7 @@ end
 describe('sessions over random histories', function()
   it('are those of the model, through a snapshot at every twentieth step', function()
     snapshot.with_disk(function(disk)
-      for seed = 1, 40 do
+      for seed = 1, 20 do
         local random = core.random(seed)
         local m, names = machine.new { m = module }, {}
         m:limit('sessions', 4)

@@ -237,7 +237,7 @@ end
 describe('timers over random histories', function()
   it('are those of the model, through a snapshot at every fifteenth step', function()
     snapshot.with_disk(function(disk)
-      for seed = 1, 40 do
+      for seed = 1, 20 do
         local random = core.random(seed)
         local m = machine.new { m = module }
         local model = { now = m.now, id = 0, waiting = {}, fired = {} }

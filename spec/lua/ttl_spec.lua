@@ -361,7 +361,7 @@ end
 describe('rows with a ttl over random histories', function()
   it('are those of the model, through a snapshot at every fifteenth step', function()
     snapshot.with_disk(function(disk)
-      for seed = 1, 40 do
+      for seed = 1, 20 do
         local random = core.random(seed)
         local m = machine.new { m = module }
         local model = setmetatable({ now = m.now, rows = {}, waiting = {}, gone = {}, id = 0 }, Model)
