@@ -2,8 +2,8 @@
 -- other maps with their values whole. A table begins with an empty line, the name of its map, and a line of headings.
 --
 --   orders.orders
---   key,customer,item,count,price,paid,note,value
---   1,ada,lamp,2,19.5,true,,
+--   key,customer,item,count,price,paid,note,value,expires
+--   1,ada,lamp,2,19.5,true,,,
 local csv = require 'tidelock.csv'
 
 local columns = { ['orders.orders'] = { 'customer', 'item', 'count', 'price', 'paid', 'note' } }
@@ -26,14 +26,13 @@ return {
   write = function(out, view)
     for mount, name, map in view:maps() do
       local names = columns[mount .. '.' .. name] or {}
-      local n = #names + 2
+      local n = #names + 3
       if map:len() > 0 then
-        out:write('\n', mount, '.', name, '\n', csv.encode({ 'key', unpack(names) }), ',value\n')
+        out:write('\n', mount, '.', name, '\n', csv.encode({ 'key', unpack(names) }), ',value,expires\n')
       end
-      for key, value in map:pairs() do
-        local row = spread(value, names)
-        if not row then row = { [n] = value } end
-        row[1] = key
+      for key, value, expires in map:pairs() do
+        local row = spread(value, names) or { [n - 1] = value }
+        row[1], row[n] = key, expires
         out:write(csv.encode(row, n), '\n')
       end
     end
@@ -47,9 +46,10 @@ return {
         map, headings = ctx.db[mount][name], csv.decode(next_line())
       else
         local row, value = csv.decode(line), {}
-        for at = 2, #headings - 1 do value[headings[at]] = row[at] end
-        if row[#headings] ~= nil then value = row[#headings] end
-        map:put(row[1], value)
+        local n = #headings
+        for at = 2, n - 2 do value[headings[at]] = row[at] end
+        if row[n - 1] ~= nil then value = row[n - 1] end
+        map:put(row[1], value, row[n] and { expires = row[n] })
       end
     end
     return true

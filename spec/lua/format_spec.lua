@@ -365,7 +365,7 @@ describe('a format that fails says where, with the row it was at:', function()
     refused("ctx.db has no 'nowhere'; there are kv m orders", nil, "ctx.db.nowhere.rows:put('a', 1)")
     refused("ctx.db.kv has no 'row'; there are rows", nil, "ctx.db.kv.row:put('a', 1)")
     refused("there is no 'get' here: a format's read only puts rows", nil, "return ctx.db.kv.rows:get('a')")
-    refused('kv.rows:put: takes a key and a value; a row has no options here, like ttl', nil, "ctx.db.kv.rows:put('a', 1, { ttl = 5 })")
+    refused("kv.rows:put: there is no option 'ttl'; there is expires", nil, "ctx.db.kv.rows:put('a', 1, { ttl = 5 })")
     refused('kv.rows:put: the key must be text, a finite number', nil, 'ctx.db.kv.rows:put({ {} }, 1)')
     refused('kv.rows:put: value.x: NaN and infinities are no values (row 1 put: kv.rows "a")', nil,
       "ctx.db.kv.rows:put('a', { x = 0 / 0 })")

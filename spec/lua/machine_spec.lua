@@ -318,7 +318,7 @@ describe('loading a module', function()
 
   -- What `tidelock check` says of a module that is not one: text of the module, words of the refusal.
   local shapes = {
-    ['m.timers = {}'] = "module.lua: there is no field 'timers'; there are name version state init commands",
+    ['m.clockwork = {}'] = "module.lua: there is no field 'clockwork'; there are name version state init commands",
     ['m.comands = {} m.quieries = {}'] = "there is no field 'comands'; did you mean commands?\nmodule.lua: there is no field 'quieries'; "
       .. 'did you mean queries?',
     ['C.a = function() end Q.a = C.a'] = "'a' is both a command and a query",

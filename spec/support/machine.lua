@@ -3,7 +3,7 @@ local core = require 'spec.support.core'
 local ffi = core.ffi
 local C = core.load('wire/pack.h', 'wire/entry.h', 'script/bundle.h', 'machine/machine.h')
 
-local M = {}
+local M = { C = C }
 M.__index = M
 
 local function pack(buffer, value)
@@ -63,6 +63,14 @@ function M.unpack(bytes)
   return value, #bytes -- no tail call: the bytes must live as long as they are read
 end
 
+-- All values of a sequence.
+function M.unpack_all(bytes)
+  local reader, list = ffi.new('struct pack_reader[1]'), {}
+  reader[0] = C.pack_reader_make(core.slice(bytes))
+  while reader[0].at < reader[0]['end'] do list[#list + 1] = unpack_next(reader) end
+  return list, #bytes
+end
+
 -- The bundle of a module's text; nil, why.
 function M.bundle(mount, text)
   local file = M.pack { 1, 'machine', mount, 'module', { { 'module', text } } }
@@ -92,19 +100,22 @@ function M.new(modules)
   return self
 end
 
--- Applies one entry; -> ok, value | nil when the machine parked
+-- Applies one entry, in term self.term or 1; -> ok, value, bytes of the answer | nil when the machine parked. self.events gets a
+-- list { index, n, topic, key, data } for each of its events.
 function M:entry(kind, payload)
   local record, entry = core.buffer(), ffi.new('struct entry[1]')
   self.index = self.index + 1
-  entry[0].index, entry[0].term, entry[0].kind, entry[0].stamp_ms = self.index, 1, kind, self.now
+  entry[0].index, entry[0].term, entry[0].kind, entry[0].stamp_ms = self.index, self.term or 1, kind, self.now
   entry[0].payload = core.slice(payload)
   C.entry_encode(record, entry, 0)
   local r = self.results[0]
-  r.count, r.bytes.size = 0, 0
+  r.count, r.bytes.size, r.events.size = 0, 0, 0
   if tonumber(C.machine_apply(self.m, core.slice(core.buffer_text(record)), true, r)) ~= self.index then return nil end
+  self.events = M.unpack_all(core.buffer_text(r.events))
   if r.count == 0 then return true end
   local one = r.list[0]
-  return one.ok, (M.unpack(ffi.string(r.bytes.data + one.offset, one.size)))
+  local bytes = ffi.string(r.bytes.data + one.offset, one.size)
+  return one.ok, (M.unpack(bytes)), bytes
 end
 
 local function answer(ok, value)
@@ -116,11 +127,21 @@ end
 function M:call(name, ...) return answer(self:entry(4, M.pack(name) .. M.pack { n = select('#', ...), ... })) end
 function M:batch(list) return answer(self:entry(5, M.pack(list))) end
 
+-- A command with a ticket; -> ok, value, bytes
+function M:ticket(session, seq, done_below, name, ...)
+  return self:entry(4, M.pack(name) .. M.pack { n = select('#', ...), ... } .. M.pack { session, seq, done_below })
+end
+
+function M:session(verb, what) return answer(self:entry(6, M.pack { verb, what })) end
+function M:due() return self:entry(7, '') end
+function M:limit(name, value) return answer(self:entry(10, M.pack { name, value })) end
+function M:skip_entry(index) return answer(self:entry(11, M.pack { index })) end
+
 function M:query(name, ...)
   local r = self.results[0]
   r.count, r.bytes.size = 0, 0
   local args = M.pack { n = select('#', ...), ... }
-  C.machine_query(self.m, core.slice(name), core.slice(args), 0, r)
+  C.machine_query(self.m, core.slice(name), core.slice(args), self.query_now or 0, r)
   return answer(r.list[0].ok, (M.unpack(ffi.string(r.bytes.data + r.list[0].offset, r.list[0].size))))
 end
 

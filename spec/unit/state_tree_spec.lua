@@ -83,15 +83,18 @@ local function history(seed)
   local random = core.random(seed)
   local tree, rows = C.tree_new(), {}
   local marks, views, cursors = {}, {}, {}
+  C.tree_count_apart(tree, 0x6b303130) -- keys from k010 on
 
   local function put()
     local key, value = random_key(random), ('v'):rep(random(3)) .. random(1000)
-    assert.equal(rows[key] ~= nil, C.tree_put(tree, core.slice(key), core.slice(value)))
+    assert.equal(rows[key] ~= nil, C.tree_replace(tree, core.slice(key), core.slice(value), value_slice))
+    if rows[key] then assert.equal(rows[key], core.text(value_slice[0])) end
     rows[key] = value
   end
   local function del()
     local key = random_key(random)
-    assert.equal(rows[key] ~= nil, C.tree_del(tree, core.slice(key)))
+    assert.equal(rows[key] ~= nil, C.tree_remove(tree, core.slice(key), value_slice))
+    if rows[key] then assert.equal(rows[key], core.text(value_slice[0])) end
     rows[key] = nil
   end
   local function range()

@@ -205,13 +205,31 @@ describe('a request', function()
     local status, bytes = decode { 0, 7, 'kv.set', { 'a', 1 }, { timeout_ms = 50, read = 'stale', query = true, forward = false } }
     assert.equal(OK, status)
     assert.equal('kv.set', core.text(request[0].name))
-    assert.same({ 2, 50, 1, true, false }, { tonumber(request[0].args_count), request[0].timeout_ms, tonumber(request[0].read),
+    assert.same({ 2, 50, tonumber(C.READ_STALE), true, false },
+      { tonumber(request[0].args_count), request[0].timeout_ms, tonumber(request[0].read),
       request[0].query_only, request[0].forward })
+    assert.equal(#bytes, tonumber(used[0]))
+    assert.same({ 0, 0, 0, false },
+      { tonumber(request[0].session.size), tonumber(request[0].seq), tonumber(request[0].done_below), request[0].dry_run })
+  end)
+
+  it('may be of a session, a dry run, and read on a lease', function()
+    local status, bytes = decode { 0, 7, 'kv.set', {}, { session = '1f-9', seq = 12, done_below = 10, dry_run = true, read = 'lease' } }
+    assert.equal(OK, status)
+    assert.equal('1f-9', core.text(request[0].session))
+    assert.same({ 12, 10, true, tonumber(C.READ_LEASE) }, { tonumber(request[0].seq), tonumber(request[0].done_below), request[0].dry_run,
+      tonumber(request[0].read) })
     assert.equal(#bytes, tonumber(used[0]))
   end)
 
   for name, value in pairs { ['an unknown option'] = { 0, 7, 'kv.set', {}, { fast = true } }, ['a name that is no text'] = { 0, 7, 1, {} },
-    ['arguments that are no list'] = { 0, 7, 'a.b', 'x' }, ['a bad read level'] = { 0, 7, 'a.b', {}, { read = 'fast' } } } do
+    ['arguments that are no list'] = { 0, 7, 'a.b', 'x' }, ['a bad read level'] = { 0, 7, 'a.b', {}, { read = 'fast' } },
+    ['a session without a seq'] = { 0, 7, 'a.b', {}, { session = 's' } }, ['a seq without a session'] = { 0, 7, 'a.b', {}, { seq = 1 } },
+    ['an empty session'] = { 0, 7, 'a.b', {}, { session = '', seq = 1 } }, ['seq 0'] = { 0, 7, 'a.b', {}, { session = 's', seq = 0 } },
+    ['a session that is too long'] = { 0, 7, 'a.b', {}, { session = ('s'):rep(65), seq = 1 } },
+    ['a seq that no number holds'] = { 0, 7, 'a.b', {}, { session = 's', seq = 2 ^ 53 + 2 } },
+    ['done_below above seq'] = { 0, 7, 'a.b', {}, { session = 's', seq = 1, done_below = 2 } },
+    ['a dry_run that is no boolean'] = { 0, 7, 'a.b', {}, { dry_run = 1 } } } do
     it('with ' .. name .. ' is refused, and can be answered', function()
       assert.equal(INVALID, (decode(value)))
       assert.is_true(answerable[0])

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "machine/host_rows.h"
+#include "script/due.h"
 #include "state/key.h"
 #include "wire/pack.h"
 
@@ -41,6 +42,9 @@ static enum status write_map(const struct format_writing *writing, const struct 
     struct slice value;
     enum status status = STATUS_OK;
     while (status == STATUS_OK && view_cursor_next(cursor, &key, &value)) {
+        uint64_t deadline_ms = due_split(&value);
+        if (deadline_ms != DUE_NEVER)
+            pack_u64(out, deadline_ms);
         pack_bin(out, slice_make(key.data + ROW_NUMBER_BYTES, key.size - ROW_NUMBER_BYTES));
         buffer_append(out, value.data, value.size);
         status = writing->row(writing->context);
@@ -77,8 +81,9 @@ enum status format_rows_write(const struct format_writing *writing)
 struct reading {
     const struct format_reading *from;
     struct buffer *why;
-    uint64_t left;     /* rows of the map at hand */
-    struct buffer key; /* begins with the number of that map */
+    uint64_t left;       /* rows of the map at hand */
+    struct buffer key;   /* begins with the number of that map */
+    struct buffer value; /* of a row that expires */
 };
 
 static enum status wrong(struct reading *reading, const char *what)
@@ -121,9 +126,16 @@ static enum status take_map(struct reading *reading, struct pack_reader *reader)
 static enum status take_row(struct reading *reading, struct pack_reader *reader)
 {
     struct pack_reader at = *reader;
-    struct slice key;
+    struct pack_item item;
     struct slice value;
-    enum status status = pack_read_text(&at, &key);
+    uint64_t deadline_ms = DUE_NEVER;
+    enum status status = pack_read(&at, &item);
+    if (status == STATUS_OK && item.type == PACK_INT && item.integer >= 0) {
+        deadline_ms = (uint64_t)item.integer;
+        status = pack_read(&at, &item);
+    }
+    if (status == STATUS_OK && item.type != PACK_BIN)
+        status = STATUS_INVALID;
     if (status == STATUS_OK)
         status = pack_skip(&at, PACK_DEPTH_MAX, &value);
     if (status == STATUS_INCOMPLETE)
@@ -133,7 +145,13 @@ static enum status take_row(struct reading *reading, struct pack_reader *reader)
     *reader = at;
     reading->left--;
     reading->key.size = ROW_NUMBER_BYTES;
-    buffer_append(&reading->key, key.data, key.size);
+    buffer_append(&reading->key, item.bytes.data, item.bytes.size);
+    if (deadline_ms != DUE_NEVER) {
+        buffer_clear(&reading->value);
+        due_append_prefix(&reading->value, deadline_ms);
+        buffer_append(&reading->value, value.data, value.size);
+        value = buffer_slice(&reading->value);
+    }
     return reading->from->put(reading->from->context, buffer_slice(&reading->key), value, reading->why);
 }
 
@@ -160,5 +178,6 @@ enum status format_rows_read(const struct format_reading *from, struct buffer *w
         status = wrong(&reading, "the bytes end in the midst of the rows");
     buffer_close(&held);
     buffer_close(&reading.key);
+    buffer_close(&reading.value);
     return status;
 }

@@ -1,4 +1,5 @@
-/* machine/format_rows.h - the format that is there without a module: canonical MessagePack rows.
+/* machine/format_rows.h - the format that is there without a module: canonical MessagePack rows. A row that expires has its
+ * deadline, a whole number, before its key.
  *
  * A sequence of MessagePack values: for each map that has rows, in the order of mounts and maps, the list
  * [mount, map, count], then count times the key (bin: the bytes of state/key.h, in their order) and the value. In plain C and

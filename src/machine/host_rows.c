@@ -1,14 +1,14 @@
 /* machine/host_rows.c - see machine/host_rows.h. */
 #include "machine/host_rows.h"
 
-#include <stddef.h>
 #include <stdio.h>
 
-#include "script/budget.h"
+#include "base/check.h"
 #include "state/key.h"
 #include "wire/pack.h"
 
-static const char *const names[HOST_KINDS] = {"export", "limits", "ids", "bundles", "maps", "refused", "format"};
+static const char *const names[HOST_KINDS] = {"export", "limits",   "ids",     "bundles", "maps",   "refused",
+                                              "format", "sessions", "answers", "due",     "due_of", "counters"};
 
 uint32_t row_number(struct slice key)
 {
@@ -48,75 +48,33 @@ bool host_texts(struct slice key, char first[HOST_TEXT_BYTES], char second[HOST_
     return status == STATUS_INCOMPLETE && count > 0;
 }
 
-/* --- limits ----------------------------------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    uint64_t standard;
-    size_t offset; /* in struct vm_limits */
-} limit_rows[] = {
-    {"budget", BUDGET_INSTRUCTIONS, offsetof(struct vm_limits, budget)},
-    {"depth", BUDGET_DEPTH, offsetof(struct vm_limits, depth)},
-    {"key_bytes", KEY_BYTES_MAX, offsetof(struct vm_limits, key_bytes)},
-    {"row_bytes", 1024 * 1024, offsetof(struct vm_limits, row_bytes)},
-    {"args_bytes", 1024 * 1024, offsetof(struct vm_limits, args_bytes)},
-    {"answer_bytes", 8 * 1024 * 1024, offsetof(struct vm_limits, answer_bytes)},
-};
-
-enum { LIMITS = sizeof limit_rows / sizeof limit_rows[0] };
-
-static uint64_t *limit_of(struct vm_limits *limits, size_t which)
+void host_key_numbered(struct buffer *key, enum host_kind kind, struct slice first, uint64_t second)
 {
-    return (uint64_t *)(void *)((char *)limits + limit_rows[which].offset);
+    host_key(key, kind, first, slice_make(NULL, 0));
+    key_append_number(key, (double)second);
 }
 
-static uint64_t limit_value(const struct vm_limits *limits, size_t which)
+uint64_t host_counter(const struct tree *tree, const char *name)
 {
-    return *(const uint64_t *)(const void *)((const char *)limits + limit_rows[which].offset);
+    struct buffer key = {0};
+    struct slice value;
+    uint64_t number = 0;
+    host_key(&key, HOST_COUNTERS, slice_text(name), slice_make(NULL, 0));
+    if (tree_get(tree, buffer_slice(&key), &value)) {
+        struct pack_reader reader = pack_reader_make(value);
+        CHECK(pack_read_u64(&reader, &number) == STATUS_OK);
+    }
+    buffer_close(&key);
+    return number;
 }
 
-void host_limits_standard(struct vm_limits *limits)
-{
-    for (size_t i = 0; i < LIMITS; i++)
-        *limit_of(limits, i) = limit_rows[i].standard;
-}
-
-void host_limits_put(struct tree *tree, const struct vm_limits *limits)
+void host_counter_set(struct tree *tree, const char *name, uint64_t number)
 {
     struct buffer key = {0};
     struct buffer value = {0};
-    for (size_t i = 0; i < LIMITS; i++) {
-        host_key(&key, HOST_LIMITS, slice_text("limit"), slice_text(limit_rows[i].name));
-        buffer_clear(&value);
-        pack_u64(&value, limit_value(limits, i));
-        (void)tree_put(tree, buffer_slice(&key), buffer_slice(&value));
-    }
+    host_key(&key, HOST_COUNTERS, slice_text(name), slice_make(NULL, 0));
+    pack_u64(&value, number);
+    (void)tree_put(tree, buffer_slice(&key), buffer_slice(&value));
     buffer_close(&key);
     buffer_close(&value);
-}
-
-bool host_limit_take(struct slice key, struct slice value, struct vm_limits *limits)
-{
-    char kind[HOST_TEXT_BYTES];
-    char name[HOST_TEXT_BYTES];
-    struct pack_reader reader = pack_reader_make(value);
-    uint64_t number = 0;
-    if (!host_texts(key, kind, name) || pack_read_u64(&reader, &number) != STATUS_OK)
-        return false;
-    for (size_t i = 0; i < LIMITS; i++) {
-        if (strcmp(name, limit_rows[i].name) != 0)
-            continue;
-        *limit_of(limits, i) = number;
-        return true;
-    }
-    return false;
-}
-
-void host_limits_pack(const struct vm_limits *limits, struct buffer *out)
-{
-    pack_map(out, LIMITS);
-    for (size_t i = 0; i < LIMITS; i++) {
-        pack_text(out, slice_text(limit_rows[i].name));
-        pack_u64(out, limit_value(limits, i));
-    }
 }

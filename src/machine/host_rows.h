@@ -1,6 +1,6 @@
 /* machine/host_rows.h - the rows that the host itself keeps in the state: the one table of their kinds.
  *
- * A host row's key is the number of its kind (four bytes, big-endian) and one or two texts (state/key.h); numbers from
+ * A host row's key is the number of its kind (four bytes, big-endian) and texts or numbers (state/key.h); numbers from
  * VM_MAPS_FIRST on are maps of services. A snapshot carries all of them as they are; a kind that is not in the table comes
  * from a newer version, and nothing of such a file is used. New kinds are added here, and to what snapshot_build makes of
  * them. Depends on state, script/vm.h, wire/pack.h.
@@ -11,16 +11,27 @@
 #include "script/vm.h"
 
 enum host_kind {
-    HOST_EXPORT =
-        0, /* {"format"} -> bundle: of no state, but in an exported file: the format that it is written in */
-    HOST_LIMITS = 1,  /* {"limit", name} -> number: the replicated limits */
-    HOST_IDS = 2,     /* {mount} -> number: ctx.id's last (script/ctx.c) */
-    HOST_BUNDLES = 3, /* {mount} -> bundle: the code in force */
-    HOST_MAPS = 4,    /* {mount, map} -> number: the numbers of user maps, from VM_MAPS_FIRST on */
-    HOST_REFUSED = 5, /* {mount} -> text: why the module for it was refused: the others work all the same */
-    HOST_FORMAT = 6,  /* {"format"} -> bundle: the snapshot format in force; none: rows */
+    HOST_EXPORT = 0,   /* {"format"} -> bundle: of an exported file, and of no state: the format that wrote it */
+    HOST_LIMITS = 1,   /* {"limit", name} -> number: the replicated limits */
+    HOST_IDS = 2,      /* {mount} -> number: ctx.id's last (script/ctx.c) */
+    HOST_BUNDLES = 3,  /* {mount} -> bundle: the code in force */
+    HOST_MAPS = 4,     /* {mount, map} -> number: the numbers of user maps, from VM_MAPS_FIRST on */
+    HOST_REFUSED = 5,  /* {mount} -> text: why the module for it was refused: the others work all the same */
+    HOST_FORMAT = 6,   /* {"format"} -> bundle: the snapshot format in force; none: rows */
+    HOST_SESSIONS = 7, /* {session} -> list of its facts (machine/session.c) */
+    HOST_ANSWERS = 8,  /* {session, seq} -> whether it was ok, and the answer: kept for retries */
+    HOST_DUE = 9,      /* what waits for a moment (script/due.h) */
+    HOST_DUE_OF = 10,  /* where it waits, by what it is */
+    /* {"due"} -> the last id of what waits, {"failed"} -> how many of those failed, {"grant"} -> the stamp of a term's first
+     * entry, {"skipped", index} -> true: a SKIP had that entry refused */
+    HOST_COUNTERS = 11,
     HOST_KINDS
 };
+
+/* Those of script/. */
+_Static_assert((int)HOST_IDS == VM_ROWS_IDS && (int)HOST_DUE == VM_ROWS_DUE && (int)HOST_DUE_OF == VM_ROWS_DUE_OF &&
+                   (int)HOST_COUNTERS == VM_ROWS_COUNTERS,
+               "one table of kinds");
 
 enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };
 
@@ -39,10 +50,11 @@ void host_key(struct buffer *key, enum host_kind kind, struct slice first, struc
 /* The texts of a host row's key, zero-terminated; "" for one that is not there. False: no such key. */
 bool host_texts(struct slice key, char first[HOST_TEXT_BYTES], char second[HOST_TEXT_BYTES]);
 
-/* Limits: as they are at first; as rows of a tree; from such a row (false: it makes no sense); as a MessagePack map. */
-void host_limits_standard(struct vm_limits *limits);
-void host_limits_put(struct tree *tree, const struct vm_limits *limits);
-bool host_limit_take(struct slice key, struct slice value, struct vm_limits *limits);
-void host_limits_pack(const struct vm_limits *limits, struct buffer *out);
+/* As host_key, with a number for the second. */
+void host_key_numbered(struct buffer *key, enum host_kind kind, struct slice first, uint64_t second);
+
+/* A counter of the state: 0 where there is no row. */
+uint64_t host_counter(const struct tree *tree, const char *name);
+void host_counter_set(struct tree *tree, const char *name, uint64_t value);
 
 #endif

@@ -8,39 +8,36 @@
 #include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
-#include "machine/catalog.h"
-#include "machine/format_rows.h"
 #include "machine/host_rows.h"
+#include "machine/limits.h"
 #include "machine/machine_private.h"
-#include "script/bundle.h"
+#include "machine/session.h"
+#include "machine/timer.h"
+#include "script/due.h"
 #include "script/sandbox.h"
 #include "script/trial.h"
 #include "script/vm.h"
 #include "wire/error.h"
 #include "wire/pack.h"
 
-enum {
-    BATCH_MAX = 1000,
-    REFUSED_BYTES = 700 /* of the sentence kept */
-};
-
 struct machine *machine_new_empty(const struct machine_options *options)
 {
     struct machine *machine = mem_zalloc(1, sizeof *machine);
     machine->tree = tree_new();
+    tree_count_apart(machine->tree, VM_MAPS_FIRST);
     machine->vm =
         vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
     machine->maps = VM_MAPS_FIRST;
     machine->invariants = options->invariants;
     machine->digests = mem_zalloc(1, sizeof *machine->digests);
-    host_limits_standard(&machine->limits);
+    limits_standard(&machine->limits);
     return machine;
 }
 
 struct machine *machine_new(const struct machine_options *options)
 {
     struct machine *machine = machine_new_empty(options);
-    host_limits_put(machine->tree, &machine->limits); /* part of forming the state, the same on every node */
+    limits_put(machine->tree, &machine->limits); /* part of forming the state, the same on every node */
     tree_commit(machine->tree);
     return machine;
 }
@@ -55,6 +52,7 @@ void machine_free(struct machine *machine)
     buffer_close(&machine->configuration);
     mem_free(machine->digests);
     buffer_close(&machine->broken);
+    mem_free(machine->skips);
     mem_free(machine);
 }
 
@@ -81,12 +79,19 @@ static void add_result(struct machine_results *results, raft_index index, bool o
 static void park(struct machine *machine, raft_index index, const char *why)
 {
     machine->parked_at = index;
-    snprintf(machine->parked_why, sizeof machine->parked_why, "%s", why);
+    if (machine->parked_why[0] == 0)
+        snprintf(machine->parked_why, sizeof machine->parked_why, "%s", why);
     LOG(LOG_ERROR, "machine", "parked at entry %llu: %s; this node stores and votes, and does not answer",
-        (unsigned long long)index, why);
+        (unsigned long long)index, machine->parked_why);
 }
 
-/* --- entries ---------------------------------------------------------------------------------------------------------------- */
+void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer)
+{
+    const uint64_t parts[3] = {machine->results_hash, (uint64_t)outcome, hash64(answer.data, answer.size)};
+    machine->results_hash = hash64(parts, sizeof parts);
+}
+
+/* --- commands --------------------------------------------------------------------------------------------------------- */
 
 static uint64_t seed_of(const struct machine *machine, raft_index index)
 {
@@ -94,38 +99,18 @@ static uint64_t seed_of(const struct machine *machine, raft_index index)
     return hash64(parts, sizeof parts);
 }
 
-static void begin_entry(struct machine *machine, const struct entry *entry)
+void machine_begin(struct machine *machine, const struct entry *entry, uint64_t part, struct slice session)
 {
-    const struct vm_entry facts = {.index = entry->index,
-                                   .term = entry->term,
-                                   .now_ms = machine->now_ms,
-                                   .seed = seed_of(machine, entry->index)};
+    struct vm_entry facts = {.index = entry->index,
+                             .term = entry->term,
+                             .now_ms = machine->now_ms,
+                             .seed = seed_of(machine, entry->index),
+                             .session = session};
+    if (part > 0) {
+        const uint64_t parts[2] = {facts.seed, part};
+        facts.seed = hash64(parts, sizeof parts);
+    }
     vm_begin(machine->vm, &facts, &machine->limits);
-}
-
-/* Why the module for a mount was refused, if it was. */
-static bool find_refused(const struct machine *machine, struct slice mount, struct slice *why)
-{
-    struct buffer key = {0};
-    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
-    bool found = tree_get(machine->tree, buffer_slice(&key), why);
-    buffer_close(&key);
-    struct pack_reader reader = pack_reader_make(found ? *why : slice_make(NULL, 0));
-    return found && pack_read_text(&reader, why) == STATUS_OK;
-}
-
-/* For a name whose mount has no code, for it was refused: the error that says so. */
-static bool say_refused(const struct machine *machine, struct slice name, struct buffer *result)
-{
-    const uint8_t *dot = name.size > 0 ? memchr(name.data, '.', name.size) : NULL;
-    struct slice why;
-    struct slice mount = slice_make(name.data, dot != NULL ? (size_t)(dot - name.data) : 0);
-    if (dot == NULL || !find_refused(machine, mount, &why))
-        return false;
-    char text[900];
-    refused_sentence(text, sizeof text, mount, why);
-    error_pack(result, ERROR_SCRIPT_ERROR, text);
-    return true;
 }
 
 /* Calls one command; `name` may be of any client's making. */
@@ -134,7 +119,7 @@ static enum vm_outcome call(struct machine *machine, struct slice name, struct s
     enum vm_kind kind = vm_find(machine->vm, name);
     if (kind == VM_COMMAND || kind == VM_RAW)
         return vm_call(machine->vm, name, args, false, result);
-    if (say_refused(machine, name, result))
+    if (machine_say_refused(machine, name, result))
         return VM_REFUSED;
     char text[200];
     snprintf(text, sizeof text, kind == VM_QUERY ? "%.*s is a query, not a command" : "there is no command %.*s",
@@ -143,26 +128,23 @@ static enum vm_outcome call(struct machine *machine, struct slice name, struct s
     return VM_REFUSED;
 }
 
-static enum vm_outcome apply_command(struct machine *machine, struct slice payload, struct buffer *result)
+static enum vm_outcome refuse(struct buffer *result, enum error_code code, const char *text)
 {
-    struct pack_reader reader = pack_reader_make(payload);
-    struct slice name;
-    if (pack_read_text(&reader, &name) != STATUS_OK) {
-        error_pack(result, ERROR_BAD_REQUEST, "an entry without a name");
-        return VM_REFUSED;
-    }
-    return call(machine, name, pack_rest(&reader), result);
+    error_pack(result, code, text);
+    return VM_REFUSED;
 }
 
 /* A list of [name, args]: all or nothing, and the list of answers. */
-static enum vm_outcome apply_batch(struct machine *machine, struct slice payload, struct buffer *result)
+static enum vm_outcome call_all(struct machine *machine, struct slice list, struct buffer *result)
 {
-    struct pack_reader reader = pack_reader_make(payload);
+    struct pack_reader reader = pack_reader_make(list);
     uint32_t count = 0;
-    tree_mark mark = tree_savepoint(machine->tree);
-    if (pack_read_array(&reader, &count) != STATUS_OK || count > BATCH_MAX) {
-        error_pack(result, ERROR_TOO_LARGE, "a batch is a list of at most 1000 commands");
-        return VM_REFUSED;
+    struct vm_mark mark = vm_savepoint(machine->vm);
+    if (pack_read_array(&reader, &count) != STATUS_OK || count > machine->limits.batch) {
+        char text[100];
+        snprintf(text, sizeof text, "a batch is a list of at most %llu commands",
+                 (unsigned long long)machine->limits.batch);
+        return refuse(result, ERROR_TOO_LARGE, text);
     }
     size_t start = result->size;
     pack_array(result, count);
@@ -180,7 +162,7 @@ static enum vm_outcome apply_batch(struct machine *machine, struct slice payload
             outcome = call(machine, name, args, &one);
         if (outcome != VM_OK) {
             if (!MUTANT(92))
-                tree_rollback(machine->tree, mark);
+                vm_rollback(machine->vm, mark);
             result->size = start;
         }
         buffer_append(result, one.data, one.size);
@@ -191,140 +173,133 @@ static enum vm_outcome apply_batch(struct machine *machine, struct slice payload
     return VM_OK;
 }
 
-static uint32_t number_map(void *context, struct slice mount, struct slice map)
+/* What a COMMAND or BATCH holds: the batch's list is in `args`. False: it makes no sense. */
+struct request {
+    struct slice name;
+    struct slice args;
+    struct session_ticket ticket;
+};
+
+static bool read_request(const struct entry *entry, struct request *request)
 {
-    struct machine *machine = context;
-    struct buffer key = {0};
-    struct buffer value = {0};
-    host_key(&key, HOST_MAPS, mount, map);
-    uint32_t number = machine->maps++;
-    pack_u64(&value, number);
-    (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
-    buffer_close(&key);
-    buffer_close(&value);
-    return number;
+    struct pack_reader reader = pack_reader_make(entry->payload);
+    if (entry->kind == ENTRY_COMMAND && pack_read_text(&reader, &request->name) != STATUS_OK)
+        return false;
+    return pack_skip(&reader, PACK_SKIP_DEPTH, &request->args) == STATUS_OK &&
+           session_read_ticket(pack_rest(&reader), &request->ticket);
 }
 
-static bool has_bundle(const struct machine *machine, struct slice mount)
+/* A command or batch, once for each (session, seq). */
+static enum vm_outcome apply_request(struct machine *machine, const struct entry *entry, bool skipped,
+                                     struct buffer *result)
+{
+    struct request request = {0};
+    enum vm_outcome outcome = VM_REFUSED;
+    if (!read_request(entry, &request))
+        return refuse(result, ERROR_BAD_REQUEST, "the entry is not a name, arguments and a ticket");
+    if (session_enter(machine, &request.ticket, &outcome, result) == SESSION_ANSWERED)
+        return outcome;
+    if (skipped) {
+        outcome = refuse(result, ERROR_SKIPPED, "an operator had this entry skipped");
+    } else {
+        machine_begin(machine, entry, 0, request.ticket.session);
+        outcome = entry->kind == ENTRY_COMMAND ? call(machine, request.name, request.args, result)
+                                               : call_all(machine, request.args, result);
+        vm_end(machine->vm);
+    }
+    if (outcome != VM_PARK)
+        session_keep_answer(machine, &request.ticket, outcome, buffer_slice(result));
+    return outcome;
+}
+
+/* --- skipping --------------------------------------------------------------------------------------------------------- */
+
+/* The row that says that an entry was skipped. */
+static void skipped_key(struct buffer *key, raft_index index)
+{
+    host_key_numbered(key, HOST_COUNTERS, slice_text("skipped"), index);
+}
+
+static bool was_skipped(const struct machine *machine, raft_index index)
 {
     struct buffer key = {0};
     struct slice value;
-    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
+    skipped_key(&key, index);
     bool found = tree_get(machine->tree, buffer_slice(&key), &value);
     buffer_close(&key);
     return found;
 }
 
-void machine_list_refused(struct machine *machine, struct slice mount, struct slice packed_why)
+bool machine_skip(struct machine *machine, raft_index index)
 {
-    pack_text(&machine->refused, mount);
-    buffer_append(&machine->refused, packed_why.data, packed_why.size);
-    machine->refused_count++;
+    if (index <= machine->applied)
+        return was_skipped(machine, index);
+    for (size_t i = 0; i < machine->skips_count; i++)
+        if (machine->skips[i] == index)
+            return true;
+    machine->skips = mem_realloc(machine->skips, (machine->skips_count + 1) * sizeof *machine->skips);
+    machine->skips[machine->skips_count++] = index;
+    if (machine->parked_at == index) {
+        LOG(LOG_WARN, "machine", "goes on: entry %llu is skipped", (unsigned long long)index);
+        machine->parked_at = 0;
+        machine->parked_why[0] = 0;
+    }
+    return true;
 }
 
-/* The module has no place: that is a fact of the state, so that all nodes say the same, and the others go on. */
-static void keep_refused(struct machine *machine, struct slice mount, struct slice why)
+/* Whether this entry, the next one, is to be skipped: that becomes a fact of the state. */
+static bool take_skip(struct machine *machine, raft_index index)
 {
+    size_t at = 0;
+    while (at < machine->skips_count && machine->skips[at] != index)
+        at++;
+    if (at == machine->skips_count)
+        return false;
     struct buffer key = {0};
     struct buffer value = {0};
-    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
-    pack_text(&value, slice_make(why.data, why.size < REFUSED_BYTES ? why.size : REFUSED_BYTES));
+    skipped_key(&key, index);
+    pack_boolean(&value, true);
     (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
-    machine_list_refused(machine, mount, buffer_slice(&value));
     buffer_close(&key);
     buffer_close(&value);
-    LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused: %.*s", (int)mount.size,
-        (const char *)mount.data, (int)why.size, (const char *)why.data);
+    machine->skips[at] = machine->skips[--machine->skips_count];
+    return true;
 }
 
-enum status machine_note_format(struct machine *machine, struct slice bundle, struct buffer *why)
+/* An entry SKIP: by now the entry that it names must have been skipped, or this state is another than the others'. */
+static enum vm_outcome apply_skip(struct machine *machine, const struct entry *entry, struct buffer *result)
 {
-    struct format *format = NULL;
-    enum status status = format_open(bundle, machine_lua_bytes_default, &format, why);
-    if (status != STATUS_OK)
-        return status;
-    snprintf(machine->format.name, sizeof machine->format.name, "%s", format_name(format));
-    machine->format.version = format_version(format);
-    machine->format.hash = bundle_hash(bundle);
-    format_close(format);
-    return STATUS_OK;
-}
-
-/* The module mounts, and its init runs. */
-static enum vm_outcome mount_bundle(struct machine *machine, const struct entry *entry, struct slice mount,
-                                    struct buffer *why, struct buffer *result)
-{
-    if (vm_mount(machine->vm, entry->payload, number_map, machine, why) != STATUS_OK) {
-        buffer_append_byte(why, 0);
-        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
-        return VM_REFUSED;
+    struct pack_reader reader = pack_reader_make(entry->payload);
+    uint32_t count = 0;
+    uint64_t index = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 ||
+        pack_read_u64(&reader, &index) != STATUS_OK || index == 0 || index >= entry->index)
+        return refuse(result, ERROR_BAD_ARGS, "skip takes the index of an entry before it");
+    if (!was_skipped(machine, index) && !MUTANT(160)) {
+        snprintf(machine->parked_why, sizeof machine->parked_why,
+                 "entry %llu is skipped by entry %llu, and was applied here: rebuild this node",
+                 (unsigned long long)index, (unsigned long long)entry->index);
+        return VM_PARK;
     }
-    struct buffer key = {0};
-    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
-    (void)tree_put(machine->tree, buffer_slice(&key), entry->payload);
-    buffer_close(&key);
-    begin_entry(machine, entry);
-    enum vm_outcome outcome = vm_init(machine->vm, mount, result);
-    vm_end(machine->vm);
-    if (outcome != VM_OK)
-        vm_unmount(machine->vm, mount);
-    return outcome;
-}
-
-/* The format becomes the one of this state's snapshots. */
-static enum vm_outcome take_format(struct machine *machine, struct slice bundle, struct buffer *why,
-                                   struct buffer *result)
-{
-    if (machine_note_format(machine, bundle, why) != STATUS_OK) {
-        buffer_append_byte(why, 0);
-        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
-        return VM_REFUSED;
-    }
-    struct buffer key = {0};
-    host_key(&key, HOST_FORMAT, slice_text("format"), slice_make(NULL, 0));
-    (void)tree_put(machine->tree, buffer_slice(&key), bundle);
-    buffer_close(&key);
-    pack_nil(result);
+    pack_boolean(result, true);
     return VM_OK;
 }
 
-/* A module takes its place. The same mount again says nothing new: two leaders may both have proposed it. */
-static enum vm_outcome apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result)
+/* --- entries ---------------------------------------------------------------------------------------------------------- */
+
+static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry)
 {
-    enum bundle_kind kind = BUNDLE_MACHINE;
-    struct slice mount = {0};
-    struct slice known = {0};
-    if (bundle_kind(entry->payload, &kind) != STATUS_OK || bundle_mount(entry->payload, &mount) != STATUS_OK) {
-        error_pack(result, ERROR_BAD_REQUEST, "not a bundle");
-        return VM_REFUSED;
-    }
-    bool is_format = kind == BUNDLE_FORMAT;
-    if (is_format)
-        mount = slice_text(HOST_FORMAT_MOUNT);
-    if ((is_format ? machine->format.name[0] != 0 : has_bundle(machine, mount)) ||
-        find_refused(machine, mount, &known)) {
-        pack_nil(result);
-        return VM_OK;
-    }
-    struct buffer why = {0};
-    uint32_t maps = machine->maps;
-    enum vm_outcome outcome = is_format ? take_format(machine, entry->payload, &why, result)
-                                        : mount_bundle(machine, entry, mount, &why, result);
-    if (outcome == VM_REFUSED) {
-        struct slice code = {0}, message = {0}, data = {0};
-        machine->maps = maps;
-        tree_rollback(machine->tree, 0);
-        CHECK(error_unpack(buffer_slice(result), &code, &message, &data) == STATUS_OK);
-        keep_refused(machine, mount, message);
-    }
-    machine->catalog_version += outcome != VM_PARK;
-    buffer_close(&why);
-    return outcome;
+    if (entry->index == 1)
+        machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
+    machine->configuration_index = entry->index;
+    buffer_clear(&machine->configuration);
+    buffer_append(&machine->configuration, entry->payload.data, entry->payload.size);
+    return VM_OK;
 }
 
 static void hold_invariants(struct machine *machine, const struct entry *entry)
 {
-    begin_entry(machine, entry);
+    machine_begin(machine, entry, 0, slice_make(NULL, 0));
     bool holds = vm_holds(machine->vm, &machine->broken);
     vm_end(machine->vm);
     CHECK_EQ(tree_savepoint(machine->tree), 0);
@@ -334,31 +309,60 @@ static void hold_invariants(struct machine *machine, const struct entry *entry)
     machine->broken_at = entry->index;
 }
 
-static enum vm_outcome apply_payload(struct machine *machine, const struct entry *entry, struct buffer *result)
+static enum vm_outcome apply_payload(struct machine *machine, const struct entry *entry, bool skipped,
+                                     struct buffer *result)
 {
-    enum vm_outcome outcome = VM_OK;
     switch (entry->kind) {
     case ENTRY_NOOP:
         return VM_OK;
     case ENTRY_CONFIGURATION:
-        if (entry->index == 1)
-            machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
-        machine->configuration_index = entry->index;
-        buffer_clear(&machine->configuration);
-        buffer_append(&machine->configuration, entry->payload.data, entry->payload.size);
-        return VM_OK;
-    case ENTRY_BUNDLE:
-        return apply_bundle(machine, entry, result);
+        return take_configuration(machine, entry);
     case ENTRY_COMMAND:
     case ENTRY_BATCH:
-        begin_entry(machine, entry);
-        outcome = entry->kind == ENTRY_COMMAND ? apply_command(machine, entry->payload, result)
-                                               : apply_batch(machine, entry->payload, result);
-        vm_end(machine->vm);
-        return outcome;
+        return apply_request(machine, entry, skipped, result);
+    case ENTRY_DUE:
+        return timer_apply(machine, skipped);
     default:
+        break;
+    }
+    if (skipped)
+        return refuse(result, ERROR_SKIPPED, "an operator had this entry skipped");
+    switch (entry->kind) {
+    case ENTRY_BUNDLE:
+        return machine_apply_bundle(machine, entry, result);
+    case ENTRY_SESSION:
+        return session_apply(machine, entry, result);
+    case ENTRY_LIMIT:
+        return limits_change(machine, entry->payload, result);
+    case ENTRY_SKIP:
+        return apply_skip(machine, entry, result);
+    default:
+        snprintf(machine->parked_why, sizeof machine->parked_why, "an entry of a newer kind, %s",
+                 entry_kind_name(entry->kind));
         return VM_PARK;
     }
+}
+
+/* Whether somebody may wait for what came of an entry. */
+static bool has_answer(const struct entry *entry)
+{
+    return entry->kind >= ENTRY_COMMAND && entry->kind != ENTRY_DUE;
+}
+
+/* Counts what came of an entry in the digest, and gives it to whoever waits. */
+static void give_results(struct machine *machine, const struct entry *entry, enum vm_outcome outcome, bool want,
+                         struct machine_results *results)
+{
+    struct slice events = vm_events(machine->vm);
+    bool answers = has_answer(entry);
+    if (answers && !(MUTANT(93) && !want))
+        machine_note_answer(machine, outcome, buffer_slice(&machine->result));
+    if (events.size > 0) {
+        machine_note_answer(machine, VM_OK, events);
+        buffer_append(&results->events, events.data, events.size);
+    }
+    if (answers && want)
+        add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
 }
 
 /* Applies one entry; false: parked, and nothing of it is left. */
@@ -367,31 +371,33 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
 {
     CHECK_EQ(entry->index, machine->applied + 1);
     uint64_t before_ms = machine->now_ms;
+    uint64_t results_hash = machine->results_hash;
     if (entry->stamp_ms > machine->now_ms || MUTANT(90))
         machine->now_ms = entry->stamp_ms;
     buffer_clear(&machine->result);
-    enum vm_outcome outcome = apply_payload(machine, entry, &machine->result);
+    vm_events_clear(machine->vm);
+    machine->entry = entry;
+    machine->parts = 0;
+    machine->parked_why[0] = 0;
+    if (entry->term > machine->term)
+        session_grant(machine);
+    bool skipped = take_skip(machine, entry->index);
+    enum vm_outcome outcome = apply_payload(machine, entry, skipped, &machine->result);
     if (outcome == VM_PARK) {
         tree_rollback(machine->tree, 0);
         machine->now_ms = before_ms;
-        park(machine, entry->index, entry->kind < ENTRY_KINDS ? vm_why(machine->vm) : "an entry of a newer kind");
+        machine->results_hash = results_hash;
+        park(machine, entry->index, vm_why(machine->vm));
         return false;
     }
     tree_commit(machine->tree);
-    bool answers = entry->kind == ENTRY_COMMAND || entry->kind == ENTRY_BATCH;
-    if (answers && !(MUTANT(93) && !want)) {
-        const uint64_t parts[3] = {machine->results_hash, (uint64_t)outcome,
-                                   hash64(machine->result.data, machine->result.size)};
-        machine->results_hash = hash64(parts, sizeof parts);
-    }
     machine->applied = entry->index;
     machine->term = entry->term;
     machine->chain = entry->chain;
+    give_results(machine, entry, outcome, want, results);
     digests_add(machine->digests, entry->index, machine_digest_now(machine));
     if (machine->invariants && machine->broken_at == 0)
         hold_invariants(machine, entry);
-    if (answers && want)
-        add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
     return true;
 }
 
@@ -407,6 +413,18 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
         records.size -= entry.size;
     }
     return machine->applied;
+}
+
+/* The answer to what this node alone ran. */
+static void answer_alone(struct machine *machine, enum vm_outcome outcome, struct machine_results *results)
+{
+    if (outcome == VM_PARK) {
+        /* Nothing was changed, and other nodes did not run it: this query alone ends. */
+        buffer_clear(&machine->result);
+        error_pack(&machine->result, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
+        outcome = VM_REFUSED;
+    }
+    add_result(results, machine->applied, outcome == VM_OK, buffer_slice(&machine->result));
 }
 
 void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
@@ -428,31 +446,49 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         vm_end(machine->vm);
         CHECK_EQ(tree_savepoint(machine->tree), 0);
         machine->query_timed = vm_read_clock(machine->vm);
-    } else if (!say_refused(machine, name, &machine->result)) {
+    } else if (!machine_say_refused(machine, name, &machine->result)) {
         char text[200];
         snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
                  (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
         error_pack(&machine->result, ERROR_UNKNOWN_COMMAND, text);
     }
-    if (outcome == VM_PARK) {
-        /* Nothing was changed, and other nodes did not run it: this query alone ends. */
-        buffer_clear(&machine->result);
-        error_pack(&machine->result, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
-        outcome = VM_REFUSED;
+    answer_alone(machine, outcome, results);
+}
+
+void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
+                 struct machine_results *results)
+{
+    enum vm_outcome outcome = VM_REFUSED;
+    buffer_clear(&machine->result);
+    if (machine->parked_at != 0) {
+        error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
+    } else {
+        const struct entry next = {.index = machine->applied + 1, .term = machine->term};
+        machine_begin(machine, &next, 0, session);
+        outcome = call(machine, name, args, &machine->result);
+        vm_end(machine->vm);
+        tree_rollback(machine->tree, 0);
+        vm_events_clear(machine->vm);
     }
-    add_result(results, machine->applied, outcome == VM_OK, buffer_slice(&machine->result));
+    answer_alone(machine, outcome, results);
 }
 
 /* --- telling ------------------------------------------------------------------------------------------------------------------ */
 
 void machine_get_status(const struct machine *machine, struct machine_status *status)
 {
+    struct due due;
     memset(status, 0, sizeof *status);
     status->applied = machine->applied;
     (void)digests_find(machine->digests, machine->applied, &status->digest);
     status->now_ms = machine->now_ms;
     status->rows = tree_rows(machine->tree);
     status->bytes = tree_bytes(machine->tree);
+    status->quota_bytes = tree_bytes_apart(machine->tree);
+    status->next_due_ms = due_first_of_all(machine->tree, &due) ? due.deadline_ms : DUE_NEVER;
+    status->sessions = session_count(machine->tree);
+    status->timers = due_count(machine->tree, DUE_TIMER);
+    status->timers_failed = host_counter(machine->tree, "failed");
     status->lua_bytes = vm_lua_bytes(machine->vm);
     status->catalog_version = machine->catalog_version;
     status->parked_at = machine->parked_at;
@@ -473,85 +509,6 @@ bool machine_query_timed(const struct machine *machine)
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest)
 {
     return digests_find(machine->digests, index, digest);
-}
-
-struct listing {
-    struct buffer items;
-    uint32_t count;
-};
-
-/* Appends {hash, module or name, version}. */
-static void pack_code(struct buffer *out, const char *name_field, const char *name, double version,
-                      struct hash128 hash)
-{
-    char text[40];
-    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)hash.hi, (unsigned long long)hash.lo);
-    pack_map(out, 3);
-    pack_text(out, slice_text("hash"));
-    pack_text(out, slice_text(text));
-    pack_text(out, slice_text(name_field));
-    pack_text(out, slice_text(name));
-    pack_text(out, slice_text("version"));
-    pack_number(out, version);
-}
-
-static void list_mount(void *context, const char *mount, const char *module, double version, struct hash128 hash)
-{
-    struct listing *listing = context;
-    pack_text(&listing->items, slice_text(mount));
-    pack_code(&listing->items, "module", module, version, hash);
-    listing->count++;
-}
-
-void machine_pack_info(const struct machine *machine, struct buffer *out)
-{
-    struct listing listing = {0};
-    const struct machine_format *format = &machine->format;
-    vm_mounts(machine->vm, list_mount, &listing);
-    pack_map(out, 4);
-    pack_text(out, slice_text("format"));
-    pack_code(out, "name", format->name[0] != 0 ? format->name : FORMAT_ROWS_NAME,
-              format->name[0] != 0 ? format->version : FORMAT_ROWS_VERSION, format->hash);
-    pack_text(out, slice_text("limits"));
-    host_limits_pack(&machine->limits, out);
-    pack_text(out, slice_text("mounts"));
-    pack_map(out, listing.count);
-    buffer_append(out, listing.items.data, listing.items.size);
-    buffer_close(&listing.items);
-    pack_text(out, slice_text("refused"));
-    pack_map(out, machine->refused_count);
-    buffer_append(out, machine->refused.data, machine->refused.size);
-}
-
-static void list_name(void *context, const char *name, enum vm_kind kind)
-{
-    struct listing *listing = context;
-    pack_text(&listing->items, slice_text(name));
-    pack_u64(&listing->items, kind); /* VM_COMMAND, VM_QUERY, VM_RAW stand for the same numbers of the catalog */
-    listing->count++;
-}
-
-static void count_mount(void *context, const char *mount, const char *module, double version, struct hash128 hash)
-{
-    (void)mount;
-    (void)module;
-    (void)version;
-    (void)hash;
-    (*(uint64_t *)context)++;
-}
-
-void machine_catalog(const struct machine *machine, struct buffer *out)
-{
-    struct listing listing = {0};
-    uint64_t mounts = 0;
-    vm_mounts(machine->vm, count_mount, &mounts);
-    vm_names(machine->vm, list_name, &listing);
-    pack_u64(out, mounts + (machine->format.name[0] != 0) + machine->refused_count);
-    pack_array(out, listing.count);
-    buffer_append(out, listing.items.data, listing.items.size);
-    pack_array(out, machine->refused_count * 2);
-    buffer_append(out, machine->refused.data, machine->refused.size);
-    buffer_close(&listing.items);
 }
 
 uint64_t machine_fingerprint(void)

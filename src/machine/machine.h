@@ -34,16 +34,23 @@ struct machine_results {
     size_t count;
     size_t capacity;
     struct buffer bytes;
+    struct buffer
+        events; /* MessagePack lists [index, n, "mount.topic", key, data], in order; n from 1 in each entry */
 };
 
 struct machine_status {
     raft_index applied;
     struct hash128 digest; /* of the state and of all results, at `applied` */
     uint64_t now_ms;       /* cluster time: the last stamp */
+    uint64_t next_due_ms;  /* cluster time from which an entry DUE has something to do; UINT64_MAX: nothing waits */
     uint64_t rows;
     uint64_t bytes;
+    uint64_t quota_bytes; /* of the services' rows alone: what the limit "quota" holds down */
+    uint64_t sessions;
+    uint64_t timers;        /* armed by ctx.at and ctx.after */
+    uint64_t timers_failed; /* of timers, on_expire and on_session_end, since the state began */
     uint64_t lua_bytes;
-    uint64_t catalog_version; /* grows when mounts change: see machine_catalog */
+    uint64_t catalog_version; /* grows when mounts or limits change: see machine_catalog */
     raft_index parked_at;     /* 0: not parked */
     char parked_why[256];
 };
@@ -51,8 +58,8 @@ struct machine_status {
 struct machine *machine_new(const struct machine_options *options);
 void machine_free(struct machine *machine);
 
-/* Applies whole records, one after another, the first at applied + 1 (checked). With want_results each COMMAND and BATCH
- * entry adds an answer; without, only the digest notices. Returns the index applied last: less than the last record's
+/* Applies whole records, one after another, the first at applied + 1 (checked). With want_results each COMMAND, BATCH, SESSION,
+ * LIMIT and SKIP entry adds an answer; without, only the digest notices. Events are added either way. Returns the index applied last: less than the last record's
  * only when the machine parked at the next one. A parked machine applies nothing. */
 raft_index machine_apply(struct machine *machine, struct slice records, bool want_results,
                          struct machine_results *results);
@@ -61,6 +68,15 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
  * means the last stamp. Adds one answer, whose index is `applied`. A parked machine answers PARKED. May park. */
 void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
                    struct machine_results *results);
+
+/* Runs a command as if it were the next entry (`session` empty: without one), and takes everything back: a dry run. Adds one answer, whose index is `applied`;
+ * no events. A parked machine answers PARKED. */
+void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
+                 struct machine_results *results);
+
+/* Says that the log has a SKIP of entry `index`, before that entry is applied: it will be refused with SKIPPED, and a machine
+ * that parked at it goes on. False: it was applied already, so at the SKIP this machine will park. */
+bool machine_skip(struct machine *machine, raft_index index);
 
 void machine_get_status(const struct machine *machine, struct machine_status *status);
 

@@ -33,8 +33,12 @@ struct machine {
     struct machine_format format;
     struct buffer refused; /* pairs: mount, why */
     uint32_t refused_count;
-    uint32_t maps;   /* user maps numbered so far */
-    uint32_t frozen; /* views that are out */
+    uint32_t maps;     /* user maps numbered so far */
+    uint32_t frozen;   /* views that are out */
+    raft_index *skips; /* entries that a SKIP of the log names, and that are not applied yet */
+    size_t skips_count;
+    const struct entry *entry; /* in progress */
+    uint64_t parts;            /* of it, that ran */
     raft_index parked_at;
     char parked_why[256];
     struct buffer result;
@@ -44,6 +48,28 @@ struct machine {
     struct buffer broken; /* zero-terminated */
     struct digests *digests;
 };
+
+/* --- entries (machine.c) ---------------------------------------------------------------------------------------------- */
+
+/* Begins an entry in the vm: its facts, a full budget. For a part of one (a timer that fires), the number of the part, from 1 on,
+ * gives it random numbers of its own; `session` without data: none. vm_end ends it. */
+void machine_begin(struct machine *machine, const struct entry *entry, uint64_t part, struct slice session);
+
+/* Counts an answer, or what came of a part of an entry, in the hash that is in the digest. */
+void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer);
+
+/* --- mounts.c --------------------------------------------------------------------------------------------------------- */
+
+/* Applies an entry BUNDLE. */
+enum vm_outcome machine_apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result);
+
+/* Why the module for a mount was refused, if it was. */
+bool machine_find_refused(const struct machine *machine, struct slice mount, struct slice *why);
+
+/* For a name whose mount has no code, for it was refused: the error that says so. */
+bool machine_say_refused(const struct machine *machine, struct slice name, struct buffer *result);
+
+/* --- for snapshots ---------------------------------------------------------------------------------------------------- */
 
 /* Makes a machine whose tree has no rows at all. */
 struct machine *machine_new_empty(const struct machine_options *options);

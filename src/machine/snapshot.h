@@ -56,7 +56,8 @@ void machine_thaw(struct machine *machine, struct machine_frozen *frozen);
 const struct snapshot_head *machine_frozen_head(const struct machine_frozen *frozen);
 
 /* Exchanges two machines: `machine` is what was built, `built` the old state, to be freed where that stops nobody. No view of
- * either may be out. The catalog's version goes on growing. */
+ * either may be out. The catalog's version goes on growing, and what
+ * machine_skip was told stays. */
 void machine_swap(struct machine *machine, struct machine *built);
 
 /* --- anyone's side: a thread of its own ------------------------------------------------------------------------------ */

@@ -138,5 +138,9 @@ void machine_swap(struct machine *machine, struct machine *built)
     struct machine old = *machine;
     *machine = *built;
     *built = old;
+    built->skips = machine->skips; /* what the log skips is said of the log, not of a state of it */
+    built->skips_count = machine->skips_count;
+    machine->skips = old.skips;
+    machine->skips_count = old.skips_count;
     machine->catalog_version = old.catalog_version + 1;
 }

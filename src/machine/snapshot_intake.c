@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "machine/format_rows.h"
 #include "machine/host_rows.h"
+#include "machine/limits.h"
 #include "machine/machine_private.h"
 #include "machine/snapshot_private.h"
 #include "script/show.h"
@@ -63,7 +64,7 @@ enum status snapshot_step(struct snapshot_progress *progress)
 enum status intake_open(struct intake *intake, struct disk *disk, const char *name)
 {
     intake->name = name;
-    host_limits_standard(&intake->limits);
+    limits_standard(&intake->limits);
     enum status status = snapshot_reader_open(disk, name, &intake->reader, intake->why);
     if (status != STATUS_OK) {
         intake->reader = NULL;
@@ -116,7 +117,7 @@ static enum status take_host_row(struct intake *intake, struct slice key, struct
         return STATUS_UNSUPPORTED;
     }
     if (kind == HOST_LIMITS)
-        good = host_limit_take(key, value, &intake->limits);
+        good = limits_take(key, value, &intake->limits);
     if (kind == HOST_MAPS)
         good = snapshot_note_map(&intake->maps, key, value);
     if (!good) {
@@ -211,7 +212,7 @@ static enum status read_by(struct slice bundle, size_t lua_bytes_max, const stru
 enum status intake_service(struct intake *intake, struct slice format, size_t lua_bytes_max)
 {
     const struct snapshot_head *head = &intake->head;
-    const struct format_reading reading = {
+    struct format_reading reading = {
         .written_by = head->format,
         .version = head->format_version,
         .maps = &intake->maps,
@@ -220,6 +221,7 @@ enum status intake_service(struct intake *intake, struct slice format, size_t lu
         .context = intake,
         .next = next_piece,
         .put = put_row};
+    limits_widen(&reading.limits);
     struct slice bundle = format.size > 0 ? format : buffer_slice(&intake->format);
     struct buffer reason = {0};
     enum status status = STATUS_OK;

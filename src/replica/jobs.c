@@ -259,6 +259,7 @@ void machine_job_free(struct machine_job *job)
     buffer_close(&job->owned);
     buffer_close(&job->bytes);
     buffer_close(&job->results.bytes);
+    buffer_close(&job->results.events);
     buffer_close(&job->catalog);
     buffer_close(&job->info);
     mem_free(job->results.list);

@@ -18,12 +18,11 @@
 #include "wire/error.h"
 #include "wire/pack.h"
 
-enum { MESSAGE_BYTES = 1024, CALLS_MAX = 64, ID_MAP = 2 /* host rows: mount -> last ctx.id */ };
+enum { MESSAGE_BYTES = 1024, CALLS_MAX = 64 };
 
 /* --- functions ------------------------------------------------------------------------------------------------------------ */
 
-/* What each function of ctx begins with. */
-static struct vm *begin(lua_State *L, const char *name)
+struct vm *ctx_begin(lua_State *L, const char *name)
 {
     struct vm *vm = vm_of(L);
     if (lua_istable(L, 1) && luaL_getmetafield(L, 1, "__ctx")) {
@@ -37,7 +36,7 @@ static struct vm *begin(lua_State *L, const char *name)
 
 static int ctx_fail(lua_State *L)
 {
-    begin(L, "fail");
+    ctx_begin(L, "fail");
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "ctx.fail: the code must be text, got %s", luaL_typename(L, 1));
     lua_settop(L, 3);
@@ -56,12 +55,12 @@ static int ctx_fail(lua_State *L)
 
 static int ctx_id(lua_State *L)
 {
-    struct vm *vm = begin(L, "id");
+    struct vm *vm = ctx_begin(L, "id");
     if (lua_gettop(L) > 0)
         return luaL_error(L, "ctx.id: takes no arguments");
     struct buffer *key = &vm->key;
     buffer_clear(key);
-    const uint8_t head[4] = {0, 0, 0, ID_MAP};
+    const uint8_t head[4] = {0, 0, 0, VM_ROWS_IDS};
     buffer_append(key, head, sizeof head);
     key_append_text(key, slice_text(vm->current->name));
     struct slice old;
@@ -81,7 +80,7 @@ static int ctx_id(lua_State *L)
 
 static int ctx_log(lua_State *L)
 {
-    struct vm *vm = begin(L, "log");
+    struct vm *vm = ctx_begin(L, "log");
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "ctx.log: the format must be text, got %s", luaL_typename(L, 1));
     /* string.format of the sandbox: the same text everywhere, although nobody compares it. */
@@ -116,7 +115,7 @@ static double whole(lua_State *L, int at, const char *name)
 
 static int ctx_random(lua_State *L)
 {
-    begin(L, "random");
+    ctx_begin(L, "random");
     double r = vm_random(L);
     int count = lua_gettop(L);
     if (count == 0) {
@@ -136,7 +135,7 @@ static int ctx_random(lua_State *L)
 
 static int ctx_map(lua_State *L)
 {
-    begin(L, "map");
+    ctx_begin(L, "map");
     if (lua_gettop(L) > 0)
         return luaL_error(L, "ctx.map: takes no arguments; it gives an empty map, to be filled");
     value_push_map(L);
@@ -146,7 +145,7 @@ static int ctx_map(lua_State *L)
 /* ctx.call('mount.command', ...): another mount's command, same entry, same undo. */
 static int ctx_call(lua_State *L)
 {
-    struct vm *vm = begin(L, "call");
+    struct vm *vm = ctx_begin(L, "call");
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "ctx.call: the name must be text like 'mount.command', got %s", luaL_typename(L, 1));
     struct slice name;
@@ -156,6 +155,8 @@ static int ctx_call(lua_State *L)
         return luaL_error(L, "ctx.call: there is no %s", lua_tostring(L, 1));
     if (function->kind == VM_COMMAND && vm->querying)
         return luaL_error(L, "ctx.call: %s is a command, and a query does not call commands", lua_tostring(L, 1));
+    if (function->demands_session && vm->entry.session.data == NULL)
+        return fail(L, "NO_SESSION", "ctx.call: %s takes a session", lua_tostring(L, 1));
     if (vm->calls_open >= CALLS_MAX)
         budget_too_deep(L);
     /* The arguments go through the declaration, as from any door. */
@@ -207,7 +208,7 @@ int ctx_pcall(lua_State *L)
     budget_check_depth(L);
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->pcall_handler_ref);
     lua_insert(L, 1);
-    tree_mark mark = tree_savepoint(vm->tree);
+    struct vm_mark mark = vm_savepoint(vm);
     uint32_t calls_open = vm->calls_open;
     bool querying = vm->querying;
     struct vm_mount *current = vm->current;
@@ -226,9 +227,9 @@ int ctx_pcall(lua_State *L)
     if (status == LUA_ERRMEM || status == LUA_ERRERR)
         vm->budget.fault = BUDGET_MEMORY;
     budget_rethrow(L);
-    map_close_loops(vm, mark, false);
+    map_close_loops(vm, mark.rows, false);
     if (!MUTANT(95))
-        tree_rollback(vm->tree, mark);
+        vm_rollback(vm, mark);
     error_table(L);
     lua_pushboolean(L, 0);
     lua_insert(L, -2);
@@ -301,6 +302,14 @@ void ctx_pack_error(lua_State *L, struct buffer *out)
 
 /* --- ctx itself ---------------------------------------------------------------------------------------------------------------- */
 
+static void push_session(lua_State *L, const struct vm *vm)
+{
+    if (vm->entry.session.data != NULL)
+        lua_pushlstring(L, (const char *)vm->entry.session.data, vm->entry.session.size);
+    else
+        lua_pushnil(L);
+}
+
 static int ctx_index(lua_State *L)
 {
     struct vm *vm = vm_of(L);
@@ -316,12 +325,18 @@ static int ctx_index(lua_State *L)
     else if (strcmp(name, "term") == 0)
         lua_pushnumber(L, (double)vm->entry.term);
     else if (strcmp(name, "session") == 0)
-        lua_pushnil(L);
+        push_session(L, vm);
     else if (strcmp(name, "id") == 0)
         return luaL_error(L, "ctx.id: a query makes no ids");
+    else if (strcmp(name, "at") == 0 || strcmp(name, "after") == 0 || strcmp(name, "cancel") == 0 ||
+             strcmp(name, "emit") == 0)
+        return luaL_error(L, "ctx.%s: a query changes nothing; make it a command", name);
     else
         return luaL_error(
-            L, "ctx has no field '%s'; there are index term now session id fail call log random map db", name);
+            L,
+            "ctx has no field '%s'; there are index term now session id at after cancel emit fail call "
+            "log random map db",
+            name);
     return 1;
 }
 
@@ -374,6 +389,8 @@ void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query)
 {
     static const luaL_Reg functions[] = {{"fail", ctx_fail}, {"log", ctx_log}, {"random", ctx_random},
                                          {"call", ctx_call}, {"map", ctx_map}, {NULL, NULL}};
+    static const luaL_Reg writers[] = {{"id", ctx_id},         {"at", ctx_at},     {"after", ctx_after},
+                                       {"cancel", ctx_cancel}, {"emit", ctx_emit}, {NULL, NULL}};
     lua_newtable(L); /* db: an empty table in front of the maps */
     lua_pushvalue(L, -2);
     set_missing(L, db_index);
@@ -381,10 +398,8 @@ void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query)
     lua_setmetatable(L, -2);
     lua_newtable(L); /* the fixed fields; what changes from entry to entry is asked for */
     luaL_register(L, NULL, functions);
-    if (!query) {
-        lua_pushcfunction(L, ctx_id);
-        lua_setfield(L, -2, "id");
-    }
+    if (!query)
+        luaL_register(L, NULL, writers);
     lua_insert(L, -2);
     lua_setfield(L, -2, "db");
     set_missing(L, ctx_index);

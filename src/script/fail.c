@@ -156,7 +156,8 @@ int fail_handle(lua_State *L)
 
 const char *fail_check_table(lua_State *L, int at)
 {
-    static const char *const host_codes[] = {"SCRIPT_ERROR", "TOO_LARGE"}; /* from a pcall, raised again */
+    static const char *const host_codes[] = {"SCRIPT_ERROR", "TOO_LARGE", "QUOTA",
+                                             "NO_SESSION"}; /* from a pcall, raised again */
     lua_pushliteral(L, "code");
     lua_rawget(L, at);
     lua_pushliteral(L, "message");
@@ -167,7 +168,7 @@ const char *fail_check_table(lua_State *L, int at)
     size_t size = 0;
     const char *text = lua_type(L, code) == LUA_TSTRING ? lua_tolstring(L, code, &size) : NULL;
     bool good = text != NULL && error_code_of_service(text, size);
-    for (size_t i = 0; i < 2 && text != NULL; i++)
+    for (size_t i = 0; i < sizeof host_codes / sizeof host_codes[0] && text != NULL; i++)
         good = good || strcmp(text, host_codes[i]) == 0;
     const char *why = NULL;
     int message = lua_type(L, code + 1);

@@ -72,6 +72,7 @@ static struct format *make(size_t lua_bytes_max)
     format->tree = tree_new();
     format->vm = vm_new(format->tree, lua_bytes_max);
     format->vm->format = format;
+    format->vm->rows.all = true;
     return format;
 }
 

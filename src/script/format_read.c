@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "script/due.h"
 #include "script/fail.h"
 #include "script/format_private.h"
 #include "script/value.h"
@@ -143,7 +144,20 @@ static int inp_unpack(lua_State *L)
 
 /* --- ctx -------------------------------------------------------------------------------------------------------------- */
 
-/* map:put(key, value) of ctx.db: a row of the state that is built. */
+/* When the row expires, by the options at 4: { expires = ms }. */
+static uint64_t read_expires(lua_State *L, const struct use *use)
+{
+    if (lua_isnoneornil(L, 4))
+        return DUE_NEVER;
+    double ms = map_only_option(L, use, 4, "expires");
+    if (!(ms >= 0 && ms == floor(ms) && ms < (double)DUE_TIME_MAX))
+        map_refuse(L, use, "the option expires must be a whole number of milliseconds, got %s",
+                   lua_tostring(L, -1));
+    lua_pop(L, 1);
+    return (uint64_t)ms;
+}
+
+/* map:put(key, value[, { expires = ms }]) of ctx.db: a row of the state that is built. */
 static int sink_put(lua_State *L)
 {
     struct use use = map_use(L, "put", false, 3);
@@ -151,19 +165,12 @@ static int sink_put(lua_State *L)
     struct format *format = vm->format;
     if (format->reading == NULL)
         return map_refuse(L, &use, "the reading is over");
-    if (lua_gettop(L) > 3)
-        return map_refuse(L, &use, "takes a key and a value; a row has no options here, like ttl");
+    uint64_t deadline_ms = read_expires(L, &use);
     struct slice key = map_key(L, &use, "the key", 2);
     format_note_row(format, key);
     if (lua_isnoneornil(L, 3))
         return map_refuse(L, &use, "the value must not be nil");
-    buffer_clear(&vm->value);
-    const char *why = value_pack(L, 3, &vm->value);
-    if (why != NULL)
-        return map_refuse(L, &use, "%s", why);
-    if (vm->value.size > vm->limits.row_bytes)
-        return fail(L, "TOO_LARGE", "%s:put: a row of %zu bytes", use.map->name, vm->value.size);
-    map_charge(L, key.size + vm->value.size);
+    map_pack_value(L, &use, 3, deadline_ms, vm->limits.row_bytes);
     buffer_clear(&format->reason);
     enum status status =
         format->reading->put(format->reading->context, key, buffer_slice(&vm->value), &format->reason);

@@ -53,8 +53,15 @@ static int loop_next(lua_State *L)
     struct map_loop *loop = lua_touserdata(L, lua_upvalueindex(1));
     struct slice key;
     struct slice value;
+    uint64_t deadline_ms = 0;
     struct vm *vm = vm_of(L);
-    if (!rows_is_open(&loop->cursor) || loop->left == 0 || !rows_next(&loop->cursor, &key, &value)) {
+    bool found =
+        rows_is_open(&loop->cursor) && loop->left > 0 && rows_next(&loop->cursor, &key, &value, &deadline_ms);
+    uint64_t passed = loop->cursor.passed;
+    loop->cursor.passed = 0;
+    if (passed > 0)
+        budget_charge(L, passed * MAP_CHARGE_ROW);
+    if (!found) {
         loop_close(vm, loop);
         lua_pushnil(L);
         return 1;
@@ -65,7 +72,7 @@ static int loop_next(lua_State *L)
         format_took_row(L, key);
     map_push_key(L, key);
     map_push_value(L, value);
-    return 2;
+    return 2 + map_push_expires(L, vm, deadline_ms);
 }
 
 /* An option of a name that there is; each is nil or of its type. */

@@ -10,9 +10,12 @@
 #include <stdio.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
+#include "script/due.h"
 #include "script/fail.h"
 #include "script/value.h"
 #include "state/key.h"
+#include "wire/pack.h"
 
 enum { NUMBER_BYTES = 4, READS = 0, WRITES = 1 };
 
@@ -173,6 +176,27 @@ void map_push_key(lua_State *L, struct slice key)
     buffer_close(&reader.scratch);
 }
 
+void map_pack_key(struct slice key, struct buffer *out)
+{
+    struct key_reader reader = {.rest = slice_make(key.data + NUMBER_BYTES, key.size - NUMBER_BYTES)};
+    struct key_element element;
+    struct buffer elements = {0};
+    uint32_t count = 0;
+    for (; key_read(&reader, &element) == STATUS_OK; count++) {
+        if (element.type == KEY_NUMBER)
+            pack_number(&elements, element.number);
+        else if (element.type == KEY_TEXT)
+            pack_text(&elements, element.text);
+        else
+            pack_boolean(&elements, element.type == KEY_TRUE);
+    }
+    if (count != 1)
+        pack_array(out, count);
+    buffer_append(out, elements.data, elements.size);
+    buffer_close(&elements);
+    buffer_close(&reader.scratch);
+}
+
 void map_push_value(lua_State *L, struct slice value)
 {
     const char *why = NULL;
@@ -185,13 +209,22 @@ static int map_get(lua_State *L)
 {
     struct use use = map_use(L, "get", READS, 1);
     struct slice value;
-    if (!rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value)) {
+    uint64_t deadline_ms = 0;
+    if (!rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms)) {
         map_charge(L, 0);
         lua_pushnil(L);
         return 1;
     }
     map_charge(L, value.size);
     map_push_value(L, value);
+    return 1 + map_push_expires(L, use.vm, deadline_ms);
+}
+
+int map_push_expires(lua_State *L, const struct vm *vm, uint64_t deadline_ms)
+{
+    if (vm->format == NULL || deadline_ms == DUE_NEVER)
+        return 0;
+    lua_pushnumber(L, (double)deadline_ms);
     return 1;
 }
 
@@ -199,34 +232,104 @@ static int map_has(lua_State *L)
 {
     struct use use = map_use(L, "has", READS, 1);
     struct slice value;
+    uint64_t deadline_ms = 0;
     map_charge(L, 0);
-    lua_pushboolean(L, rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value));
+    lua_pushboolean(L, rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms));
     return 1;
 }
 
-/* Puts the value at `at` under the key that is made. */
-static void put_value(lua_State *L, const struct use *use, int at)
+void map_pack_value(lua_State *L, const struct use *use, int at, uint64_t deadline_ms, uint64_t row_bytes)
 {
     struct vm *vm = use->vm;
     buffer_clear(&vm->value);
+    if (deadline_ms != DUE_NEVER)
+        due_append_prefix(&vm->value, deadline_ms);
+    size_t start = vm->value.size;
     const char *why = value_pack(L, at, &vm->value);
     if (why != NULL)
         map_refuse(L, use, "%s", why);
-    if (vm->value.size > vm->limits.row_bytes)
-        fail(L, "TOO_LARGE", "%s:%s: a row of %zu bytes", use->map->name, use->method, vm->value.size);
+    if (vm->value.size - start > row_bytes)
+        fail(L, "TOO_LARGE", "%s:%s: a row of %zu bytes", use->map->name, use->method, vm->value.size - start);
     map_charge(L, vm->key.size + vm->value.size);
-    (void)tree_put(vm->tree, buffer_slice(&vm->key), buffer_slice(&vm->value));
+}
+
+/* Removes the row under `key`, and what waits for it. True if it was there for the service. */
+static bool remove_row(struct vm *vm, struct slice key)
+{
+    struct slice old;
+    if (!tree_remove(vm->tree, key, &old))
+        return false;
+    struct slice value = old;
+    uint64_t deadline_ms = due_split(&value);
+    if (deadline_ms != DUE_NEVER && !MUTANT(156))
+        due_forget_row(vm->tree, key, old, vm->entry.now_ms);
+    return deadline_ms > vm->entry.now_ms;
+}
+
+/* Puts the value at `at` under the key that is made, to be there until `deadline_ms`; `in_place`: what waits for it goes on to. */
+static void put_value(lua_State *L, const struct use *use, int at, uint64_t deadline_ms, bool in_place)
+{
+    struct vm *vm = use->vm;
+    struct slice key = buffer_slice(&vm->key);
+    struct slice old;
+    map_pack_value(L, use, at, deadline_ms, vm->limits.row_bytes);
+    tree_mark mark = tree_savepoint(vm->tree);
+    uint64_t before = tree_bytes_apart(vm->tree);
+    bool had = tree_replace(vm->tree, key, buffer_slice(&vm->value), &old);
+    uint64_t after = tree_bytes_apart(vm->tree);
+    if (vm->limits.quota > 0 && after > vm->limits.quota && after > before && !MUTANT(157)) {
+        tree_rollback(vm->tree, mark);
+        fail(L, "QUOTA", "%s:%s: the state has %.0f bytes, and with this row it would have %.0f; the quota is %.0f",
+             use->map->name, use->method, (double)before, (double)after, (double)vm->limits.quota);
+    }
+    struct slice value = old;
+    uint64_t old_ms = had ? due_split(&value) : DUE_NEVER;
+    if (in_place && old_ms == deadline_ms)
+        return;
+    if (old_ms != DUE_NEVER && !MUTANT(156))
+        due_forget_row(vm->tree, key, old, vm->entry.now_ms);
+    if (deadline_ms != DUE_NEVER)
+        due_arm_row(vm->tree, key, deadline_ms);
+}
+
+/* The deadline that the options at `at` ask for: { ttl = ms }. */
+static uint64_t read_ttl(lua_State *L, const struct use *use, int at)
+{
+    if (lua_isnoneornil(L, at))
+        return DUE_NEVER;
+    double ms = map_only_option(L, use, at, "ttl");
+    double deadline_ms = (double)use->vm->entry.now_ms + ms;
+    if (!(ms >= 1 && ms == floor(ms) && deadline_ms < (double)DUE_TIME_MAX))
+        map_refuse(L, use, "the option ttl must be a whole number of milliseconds from 1, got %s",
+                   lua_tostring(L, -1));
+    lua_pop(L, 1);
+    map_charge(L, 16 * MAP_CHARGE_ROW); /* the rows that wait for it */
+    return (uint64_t)deadline_ms;
+}
+
+double map_only_option(lua_State *L, const struct use *use, int at, const char *name)
+{
+    if (!lua_istable(L, at))
+        map_refuse(L, use, "the options must be a table like { %s = 5000 }, got %s", name, luaL_typename(L, at));
+    for (lua_pushnil(L); lua_next(L, at) != 0; lua_pop(L, 1))
+        if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), name) != 0)
+            map_refuse(L, use, "there is no option '%s'; there is %s",
+                       lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2), name);
+    lua_pushstring(L, name);
+    lua_rawget(L, at);
+    if (lua_type(L, -1) != LUA_TNUMBER)
+        map_refuse(L, use, "the option %s must be a number of milliseconds, got %s", name, luaL_typename(L, -1));
+    return lua_tonumber(L, -1);
 }
 
 static int map_put(lua_State *L)
 {
     struct use use = map_use(L, "put", WRITES, 3);
-    if (lua_gettop(L) > 3)
-        map_refuse(L, &use, "takes a key and a value; options, like ttl, are not there yet");
     if (lua_isnoneornil(L, 3))
         map_refuse(L, &use, "the value must not be nil; del removes a row");
+    uint64_t deadline_ms = read_ttl(L, &use, 4);
     map_key(L, &use, "the key", 2);
-    put_value(L, &use, 3);
+    put_value(L, &use, 3, deadline_ms, false);
     return 0;
 }
 
@@ -234,7 +337,7 @@ static int map_del(lua_State *L)
 {
     struct use use = map_use(L, "del", WRITES, 1);
     map_charge(L, 0);
-    lua_pushboolean(L, tree_del(use.vm->tree, map_key(L, &use, "the key", 2)));
+    lua_pushboolean(L, remove_row(use.vm, map_key(L, &use, "the key", 2)));
     return 1;
 }
 
@@ -242,18 +345,20 @@ static int map_take(lua_State *L)
 {
     struct use use = map_use(L, "take", WRITES, 1);
     struct slice value;
+    uint64_t deadline_ms = 0;
     struct slice key = map_key(L, &use, "the key", 2);
-    if (!rows_get(&use.vm->rows, key, &value)) {
+    if (!rows_get(&use.vm->rows, key, &value, &deadline_ms)) {
         map_charge(L, 0);
         lua_pushnil(L);
         return 1;
     }
     map_charge(L, value.size);
     map_push_value(L, value);
-    (void)tree_del(use.vm->tree, key);
+    (void)remove_row(use.vm, key);
     return 1;
 }
 
+/* A row that is changed in place keeps the time it has. */
 static int map_add(lua_State *L)
 {
     struct use use = map_use(L, "add", WRITES, 2);
@@ -261,16 +366,19 @@ static int map_add(lua_State *L)
         map_refuse(L, &use, "n must be a number, got %s", luaL_typename(L, 3));
     double n = lua_tonumber(L, 3);
     struct slice value;
-    if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value)) {
+    uint64_t deadline_ms = DUE_NEVER;
+    if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms)) {
         map_push_value(L, value);
         if (lua_type(L, -1) != LUA_TNUMBER)
             map_refuse(L, &use, "the row must be a number, is a %s", luaL_typename(L, -1));
         n += lua_tonumber(L, -1);
+    } else {
+        deadline_ms = DUE_NEVER;
     }
     if (!isfinite(n))
         map_refuse(L, &use, "the sum is not finite");
     lua_pushnumber(L, n);
-    put_value(L, &use, lua_gettop(L));
+    put_value(L, &use, lua_gettop(L), deadline_ms, true);
     return 1;
 }
 
@@ -281,17 +389,20 @@ static int map_update(lua_State *L)
         map_refuse(L, &use, "f must be a function, got %s", luaL_typename(L, 3));
     lua_settop(L, 3);
     struct slice value;
+    uint64_t deadline_ms = DUE_NEVER;
     lua_pushvalue(L, 3);
-    if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value))
+    if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms)) {
         map_push_value(L, value);
-    else
+    } else {
+        deadline_ms = DUE_NEVER;
         lua_pushnil(L);
+    }
     lua_call(L, 1, 1);
     struct slice key = map_key(L, &use, "the key", 2); /* the function may have used the scratch */
     if (lua_isnil(L, 4))
-        (void)tree_del(use.vm->tree, key);
+        (void)remove_row(use.vm, key);
     else
-        put_value(L, &use, 4);
+        put_value(L, &use, 4, deadline_ms, true);
     return 1;
 }
 
@@ -306,16 +417,21 @@ static int map_clear(lua_State *L)
     map_prefix(L, &use, 2, &bounds[0], &bounds[1]);
     struct slice lo = buffer_slice(&bounds[0]);
     struct slice hi = buffer_slice(&bounds[1]);
-    uint64_t count = rows_count(&vm->rows, lo, hi);
-    bool enough = vm->budget.left > (int64_t)(count * MAP_CHARGE_ROW);
+    uint64_t looked = 0;
+    uint64_t count = rows_count(&vm->rows, lo, hi, &looked);
+    uint64_t cost = (tree_count(vm->tree, lo, hi) + looked + 1) * MAP_CHARGE_ROW;
+    bool enough = vm->budget.left > (int64_t)cost;
     struct tree_cursor *cursor = enough ? tree_cursor_open(vm->tree, lo, hi, false) : NULL;
     struct slice key;
     struct slice value;
-    while (enough && tree_cursor_next(cursor, &key, &value))
-        (void)tree_del(vm->tree, key);
+    while (enough && tree_cursor_next(cursor, &key, &value)) {
+        buffer_clear(&vm->key);
+        buffer_append(&vm->key, key.data, key.size);
+        (void)remove_row(vm, buffer_slice(&vm->key));
+    }
     if (enough)
         tree_cursor_close(cursor);
-    budget_charge(L, count * MAP_CHARGE_ROW + MAP_CHARGE_ROW);
+    budget_charge(L, cost);
     lua_pushnumber(L, (double)count);
     return 1;
 }
@@ -325,8 +441,9 @@ static int map_len(lua_State *L)
     struct use use = map_use(L, "len", READS, 1);
     struct vm *vm = use.vm;
     map_prefix(L, &use, 2, &vm->key, &vm->value);
-    uint64_t count = rows_count(&vm->rows, buffer_slice(&vm->key), buffer_slice(&vm->value));
-    map_charge(L, 0);
+    uint64_t looked = 0;
+    uint64_t count = rows_count(&vm->rows, buffer_slice(&vm->key), buffer_slice(&vm->value), &looked);
+    budget_charge(L, (looked + 1) * MAP_CHARGE_ROW);
     lua_pushnumber(L, (double)count);
     return 1;
 }
@@ -341,8 +458,11 @@ static int one_end(lua_State *L, const char *method, bool reverse)
         rows_open(&use.vm->rows, buffer_slice(&bounds[0]), buffer_slice(&bounds[1]), reverse);
     struct slice key;
     struct slice value;
-    bool found = rows_next(&cursor, &key, &value);
+    uint64_t deadline_ms = 0;
+    bool found = rows_next(&cursor, &key, &value, &deadline_ms);
+    uint64_t passed = cursor.passed;
     rows_close(&cursor); /* the row stays where it is in the tree */
+    budget_charge(L, passed * MAP_CHARGE_ROW);
     map_charge(L, found ? key.size + value.size : 0);
     if (!found) {
         lua_pushnil(L);
@@ -350,7 +470,7 @@ static int one_end(lua_State *L, const char *method, bool reverse)
     }
     map_push_key(L, key);
     map_push_value(L, value);
-    return 2;
+    return 2 + map_push_expires(L, use.vm, deadline_ms);
 }
 
 static int map_first(lua_State *L)

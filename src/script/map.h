@@ -40,6 +40,15 @@ void map_prefix(lua_State *L, const struct use *use, int at, struct buffer *lo, 
 void map_push_key(lua_State *L, struct slice key);
 void map_push_value(lua_State *L, struct slice value);
 
+/* To a format, a row says when it expires, after its value: pushes that, or nothing; returns how many [-0, +0 | +1]. */
+int map_push_expires(lua_State *L, const struct vm *vm, uint64_t deadline_ms);
+
+/* Encodes the value at `at` into the vm's scratch, with its deadline (DUE_NEVER: none); at most row_bytes. */
+void map_pack_value(lua_State *L, const struct use *use, int at, uint64_t deadline_ms, uint64_t row_bytes);
+
+/* The one option `name` of the table at `at`, a number, which is left at the top [-0, +1]. */
+double map_only_option(lua_State *L, const struct use *use, int at, const char *name);
+
 /* Makes a metatable `type` for userdata that are a struct map, with these methods; what is missing is answered by `missing`
  * [-0, +0]. */
 void map_make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction missing);

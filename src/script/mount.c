@@ -1,5 +1,6 @@
 /* script/mount.c - modules take their places: names, maps, commands and queries of a mount. See script/vm.h. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -118,6 +119,8 @@ static void add_named(lua_State *L, struct mounting *mounting, enum vm_kind kind
         text.data = (const uint8_t *)lua_tolstring(L, -1, &text.size);
         if (text.data != NULL && args_parse(text, &function->args, mounting->why) != STATUS_OK)
             mounting->refused = true;
+        lua_getfield(L, value, "session");
+        function->demands_session = lua_toboolean(L, -1) != 0;
         lua_getfield(L, value, "run");
         make_callable(L, value, lua_gettop(L));
     } else {
@@ -128,6 +131,11 @@ static void add_named(lua_State *L, struct mounting *mounting, enum vm_kind kind
     add_function(mounting->vm, function);
 }
 
+static int by_name(const void *left, const void *right)
+{
+    return strcmp(((const struct vm_timer *)left)->name, ((const struct vm_timer *)right)->name);
+}
+
 static void add_table(lua_State *L, struct mounting *mounting, int module, const char *field, enum vm_kind kind)
 {
     lua_getfield(L, module, field);
@@ -136,6 +144,24 @@ static void add_table(lua_State *L, struct mounting *mounting, int module, const
             add_named(L, mounting, kind);
     }
     lua_pop(L, 1);
+}
+
+/* Takes the module's timers. */
+static void add_timers(lua_State *L, struct vm_mount *mount, int module)
+{
+    lua_getfield(L, module, "timers");
+    if (lua_istable(L, -1)) {
+        for (lua_pushnil(L); lua_next(L, -2) != 0;) {
+            if (mount->timers_count % 16 == 0)
+                mount->timers = mem_realloc(mount->timers, (mount->timers_count + 16) * sizeof *mount->timers);
+            struct vm_timer *timer = &mount->timers[mount->timers_count++];
+            snprintf(timer->name, sizeof timer->name, "%s", lua_tostring(L, -2));
+            timer->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        }
+    }
+    lua_pop(L, 1);
+    if (mount->timers_count > 0)
+        qsort(mount->timers, mount->timers_count, sizeof *mount->timers, by_name);
 }
 
 static int take_function(lua_State *L, int module, const char *field)
@@ -163,10 +189,14 @@ static void push_maps(lua_State *L, struct mounting *mounting, int module)
             names[at] = name;
         }
     }
+    struct vm_mount *mount = mounting->mount;
+    mount->maps = mem_zalloc(count + 1, sizeof *mount->maps);
     lua_newtable(L);
     for (size_t i = 0; i < count; i++) {
-        uint32_t number =
-            mounting->map_number(mounting->context, slice_text(mounting->mount->name), slice_text(names[i]));
+        uint32_t number = mounting->map_number(mounting->context, slice_text(mount->name), slice_text(names[i]));
+        struct vm_map *map = &mount->maps[mount->maps_count++];
+        snprintf(map->name, sizeof map->name, "%s", names[i]);
+        map->number = number;
         map_push(L, number, names[i]);
         lua_setfield(L, -2, names[i]);
     }
@@ -198,6 +228,9 @@ static int mount_protected(lua_State *L)
     mount->workload_ref = take_function(L, module, "workload");
     mount->invariant_ref = take_function(L, module, "invariant");
     mount->hold_ref = trial_take_invariant(L, mount);
+    mount->on_expire_ref = take_function(L, module, "on_expire");
+    mount->on_session_end_ref = take_function(L, module, "on_session_end");
+    add_timers(L, mount, module);
     add_table(L, mounting, module, "commands", VM_COMMAND);
     add_table(L, mounting, module, "queries", VM_QUERY);
     return 0;
@@ -219,6 +252,7 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     mount->hash = bundle_hash(bundle);
     mount->apply_ref = mount->query_ref = mount->init_ref = LUA_NOREF;
     mount->workload_ref = mount->invariant_ref = mount->hold_ref = LUA_NOREF;
+    mount->on_expire_ref = mount->on_session_end_ref = LUA_NOREF;
     mount->next = vm->mounts;
     vm->mounts = mount;
     struct mounting mounting = {
@@ -283,5 +317,12 @@ void vm_unmount(struct vm *vm, struct slice name)
         mem_free(old[i]);
     }
     mem_free(old);
+    vm_mount_free(mount);
+}
+
+void vm_mount_free(struct vm_mount *mount)
+{
+    mem_free(mount->timers);
+    mem_free(mount->maps);
     mem_free(mount);
 }

@@ -23,10 +23,11 @@ struct shape {
     bool wrong;
 };
 
-static const char *const module_fields[] = {"name",  "version", "state",    "init",      "commands", "queries",
-                                            "apply", "query",   "workload", "invariant", NULL};
+static const char *const module_fields[] = {"name",           "version",  "state",     "init",   "commands",
+                                            "queries",        "apply",    "query",     "timers", "on_expire",
+                                            "on_session_end", "workload", "invariant", NULL};
 static const char *const format_fields[] = {"name", "version", "write", "read", NULL};
-static const char *const function_fields[] = {"run", "args", "help", NULL};
+static const char *const function_fields[] = {"run", "args", "help", "session", NULL};
 
 static void __attribute__((format(printf, 3, 4))) say(struct shape *shape, int line, const char *format, ...)
 {
@@ -171,6 +172,9 @@ static void check_declared(struct shape *shape, const char *where)
     lua_getfield(L, table, "help");
     if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TSTRING)
         say(shape, line, "%shelp must be text", where);
+    lua_getfield(L, table, "session");
+    if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+        say(shape, line, "%ssession must be true or false", where);
     lua_getfield(L, table, "args");
     if (lua_type(L, -1) == LUA_TSTRING) {
         struct args *args = NULL;
@@ -188,7 +192,8 @@ static void check_declared(struct shape *shape, const char *where)
     lua_settop(L, table);
 }
 
-static void check_functions(struct shape *shape, const char *field)
+/* A table of functions; `declared`: each may also be a table with run, args and more. */
+static void check_functions(struct shape *shape, const char *field, bool declared)
 {
     lua_State *L = shape->L;
     size_t count = 0;
@@ -210,10 +215,11 @@ static void check_functions(struct shape *shape, const char *field)
         if (!shape_is_word(names[i]))
             say(shape, line_of(L, table + 1), "%sa name is made of a-z, 0-9 and _, and begins with a letter",
                 where);
-        if (lua_istable(L, -1))
+        if (lua_istable(L, -1) && declared)
             check_declared(shape, where);
         else if (!lua_isfunction(L, -1))
-            say(shape, 0, "%sit must be a function, or a table with run", where);
+            say(shape, 0, declared ? "%sit must be a function, or a table with run" : "%sit must be a function",
+                where);
         lua_settop(L, table);
     }
     mem_free(names);
@@ -299,7 +305,8 @@ static bool has(struct shape *shape, const char *field)
 /* The functions of the module itself, and whether it has one way of being called. */
 static void check_dispatch(struct shape *shape)
 {
-    static const char *const functions[] = {"init", "apply", "query", "workload", "invariant"};
+    static const char *const functions[] = {"init",           "apply",    "query",    "on_expire",
+                                            "on_session_end", "workload", "invariant"};
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         lua_getfield(shape->L, shape->module, functions[i]);
         if (!lua_isnil(shape->L, -1) && !lua_isfunction(shape->L, -1))
@@ -347,8 +354,9 @@ enum status shape_check(lua_State *L, int module, const char *file, struct buffe
     check_name_and_version(&shape);
     check_state(&shape);
     check_dispatch(&shape);
-    check_functions(&shape, "commands");
-    check_functions(&shape, "queries");
+    check_functions(&shape, "commands", true);
+    check_functions(&shape, "queries", true);
+    check_functions(&shape, "timers", false);
     check_both(&shape);
     return shape.wrong ? STATUS_INVALID : STATUS_OK;
 }

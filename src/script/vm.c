@@ -135,10 +135,11 @@ void vm_free(struct vm *vm)
     }
     while (vm->mounts != NULL) {
         struct vm_mount *next = vm->mounts->next;
-        mem_free(vm->mounts);
+        vm_mount_free(vm->mounts);
         vm->mounts = next;
     }
     mem_free(vm->functions);
+    buffer_close(&vm->events);
     buffer_close(&vm->key);
     buffer_close(&vm->value);
     pool_close(&vm->pool);
@@ -151,7 +152,9 @@ void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limit
 {
     CHECK(!vm->running);
     vm->entry = *entry;
+    vm->rows.now_ms = entry->now_ms;
     vm->limits = *limits;
+    vm->events_before = vm_savepoint(vm);
     vm->prng_seeded = false;
     vm->read_clock = false;
     vm->calls_open = 0;
@@ -277,7 +280,7 @@ static enum vm_outcome refuse(struct vm *vm, struct calling *calling, int status
 static enum vm_outcome run(struct vm *vm, struct calling *calling)
 {
     CHECK(vm->running);
-    tree_mark mark = tree_savepoint(vm->tree);
+    struct vm_mark mark = vm_savepoint(vm);
     size_t start = calling->result->size;
     vm->why[0] = 0;
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->handler_ref);
@@ -290,9 +293,9 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
         vm->calls_open = 0;
         vm->current = NULL;
         vm->querying = false;
-        map_close_loops(vm, mark, false);
+        map_close_loops(vm, mark.rows, false);
         if (!MUTANT(94))
-            tree_rollback(vm->tree, mark);
+            vm_rollback(vm, mark);
         outcome = refuse(vm, calling, status);
     }
     lua_settop(vm->L, 0);
@@ -309,6 +312,10 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
         return VM_REFUSED;
     }
     const struct vm_function *function = vm_function_find(vm, name);
+    if (function != NULL && function->demands_session && vm->entry.session.data == NULL) {
+        error_pack(result, ERROR_NO_SESSION, "this command takes a session: open one, and send it with a seq");
+        return VM_REFUSED;
+    }
     if (function != NULL) {
         calling.function = function;
         calling.mount = function->mount;
@@ -329,32 +336,83 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
     return run(vm, &calling);
 }
 
-static enum vm_outcome run_alone(struct vm *vm, struct vm_mount *mount, int ref, bool querying,
-                                 struct buffer *result)
+/* Calls a function of the module itself, or of its timers; LUA_NOREF: nothing to do. */
+static enum vm_outcome run_hook(struct vm *vm, struct vm_mount *mount, int ref, bool querying, struct slice args,
+                                struct buffer *result)
 {
-    static const uint8_t no_args[1] = {0x90};
-    struct calling calling = {.vm = vm,
-                              .mount = mount,
-                              .ref = ref,
-                              .querying = querying,
-                              .args = slice_make(no_args, 1),
-                              .result = result};
+    if (ref == LUA_NOREF) {
+        pack_nil(result);
+        return VM_OK;
+    }
+    struct calling calling = {
+        .vm = vm, .mount = mount, .ref = ref, .querying = querying, .args = args, .result = result};
     return run(vm, &calling);
-}
-
-enum vm_outcome vm_init(struct vm *vm, struct slice name, struct buffer *result)
-{
-    struct vm_mount *mount = vm_mount_find(vm, name);
-    CHECK(mount != NULL);
-    if (mount->init_ref != LUA_NOREF)
-        return run_alone(vm, mount, mount->init_ref, false, result);
-    pack_nil(result);
-    return VM_OK;
 }
 
 enum vm_outcome vm_run(struct vm *vm, struct vm_mount *mount, int ref, struct buffer *result)
 {
-    return run_alone(vm, mount, ref, true, result);
+    static const uint8_t no_args[1] = {0x90};
+    return run_hook(vm, mount, ref, true, slice_make(no_args, 1), result);
+}
+
+enum vm_outcome vm_init(struct vm *vm, struct slice name, struct buffer *result)
+{
+    static const uint8_t no_args[1] = {0x90};
+    struct vm_mount *mount = vm_mount_find(vm, name);
+    CHECK(mount != NULL);
+    return run_hook(vm, mount, mount->init_ref, false, slice_make(no_args, 1), result);
+}
+
+enum vm_outcome vm_fire(struct vm *vm, struct slice mount_name, struct slice name, struct slice args,
+                        struct buffer *result)
+{
+    struct vm_mount *mount = vm_mount_find(vm, mount_name);
+    const struct vm_timer *timer = mount != NULL ? vm_timer_find(mount, name) : NULL;
+    if (timer == NULL) {
+        error_pack(result, ERROR_SCRIPT_ERROR, "the module has no such timer any more");
+        return VM_REFUSED;
+    }
+    return run_hook(vm, mount, timer->ref, false, args, result);
+}
+
+/* The map of this number. */
+static const struct vm_map *find_map(const struct vm_mount *mount, uint32_t number)
+{
+    for (size_t i = 0; i < mount->maps_count; i++)
+        if (mount->maps[i].number == number)
+            return &mount->maps[i];
+    return NULL;
+}
+
+enum vm_outcome vm_expire(struct vm *vm, struct slice key, struct slice value, struct buffer *result)
+{
+    uint32_t number =
+        (uint32_t)key.data[0] << 24 | (uint32_t)key.data[1] << 16 | (uint32_t)key.data[2] << 8 | key.data[3];
+    struct vm_mount *mount = vm->mounts;
+    while (mount != NULL && find_map(mount, number) == NULL)
+        mount = mount->next;
+    if (mount == NULL)
+        return VM_OK; /* the map is of no module any more */
+    struct buffer args = {0};
+    pack_array(&args, 3);
+    pack_text(&args, slice_text(find_map(mount, number)->name));
+    map_pack_key(key, &args);
+    buffer_append(&args, value.data, value.size);
+    enum vm_outcome outcome = run_hook(vm, mount, mount->on_expire_ref, false, buffer_slice(&args), result);
+    buffer_close(&args);
+    return outcome;
+}
+
+enum vm_outcome vm_session_end(struct vm *vm, struct slice name, struct slice session, struct buffer *result)
+{
+    struct vm_mount *mount = vm_mount_find(vm, name);
+    struct buffer args = {0};
+    CHECK(mount != NULL);
+    pack_array(&args, 1);
+    pack_text(&args, session);
+    enum vm_outcome outcome = run_hook(vm, mount, mount->on_session_end_ref, false, buffer_slice(&args), result);
+    buffer_close(&args);
+    return outcome;
 }
 
 /* --- telling ---------------------------------------------------------------------------------------------------------------------- */

@@ -17,6 +17,9 @@ struct vm;
 
 enum { VM_MAPS_FIRST = 16, VM_NAME_MAX = 160 };
 
+/* The host's rows that are written here (machine/host_rows.h has the table of all). */
+enum { VM_ROWS_IDS = 2, VM_ROWS_DUE = 9, VM_ROWS_DUE_OF = 10, VM_ROWS_COUNTERS = 11 };
+
 /* The replicated limits (CONTRACT.md §1). */
 struct vm_limits {
     uint64_t budget;
@@ -25,6 +28,15 @@ struct vm_limits {
     uint64_t row_bytes;
     uint64_t args_bytes;
     uint64_t answer_bytes;
+    uint64_t batch;           /* commands of one */
+    uint64_t quota;           /* bytes of the services' rows; 0: as many as there are */
+    uint64_t timers;          /* that wait */
+    uint64_t timer_bytes;     /* of one's arguments */
+    uint64_t events;          /* of one entry, or of one timer */
+    uint64_t event_bytes;     /* of all those */
+    uint64_t sessions;        /* machine/session.h */
+    uint64_t session_answers; /* kept for one */
+    uint64_t session_bytes;   /* of those */
 };
 
 /* What an entry, or a query, is run under. */
@@ -32,9 +44,9 @@ struct vm_entry {
     uint64_t index;
     uint64_t term;
     uint64_t now_ms;
-    uint64_t seed;   /* of ctx.random: the cluster and the index */
-    bool read_only;  /* a query */
-    uint32_t client; /* not 0: a workload is asked what this client does next (script/trial.h) */
+    uint64_t seed;        /* of ctx.random: the cluster and the index */
+    uint32_t client;      /* not 0: a workload is asked what this client does next (script/trial.h) */
+    struct slice session; /* of the client, borrowed until vm_end; no data: none */
 };
 
 enum vm_kind { VM_NONE, VM_COMMAND, VM_QUERY, VM_RAW };
@@ -74,11 +86,34 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
 /* Calls the module's init, if it has one. */
 enum vm_outcome vm_init(struct vm *vm, struct slice mount, struct buffer *result);
 
+/* Calls a timer of a mount with a MessagePack list of arguments. A mount or timer that is not there is VM_REFUSED. */
+enum vm_outcome vm_fire(struct vm *vm, struct slice mount, struct slice name, struct slice args,
+                        struct buffer *result);
+
+/* Calls on_expire of the mount whose row ran out, if it has one: `key` with the map's number, `value` without its deadline. */
+enum vm_outcome vm_expire(struct vm *vm, struct slice key, struct slice value, struct buffer *result);
+
+/* Calls on_session_end of a mount, if it has one. */
+enum vm_outcome vm_session_end(struct vm *vm, struct slice mount, struct slice session, struct buffer *result);
+
 /* Ends the entry. */
 void vm_end(struct vm *vm);
 
 /* Whether the entry that was begun last has looked at its clock. */
 bool vm_read_clock(const struct vm *vm);
+/* A place to go back to: rows and events. */
+struct vm_mark {
+    tree_mark rows;
+    size_t events_bytes;
+    uint32_t events;
+};
+
+struct vm_mark vm_savepoint(const struct vm *vm);
+void vm_rollback(struct vm *vm, struct vm_mark mark);
+
+/* What ctx.emit left since vm_events_clear: MessagePack lists [index, n, topic, key, data]. */
+struct slice vm_events(const struct vm *vm);
+void vm_events_clear(struct vm *vm);
 
 /* Why the last call parked. */
 const char *vm_why(const struct vm *vm);

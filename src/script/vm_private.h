@@ -19,6 +19,7 @@ struct vm_function {
     enum vm_kind kind;
     int ref;           /* of the Lua function, in the registry */
     struct args *args; /* NULL: not declared */
+    bool demands_session;
     struct vm_mount *mount;
 };
 
@@ -27,6 +28,18 @@ struct vm_ctx {
     int ref;         /* the latest one, in the registry */
     int meta_ref;    /* its metatable */
     uint64_t serial; /* of the entry it belongs to; 0: none was made yet */
+};
+
+/* A function of the module's timers. */
+struct vm_timer {
+    char name[64];
+    int ref;
+};
+
+/* A map of the module: on_expire is told of its rows. */
+struct vm_map {
+    char name[64];
+    uint32_t number;
 };
 
 struct vm_mount {
@@ -42,6 +55,12 @@ struct vm_mount {
     int workload_ref;  /* LUA_NOREF: it has none; these are for trial.c */
     int invariant_ref; /* the module's function */
     int hold_ref;      /* what calls it */
+    int on_expire_ref;
+    int on_session_end_ref;
+    struct vm_timer *timers;
+    size_t timers_count;
+    struct vm_map *maps;
+    size_t maps_count;
     struct vm_mount *next;
 };
 
@@ -76,7 +95,10 @@ struct vm {
     struct pool pool; /* the Lua state's objects */
     size_t lua_bytes;
     size_t lua_bytes_max;
-    struct buffer key; /* scratch of map operations */
+    struct buffer events;         /* of the entry: script/ctx_event.c */
+    uint32_t events_count;        /* in it */
+    struct vm_mark events_before; /* of what vm_begin began */
+    struct buffer key;            /* scratch of map operations */
     struct buffer value;
     char why[256];
 };
@@ -90,6 +112,9 @@ struct vm_function *vm_function_find(struct vm *vm, struct slice name);
 struct vm_mount *vm_mount_find(const struct vm *vm, struct slice name);
 struct vm_mount *vm_mount_raw(const struct vm *vm, struct slice name);
 
+/* ctx_timer.c: a timer of a mount; NULL: there is none. */
+struct vm_timer *vm_timer_find(const struct vm_mount *mount, struct slice name);
+
 /* Calls the function `ref`, pushed at `function` with the arguments above it, in mount `mount`; leaves one result. Raises
  * what it raises. */
 void vm_enter(lua_State *L, int function, int ref, struct vm_mount *mount, bool querying);
@@ -101,6 +126,11 @@ enum vm_outcome vm_run(struct vm *vm, struct vm_mount *mount, int ref, struct bu
 int trial_take_invariant(lua_State *L, struct vm_mount *mount);
 
 /* map.c: pushes a map [-0, +1]. */
+/* mount.c: frees a mount that is in no list. */
+void vm_mount_free(struct vm_mount *mount);
+
+/* map.c: appends a row's key, which has its map's number, as a value; pushes a map [-0, +1]. */
+void map_pack_key(struct slice key, struct buffer *out);
 void map_setup(lua_State *L);
 void map_push(lua_State *L, uint32_t number, const char *name);
 
@@ -115,7 +145,15 @@ void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query);
 /* Pushes the ctx of the entry in progress [-0, +1]. */
 void ctx_push(lua_State *L, struct vm_mount *mount, bool query);
 int ctx_pcall(lua_State *L);
+/* What each function of ctx begins with. */
+struct vm *ctx_begin(lua_State *L, const char *name);
 void ctx_setup(lua_State *L);
+
+/* ctx_timer.c, ctx_event.c */
+int ctx_at(lua_State *L);
+int ctx_after(lua_State *L);
+int ctx_cancel(lua_State *L);
+int ctx_emit(lua_State *L);
 
 /* Turns the error value at the top into {code, message, data} appended to `out` [-1, +0]. */
 void ctx_pack_error(lua_State *L, struct buffer *out);

@@ -47,6 +47,17 @@ uint64_t tree_bytes(const struct tree *tree)
     return tree->bytes;
 }
 
+void tree_count_apart(struct tree *tree, uint32_t first)
+{
+    CHECK_EQ(tree->rows, 0);
+    tree->apart_first = first;
+}
+
+uint64_t tree_bytes_apart(const struct tree *tree)
+{
+    return tree->bytes_apart;
+}
+
 struct hash128 tree_digest(const struct tree *tree)
 {
     return tree->digest;
@@ -404,6 +415,8 @@ static void account(struct tree *tree, const struct row *row, bool in)
     tree->digest = (struct hash128){.lo = (uint64_t)sum, .hi = (uint64_t)(sum >> 64)};
     tree->rows += in ? 1 : (uint64_t)-1;
     tree->bytes += in ? bytes : (uint64_t)0 - bytes;
+    if (tree_is_apart(tree, row))
+        tree->bytes_apart += in ? bytes : (uint64_t)0 - bytes;
 }
 
 static void remember(struct tree *tree, struct row *before, struct row *after)
@@ -415,7 +428,15 @@ static void remember(struct tree *tree, struct row *before, struct row *after)
     tree->changes[tree->changes_count++] = (struct change){.before = before, .after = after};
 }
 
-bool tree_put(struct tree *tree, struct slice key, struct slice value)
+/* What a change takes away lives on in the undo list. */
+static bool give_old(const struct row *before, struct slice *old)
+{
+    if (before != NULL)
+        *old = row_value(before);
+    return before != NULL;
+}
+
+bool tree_replace(struct tree *tree, struct slice key, struct slice value, struct slice *old)
 {
     const struct node *leaf = find_leaf(tree->root, key);
     node_prefetch_row(leaf, key); /* it arrives while the new one is made */
@@ -436,10 +457,16 @@ bool tree_put(struct tree *tree, struct slice key, struct slice value)
     }
     account(tree, row, true);
     remember(tree, before, row);
-    return before != NULL;
+    return give_old(before, old);
 }
 
-bool tree_del(struct tree *tree, struct slice key)
+bool tree_put(struct tree *tree, struct slice key, struct slice value)
+{
+    struct slice old;
+    return tree_replace(tree, key, value, &old);
+}
+
+bool tree_remove(struct tree *tree, struct slice key, struct slice *old)
 {
     if (find_in(find_leaf(tree->root, key), key) == NULL)
         return false;
@@ -447,7 +474,13 @@ bool tree_del(struct tree *tree, struct slice key)
     tree->version++;
     account(tree, before, false);
     remember(tree, before, NULL);
-    return true;
+    return give_old(before, old);
+}
+
+bool tree_del(struct tree *tree, struct slice key)
+{
+    struct slice old;
+    return tree_remove(tree, key, &old);
 }
 
 tree_mark tree_savepoint(const struct tree *tree)

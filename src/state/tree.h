@@ -35,6 +35,11 @@ bool tree_put(struct tree *tree, struct slice key, struct slice value);
 /* Removes a row; false if there was none. */
 bool tree_del(struct tree *tree, struct slice key);
 
+/* As tree_put and tree_del; `old` gets the value that was there (untouched if there was none), borrowed until the entry ends
+ * or is rolled back to before this. */
+bool tree_replace(struct tree *tree, struct slice key, struct slice value, struct slice *old);
+bool tree_remove(struct tree *tree, struct slice key, struct slice *old);
+
 /* Rows with lo <= key < hi; an empty lo or hi is open. O(log n). */
 uint64_t tree_count(const struct tree *tree, struct slice lo, struct slice hi);
 
@@ -44,6 +49,10 @@ struct hash128 tree_digest(const struct tree *tree);
 /* Rows, and bytes of all keys and values, exactly. */
 uint64_t tree_rows(const struct tree *tree);
 uint64_t tree_bytes(const struct tree *tree);
+
+/* Counts bytes of the rows apart, too, whose keys begin with a number (four bytes, big-endian) from `first` on: of an empty tree. */
+void tree_count_apart(struct tree *tree, uint32_t first);
+uint64_t tree_bytes_apart(const struct tree *tree);
 
 /* The hash of one row, the same everywhere and for ever: it is in snapshots and compared between nodes. */
 struct hash128 tree_row_hash(struct slice key, struct slice value);

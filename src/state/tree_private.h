@@ -33,6 +33,8 @@ struct tree {
     struct hash128 digest;
     uint64_t rows;
     uint64_t bytes;
+    uint64_t bytes_apart; /* of rows whose keys begin with apart_first or more */
+    uint32_t apart_first;
     uint64_t epoch;   /* grows with each view */
     uint64_t version; /* grows with each change of shape: a cursor's place is good while it stays */
     uint64_t rollbacks;
@@ -46,6 +48,15 @@ struct tree {
     uint64_t retired_bytes;
     struct pool pool; /* rows and nodes */
 };
+
+/* Whether a row's bytes are counted apart. */
+static inline bool tree_is_apart(const struct tree *tree, const struct row *row)
+{
+    const uint8_t *key = row->bytes;
+    if (row->key_size < 4)
+        return false;
+    return ((uint32_t)key[0] << 24 | (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3]) >= tree->apart_first;
+}
 
 /* Frees, or retires while a view may see it. */
 void tree_drop_row(struct tree *tree, struct row *row);

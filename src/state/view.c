@@ -91,6 +91,8 @@ struct sums {
     unsigned __int128 digest;
     uint64_t rows;
     uint64_t bytes;
+    uint64_t bytes_apart;
+    const struct tree *tree; /* NULL: nothing is counted apart */
     const struct row *last;
     const char *broken;
 };
@@ -101,6 +103,8 @@ static void add_row(struct sums *sums, const struct row *row)
     sums->digest += (unsigned __int128)hash.hi << 64 | hash.lo;
     sums->rows++;
     sums->bytes += (uint64_t)row->key_size + row->value_size;
+    if (sums->tree != NULL && tree_is_apart(sums->tree, row))
+        sums->bytes_apart += (uint64_t)row->key_size + row->value_size;
     if (hash.lo != row->hash.lo || hash.hi != row->hash.hi)
         sums->broken = "a row's hash is not its row's";
     if (sums->last != NULL && slice_compare(row_key(sums->last), row_key(row)) >= 0)
@@ -144,7 +148,7 @@ struct hash128 view_rehash(const struct view *view)
 
 const char *tree_invariants(const struct tree *tree)
 {
-    struct sums sums = {0};
+    struct sums sums = {.tree = tree};
     add_node(&sums, tree->root, 0);
     if (sums.broken != NULL)
         return sums.broken;
@@ -152,6 +156,8 @@ const char *tree_invariants(const struct tree *tree)
         return "the number of rows is wrong";
     if (sums.bytes != tree->bytes)
         return "the number of bytes is wrong";
+    if (sums.bytes_apart != tree->bytes_apart)
+        return "the number of bytes that are counted apart is wrong";
     if ((uint64_t)sums.digest != tree->digest.lo || (uint64_t)(sums.digest >> 64) != tree->digest.hi)
         return "the digest is not the sum of its rows";
     return NULL;

@@ -21,12 +21,20 @@ enum {
     ENTRY_BYTES_MAX = 16 * 1024 * 1024 /* a whole record; the limits on rows, arguments and batches are far below */
 };
 
+/* What the payloads are: MessagePack values, one after another. A ticket is the list [session, seq, done_below]: with it a
+ * command runs exactly once (machine/session.h). */
 enum entry_kind {
     ENTRY_NOOP = 1,          /* no payload: a leader's first of its term */
     ENTRY_CONFIGURATION = 2, /* entry 1: the set the cluster was formed with (replica/formation.h) */
     ENTRY_BUNDLE = 3,        /* a module and all it requires (script/bundle.h) */
-    ENTRY_COMMAND = 4, /* MessagePack: text "mount.command", list of raw arguments: two values, one after another */
-    ENTRY_BATCH = 5,   /* MessagePack: one list of [name, args] lists; all or nothing */
+    ENTRY_COMMAND = 4,       /* text "mount.command", list of raw arguments [, ticket] */
+    ENTRY_BATCH = 5,         /* list of [name, args] lists [, ticket]; all or nothing */
+    ENTRY_SESSION = 6,       /* list ["open", ttl_ms], ["keep", session] or ["end", session] */
+    ENTRY_DUE = 7,           /* no payload: what is due at this entry's stamp happens (machine/timer.h) */
+    ENTRY_DEPLOY = 8,        /* map {kind, mount, expect, ...}, bundle bytes */
+    ENTRY_MIGRATE = 9,       /* text: the mount whose migration goes on */
+    ENTRY_LIMIT = 10,        /* list [name, value] */
+    ENTRY_SKIP = 11,         /* list [index]: the entry there is refused, whatever it is */
     ENTRY_KINDS
 };
 

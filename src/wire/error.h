@@ -17,11 +17,16 @@
     X(NOT_FOUND, true, 5, 404, "NOTFOUND")                                                                         \
     X(EXISTS, true, 6, 409, "EXISTS")                                                                              \
     X(CONFLICT, true, 6, 412, "CONFLICT")                                                                          \
+    X(NO_SESSION, true, 6, 409, "NOSESSION")                                                                       \
+    X(SESSION_EXPIRED, true, 6, 409, "NOSESSION")                                                                  \
+    X(COMPACTED, true, 6, 410, "COMPACTED")                                                                        \
     X(WRONG_CLUSTER, true, 3, 503, "CLUSTERDOWN")                                                                  \
     X(PARKED, true, 3, 503, "CLUSTERDOWN")                                                                         \
     X(SCRIPT_ERROR, true, 1, 500, "SCRIPT")                                                                        \
     X(BUDGET, true, 1, 500, "SCRIPT")                                                                              \
     X(DEPTH, true, 1, 500, "SCRIPT")                                                                               \
+    X(QUOTA, true, 1, 500, "SCRIPT")                                                                               \
+    X(SKIPPED, true, 1, 500, "SCRIPT")                                                                             \
     X(NOT_LEADER, true, 3, 307, "MOVED")                                                                           \
     X(NO_LEADER, true, 3, 503, "CLUSTERDOWN")                                                                      \
     X(BUSY, true, 3, 503, "BUSY")                                                                                  \

@@ -6,9 +6,33 @@
 #include "base/check.h"
 #include "wire/pack.h"
 
+static const uint64_t seq_max = (uint64_t)1 << 53;
+
 static bool is(struct slice text, const char *word)
 {
     return slice_equal(text, slice_text(word));
+}
+
+static const char *read_session(struct pack_reader *reader, struct request *request)
+{
+    if (pack_read_text(reader, &request->session) != STATUS_OK || request->session.size == 0 ||
+        request->session.size > REQUEST_SESSION_MAX)
+        return "session must be the text that tidelock.session_open gave";
+    return NULL;
+}
+
+static const char *read_mode(struct pack_reader *reader, struct request *request)
+{
+    static const char *const modes[] = {
+        [READ_LINEARIZABLE] = "linearizable", [READ_LEASE] = "lease", [READ_STALE] = "stale"};
+    struct slice value;
+    if (pack_read_text(reader, &value) == STATUS_OK)
+        for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+            if (is(value, modes[i])) {
+                request->read = (enum request_read)i;
+                return NULL;
+            }
+    return "read must be \"linearizable\", \"lease\" or \"stale\"";
 }
 
 /* One pair of the options. Returns NULL, or why it is refused. */
@@ -24,18 +48,24 @@ static const char *read_option(struct pack_reader *reader, struct request *reque
         request->timeout_ms = (uint32_t)number;
         return NULL;
     }
-    if (is(key, "read")) {
-        struct slice value;
-        if (pack_read_text(reader, &value) != STATUS_OK || (!is(value, "linearizable") && !is(value, "stale")))
-            return "read must be \"linearizable\" or \"stale\"";
-        request->read = is(value, "stale") ? READ_STALE : READ_LINEARIZABLE;
-        return NULL;
-    }
+    if (is(key, "read"))
+        return read_mode(reader, request);
     if (is(key, "forward"))
         return pack_read_boolean(reader, &request->forward) == STATUS_OK ? NULL : "forward must be true or false";
     if (is(key, "query"))
         return pack_read_boolean(reader, &request->query_only) == STATUS_OK ? NULL : "query must be true or false";
-    return "an option is not known; there are timeout_ms, read, forward, query";
+    if (is(key, "dry_run"))
+        return pack_read_boolean(reader, &request->dry_run) == STATUS_OK ? NULL : "dry_run must be true or false";
+    if (is(key, "session"))
+        return read_session(reader, request);
+    if (is(key, "seq"))
+        return pack_read_u64(reader, &request->seq) == STATUS_OK && request->seq > 0 && request->seq <= seq_max
+                   ? NULL
+                   : "seq must be a whole number from 1 to 2^53";
+    if (is(key, "done_below"))
+        return pack_read_u64(reader, &request->done_below) == STATUS_OK ? NULL
+                                                                        : "done_below must be a whole number";
+    return "an option is not known; there are timeout_ms, read, forward, query, dry_run, session, seq, done_below";
 }
 
 static const char *read_options(struct slice bytes, struct request *request)
@@ -50,6 +80,10 @@ static const char *read_options(struct slice bytes, struct request *request)
         if (why != NULL)
             return why;
     }
+    if ((request->session.size > 0) != (request->seq > 0))
+        return "session and seq go together";
+    if (request->done_below > request->seq)
+        return "done_below must be at most seq";
     return NULL;
 }
 

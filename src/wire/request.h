@@ -1,13 +1,14 @@
 /* wire/request.h - MessagePack-RPC: clients' requests and their answers.
  *
- *     [0, id, "mount.command", [args]]                                     -> [1, id, error, result]
- *     [0, id, "mount.command", [args], {timeout_ms, read, forward, query}] -> [1, id, error, result, index]
+ *     [0, id, "mount.command", [args]]            -> [1, id, error, result]
+ *     [0, id, "mount.command", [args], {options}] -> [1, id, error, result, index]
  *
  * The fifth element is optional; with it, the answer has a fifth too: the index of the entry, or of the state read.
- * read: "linearizable" (default) or "stale". forward: false refuses with NOT_LEADER where the node does not lead.
- * query: true refuses commands. error is nil or the map {code, message, data, definite, index}. Names that begin with
- * "tidelock." are the host's: tidelock.status, tidelock.batch, tidelock.snapshot. Unknown keys of the fifth element are BAD_REQUEST, so that
- * nothing asked for is silently ignored. Depends on base, wire/pack.h, wire/error.h.
+ * Options: timeout_ms; read: "linearizable" (default), "lease" or "stale"; forward: false refuses with NOT_LEADER where the
+ * node does not lead; query: true refuses commands; dry_run: true runs a command and takes it back; session, seq and
+ * done_below: exactly once (machine/session.h), seq from 1 on, answers below done_below have arrived. Unknown keys are
+ * BAD_REQUEST, so that nothing asked for is silently ignored. error is nil or the map {code, message, data, definite, index}.
+ * Names that begin with "tidelock." are the host's. Depends on base, wire/pack.h, wire/error.h.
  */
 #ifndef WIRE_REQUEST_H
 #define WIRE_REQUEST_H
@@ -19,11 +20,12 @@
 enum {
     REQUEST_BYTES_MAX = 2 * 1024 * 1024, /* a whole request: the limit on arguments and room for names */
     REQUEST_NAME_MAX = 256,
+    REQUEST_SESSION_MAX = 64,
     REQUEST_TIMEOUT_MS = 5000, /* when the client names none */
     REQUEST_TIMEOUT_MS_MAX = 600 * 1000
 };
 
-enum request_read { READ_LINEARIZABLE, READ_STALE };
+enum request_read { READ_LINEARIZABLE, READ_LEASE, READ_STALE };
 
 struct request {
     uint64_t id;
@@ -35,6 +37,10 @@ struct request {
     bool has_options; /* answer with the index */
     bool forward;     /* default true */
     bool query_only;
+    bool dry_run;
+    struct slice session; /* borrowed; empty: none, and seq and done_below are 0 */
+    uint64_t seq;
+    uint64_t done_below; /* at most seq */
 };
 
 /* Decodes the request at the front of `bytes`. `used` gets its size. OK; INCOMPLETE; TOO_LARGE or INVALID: `why` is a

@@ -1,0 +1,171 @@
+/* machine/mounts.c - modules take their places by entries BUNDLE: numbers of their maps, init, and what is refused. See
+ * machine/machine_private.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/trace.h"
+#include "machine/catalog.h"
+#include "machine/host_rows.h"
+#include "machine/machine_private.h"
+#include "script/bundle.h"
+#include "wire/error.h"
+#include "wire/pack.h"
+
+enum { REFUSED_BYTES = 700 /* of the sentence kept */ };
+
+/* Why the module for a mount was refused, if it was. */
+bool machine_find_refused(const struct machine *machine, struct slice mount, struct slice *why)
+{
+    struct buffer key = {0};
+    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
+    bool found = tree_get(machine->tree, buffer_slice(&key), why);
+    buffer_close(&key);
+    struct pack_reader reader = pack_reader_make(found ? *why : slice_make(NULL, 0));
+    return found && pack_read_text(&reader, why) == STATUS_OK;
+}
+
+/* For a name whose mount has no code, for it was refused: the error that says so. */
+bool machine_say_refused(const struct machine *machine, struct slice name, struct buffer *result)
+{
+    const uint8_t *dot = name.size > 0 ? memchr(name.data, '.', name.size) : NULL;
+    struct slice why;
+    struct slice mount = slice_make(name.data, dot != NULL ? (size_t)(dot - name.data) : 0);
+    if (dot == NULL || !machine_find_refused(machine, mount, &why))
+        return false;
+    char text[900];
+    refused_sentence(text, sizeof text, mount, why);
+    error_pack(result, ERROR_SCRIPT_ERROR, text);
+    return true;
+}
+
+static uint32_t number_map(void *context, struct slice mount, struct slice map)
+{
+    struct machine *machine = context;
+    struct buffer key = {0};
+    struct buffer value = {0};
+    host_key(&key, HOST_MAPS, mount, map);
+    uint32_t number = machine->maps++;
+    pack_u64(&value, number);
+    (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
+    buffer_close(&key);
+    buffer_close(&value);
+    return number;
+}
+
+static bool has_bundle(const struct machine *machine, struct slice mount)
+{
+    struct buffer key = {0};
+    struct slice value;
+    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
+    bool found = tree_get(machine->tree, buffer_slice(&key), &value);
+    buffer_close(&key);
+    return found;
+}
+
+void machine_list_refused(struct machine *machine, struct slice mount, struct slice packed_why)
+{
+    pack_text(&machine->refused, mount);
+    buffer_append(&machine->refused, packed_why.data, packed_why.size);
+    machine->refused_count++;
+}
+
+/* The module has no place: that is a fact of the state, so that all nodes say the same, and the others go on. */
+static void keep_refused(struct machine *machine, struct slice mount, struct slice why)
+{
+    struct buffer key = {0};
+    struct buffer value = {0};
+    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
+    pack_text(&value, slice_make(why.data, why.size < REFUSED_BYTES ? why.size : REFUSED_BYTES));
+    (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
+    machine_list_refused(machine, mount, buffer_slice(&value));
+    buffer_close(&key);
+    buffer_close(&value);
+    LOG(LOG_ERROR, "machine", "the module for mount %.*s was refused: %.*s", (int)mount.size,
+        (const char *)mount.data, (int)why.size, (const char *)why.data);
+}
+
+enum status machine_note_format(struct machine *machine, struct slice bundle, struct buffer *why)
+{
+    struct format *format = NULL;
+    enum status status = format_open(bundle, machine_lua_bytes_default, &format, why);
+    if (status != STATUS_OK)
+        return status;
+    snprintf(machine->format.name, sizeof machine->format.name, "%s", format_name(format));
+    machine->format.version = format_version(format);
+    machine->format.hash = bundle_hash(bundle);
+    format_close(format);
+    return STATUS_OK;
+}
+
+/* The module mounts, and its init runs. */
+static enum vm_outcome mount_bundle(struct machine *machine, const struct entry *entry, struct slice mount,
+                                    struct buffer *why, struct buffer *result)
+{
+    if (vm_mount(machine->vm, entry->payload, number_map, machine, why) != STATUS_OK) {
+        buffer_append_byte(why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
+        return VM_REFUSED;
+    }
+    struct buffer key = {0};
+    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
+    (void)tree_put(machine->tree, buffer_slice(&key), entry->payload);
+    buffer_close(&key);
+    machine_begin(machine, entry, 0, slice_make(NULL, 0));
+    enum vm_outcome outcome = vm_init(machine->vm, mount, result);
+    vm_end(machine->vm);
+    if (outcome != VM_OK)
+        vm_unmount(machine->vm, mount);
+    return outcome;
+}
+
+/* The format becomes the one of this state's snapshots. */
+static enum vm_outcome take_format(struct machine *machine, struct slice bundle, struct buffer *why,
+                                   struct buffer *result)
+{
+    if (machine_note_format(machine, bundle, why) != STATUS_OK) {
+        buffer_append_byte(why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
+        return VM_REFUSED;
+    }
+    struct buffer key = {0};
+    host_key(&key, HOST_FORMAT, slice_text("format"), slice_make(NULL, 0));
+    (void)tree_put(machine->tree, buffer_slice(&key), bundle);
+    buffer_close(&key);
+    pack_nil(result);
+    return VM_OK;
+}
+
+/* A module takes its place. The same mount again says nothing new: two leaders may both have proposed it. */
+enum vm_outcome machine_apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result)
+{
+    enum bundle_kind kind = BUNDLE_MACHINE;
+    struct slice mount = {0};
+    struct slice known = {0};
+    if (bundle_kind(entry->payload, &kind) != STATUS_OK || bundle_mount(entry->payload, &mount) != STATUS_OK) {
+        error_pack(result, ERROR_BAD_REQUEST, "not a bundle");
+        return VM_REFUSED;
+    }
+    bool is_format = kind == BUNDLE_FORMAT;
+    if (is_format)
+        mount = slice_text(HOST_FORMAT_MOUNT);
+    if ((is_format ? machine->format.name[0] != 0 : has_bundle(machine, mount)) ||
+        machine_find_refused(machine, mount, &known)) {
+        pack_nil(result);
+        return VM_OK;
+    }
+    struct buffer why = {0};
+    uint32_t maps = machine->maps;
+    enum vm_outcome outcome = is_format ? take_format(machine, entry->payload, &why, result)
+                                        : mount_bundle(machine, entry, mount, &why, result);
+    if (outcome == VM_REFUSED) {
+        struct slice code = {0}, message = {0}, data = {0};
+        machine->maps = maps;
+        tree_rollback(machine->tree, 0);
+        CHECK(error_unpack(buffer_slice(result), &code, &message, &data) == STATUS_OK);
+        keep_refused(machine, mount, message);
+    }
+    machine->catalog_version += outcome != VM_PARK;
+    buffer_close(&why);
+    return outcome;
+}
