@@ -465,4 +465,15 @@ describe('a paused node', function()
       assert.is_true(w:wait(request).ok)
     end
   end)
+
+  -- History: a second, shorter pause brought the end of the first forward, but not what had been put off to that end.
+  it('does so after two pauses, the second of which would end first', function()
+    local w, random = W.formed { nodes = 1, write_ms_max = 8 }, core.random(3)
+    for i = 1, 400 do
+      local number = w:ask(0, {}, 'counter.add', 'a')
+      w:run(random(0, 4))
+      w.C.replica_world_pause(w.world, 0, random(12))
+      assert.equal(i, w:wait(number).value)
+    end
+  end)
 end)

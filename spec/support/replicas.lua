@@ -97,9 +97,9 @@ function W:ready()
 end
 
 function W:status(node)
-  local status = ffi.new('struct replica_world_status[1]')
+  local status = ffi.new('struct replica_world_status')
   C.replica_world_status(self.world, node, status)
-  return status[0]
+  return status
 end
 
 -- Begins a request; -> its number

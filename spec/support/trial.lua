@@ -111,7 +111,7 @@ function T:mend()
   for i = 0, self.nodes - 1 do
     C.sim_disk_calm(C.replica_world_disk(self.world, i))
     C.replica_world_hang(self.world, i, 0)
-    C.replica_world_pause(self.world, i, 0)
+    C.replica_world_resume(self.world, i)
   end
   self:pass(6000, function() return next(self.ending) == nil end)
   self:watch(1)
