@@ -76,16 +76,17 @@ function tests.singlenode(seed)
   same(FORMED_LAST + 1000, tonumber(s.last), t, 'last entry')
 end
 
--- Six clients of a thousand writes each; where nothing strikes, all of them are done in one term, and nothing else is in the log.
+-- Six clients of a thousand writes each (a hundred and fifty in nine seeds of ten); where nothing strikes, all of them are done in one
+-- term, and nothing else is in the log.
 function tests.client_writes(seed)
   local t = under(seed, 3, ALL, 8000)
-  local began = t:status(t:leader())
-  for i = 1, 6 do t:client { count = 1000, key = 'k' .. i, timeout = 2000 } end
+  local began, count = t:status(t:leader()), seed % 10 == 1 and 1000 or 150
+  for i = 1, 6 do t:client { count = count, key = 'k' .. i, timeout = 2000 } end
   t:finish(400000)
   t:settle()
   for i = 0, 2 do
     for c = 1, 6 do
-      local done, most = t.clients[c].done, 1000
+      local done, most = t.clients[c].done, count
       local value = t:wait(t:ask(i, { stale = true, query = true }, 'counter.value', 'k' .. c)).value
       assert(value >= done and value <= most, t:says(('k%d is %d, told %d'):format(c, value, done)))
     end
@@ -93,7 +94,7 @@ function tests.client_writes(seed)
   if not t.quiet then return end
   each(t, function(s)
     same(began.term, s.term, t, 'term')
-    same(began.last + 6000, s.last, t, 'last entry')
+    same(began.last + 6 * count, s.last, t, 'last entry')
     same(s.last, s.applied, t, 'applied')
   end)
 end

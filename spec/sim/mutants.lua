@@ -139,6 +139,13 @@ local function try(number)
   pipe:close()
 end
 
+-- What fails without any bug catches nothing.
+local clean, why = try(0)
+if clean then
+  io.write('without a planted bug: ', clean, ' ', why, '\n')
+  os.exit(2)
+end
+
 local caught, count = 0, 0
 for _, mutant in ipairs(mutants) do
   local number, what = mutant[1], mutant[2]

@@ -267,6 +267,8 @@ describe('a slow script', function()
     local before = w:status(leader)
     w.C.replica_world_slow(w.world, leader, 2, 20000)
     local number = w:ask(leader, { timeout = 30000 }, 'counter.add', 'a')
+    w:run(3000) -- nothing but heartbeats
+    assert.same({ leader, before.term }, { w:leader(), w:status(leader).term })
     for _ = 1, 40 do
       w:ask((leader + 1) % 3, { timeout = 30000 }, 'counter.add', 'b')
       w:run(50)
