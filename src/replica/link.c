@@ -122,8 +122,7 @@ static const char *object_to(const struct replica *replica, const struct message
     if (hello->incarnation == 0)
         return "it has no incarnation";
     /* Before the set is pinned, a node may still begin anew. */
-    if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation &&
-        !MUTANT(74))
+    if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation && !MUTANT(74))
         return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put "
                "the old "
                "directory back, or set it aside and let the node join anew";
