@@ -156,7 +156,7 @@ SPEC_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 endif
 RUN_SPEC = TIDELOCK_BUILD=$(BUILD) CC='$(CC)' $(SPEC_ENV) $(BUSTED)
 
-spec: test-deps core $(if $(findstring live,$(SPEC))$(findstring cli,$(SPEC))$(findstring scenario,$(SPEC))$(findstring script,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
+spec: test-deps core $(if $(findstring live,$(SPEC))$(findstring cli,$(SPEC))$(findstring scenario,$(SPEC))$(findstring script,$(SPEC))$(findstring tidy,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
 	@$(RUN_SPEC) $(or $(SPEC),spec/unit)
 
 golden: test-deps all ## write the expected transcripts of spec/scenario anew; review the diff
@@ -176,7 +176,7 @@ TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-res
   -bugprone-narrowing-conversions,-bugprone-branch-clone,-bugprone-assignment-in-if-condition,-bugprone-not-null-terminated-result,$\
   -bugprone-implicit-widening-of-multiplication-result,-bugprone-sizeof-expression,-bugprone-misplaced-widening-cast
 
-tidy: tidy-lua tidy-c ## floors, purity, sizes, lint
+tidy: all tidy-lua tidy-c ## floors, purity, sizes, lint
 	@$(RUN_SPEC) spec/tidy_spec.lua
 
 tidy-lua: test-deps

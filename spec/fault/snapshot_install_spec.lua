@@ -86,7 +86,7 @@ local function prepare(_, storage, model)
 end
 
 describe('taking a snapshot', function()
-  it('leaves a whole one that counts, or none, and then the log', function()
+  it('leaves a whole one that counts, or none, and then the log (bug 80)', function()
     each(prepare, function(disk, storage, model)
       local at = log.base_at(model, 20)
       if not file.write(disk, 'snapshot.new', head(at), rows, 500, true) then
@@ -151,7 +151,7 @@ describe('installing a snapshot', function()
     end
   end
 
-  it('of what lies ahead leaves old or new', function()
+  it('of what lies ahead leaves old or new (bug 74)', function()
     local at = { index = 500, term = 4, chain = 99ULL }
     each(prepare, install(at, false), judge(at, false), 8)
   end)

@@ -45,7 +45,7 @@ describe('a session', function()
     assert.equal(2, tonumber(m:status().sessions))
   end)
 
-  it('gives a retry the first answer, byte for byte, and runs nothing', function()
+  it('gives a retry the first answer, byte for byte, and runs nothing (bug 91)', function()
     for _, call in ipairs { { 'm.add', 5 }, { 'm.refuse', 'gone' }, { 'm.none' }, { 'm.large', 100000 }, { 'm.add', {} } } do
       s = m:session('open', 10000)
       local ok, _, bytes = m:ticket(s, 1, 0, unpack(call))
@@ -127,7 +127,7 @@ describe('a session', function()
     end
   end)
 
-  it('ends when its ttl has passed: by the stamp first, then by a DUE', function()
+  it('ends when its ttl has passed: by the stamp first, then by a DUE (bug 92)', function()
     m.now = m.now + 9999
     assert.is_true((m:ticket(s, 1, 0, 'm.add', 1)))
     m.now = m.now + 9999
@@ -289,7 +289,7 @@ local function step(random, m, model, names)
 end
 
 describe('sessions over random histories', function()
-  it('are those of the model, through a snapshot at every twentieth step', function()
+  it('are those of the model, the table full or not, through a snapshot at every twentieth step (bug 93)', function()
     snapshot.with_disk(function(disk)
       for seed = 1, 20 do
         local random = core.random(seed)

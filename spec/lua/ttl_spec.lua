@@ -74,7 +74,7 @@ describe('a row with a ttl', function()
   local function look(...) return m:query('m.look', { { ... } })[1][1] end
   local function at(ms) m.now = start + ms end
 
-  it('is there until its deadline, and no moment longer', function()
+  it('is there until its deadline, and no moment longer (bug 95)', function()
     op('put', 'a', 1, 100)
     at(99)
     assert.equal(1, op('get', 'a'))

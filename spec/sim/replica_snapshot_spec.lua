@@ -210,7 +210,7 @@ describe('a follower that was down while the log was cut', function()
     assert.is_true(size < 70000, 'fetched ' .. size)
   end)
 
-  it('goes on where its own crash left off (74)', function()
+  it('goes on where its own crash left off (bug 74)', function()
     local w, leader, down = behind { snapshot_ms_max = 60, snapshots = { rate = 20000 } }
     w:start(down)
     w:until_true('half of it came', function() return bytes_of(w, down) > 30000 end)
@@ -224,7 +224,7 @@ describe('a follower that was down while the log was cut', function()
     w:until_true('the leader knows', function() return w:status(leader).sent == 1 end)
   end)
 
-  it('goes on after the leader was restarted, or takes the new leader\'s (76)', function()
+  it('goes on after the leader was restarted, or takes the new leader\'s (bug 76)', function()
     local w, leader, down = behind { snapshot_ms_max = 60, snapshots = { rate = 20000 } }
     w:start(down)
     w:until_true('half of it came', function() return bytes_of(w, down) > 30000 end)
@@ -237,7 +237,7 @@ describe('a follower that was down while the log was cut', function()
     w:equal()
   end)
 
-  it('begins anew when another leader has another snapshot (76)', function()
+  it('begins anew when another leader has another snapshot (bug 76)', function()
     local w, leader, down = behind { snapshot_ms_max = 60, snapshots = { rate = 20000 } }
     local third = 3 - leader - down
     fill(w, 5, leader, 1000)
@@ -253,7 +253,7 @@ describe('a follower that was down while the log was cut', function()
     w:equal()
   end)
 
-  it('has old or new state after a crash in any step of it (74)', function()
+  it('has old or new state after a crash in any step of it (bug 74)', function()
     local steps = 0
     for step = 0, 400 do
       local w, _, down = behind { seed = 7, snapshot_ms_max = 2, snapshots = { chunk_bytes = 8192 } }
@@ -272,7 +272,7 @@ describe('a follower that was down while the log was cut', function()
     assert.is_true(steps > 10, 'crashed in ' .. steps .. ' steps')
   end)
 
-  it('is not sent the same twice because reading it takes longer than any time-out (77)', function()
+  it('is not sent the same twice because reading it takes longer than any time-out (bug 77)', function()
     local w, leader, down = behind { snapshot_ms_max = 30 }
     w.C.replica_world_slow_snapshots(w.world, down, 8000)
     w:start(down)
@@ -282,7 +282,7 @@ describe('a follower that was down while the log was cut', function()
     assert.is_true(bytes_of(w, down) < 70000)
   end)
 
-  it('gets another when the one that is sent is damaged on the leader\'s disk (75)', function()
+  it('gets another when the one that is sent is damaged on the leader\'s disk (bug 75)', function()
     local w, leader, down = behind()
     local disk = w.C.replica_world_disk(w.world, leader)
     local name = ('snapshot-%016x'):format(tonumber(w:status(leader).snapshot))
@@ -297,7 +297,7 @@ describe('a follower that was down while the log was cut', function()
   end)
 end)
 
-describe('pieces (75)', function()
+describe('pieces (bug 75)', function()
   -- A bulk link from the leader that is none, with such pieces; `piece` changes what the next one that is wanted would be.
   local function forge(w, leader, node, pieces)
     local s, out = w:status(node), {}
@@ -347,7 +347,7 @@ describe('pieces (75)', function()
   end)
 end)
 
-describe('a follower that is slower than the log grows (78)', function()
+describe('a follower that is slower than the log grows (bug 78)', function()
   it('needs one snapshot, for what follows it is kept', function()
     local w, leader, down = behind { snapshot_ms_max = 10, snapshots = { rate = 15000, entries = 20 } }
     w:start(down)
@@ -363,7 +363,7 @@ describe('a follower that is slower than the log grows (78)', function()
 end)
 
 describe('taking snapshots', function()
-  it('goes on beside commands, and holds the state at its index (79)', function()
+  it('goes on beside commands, and holds the state at its index (bug 79)', function()
     local w = world { snapshot_ms_max = 400, snapshots = { entries = 30, keep = 3 } }
     fill(w, 400, w:leader())
     w:equal()
@@ -399,7 +399,7 @@ describe('taking snapshots', function()
     assert.is_true(w:status(0).taken <= 6, tostring(w:status(0).taken))
   end)
 
-  it('waits when it fails, keeps the log, and serves on (80)', function()
+  it('waits when it fails, keeps the log, and serves on (bug 80)', function()
     local w = world { nodes = 1, segment_bytes = 1024 * 1024, snapshots = { entries = 10, keep = 0 } }
     w.C.sim_disk_full(w.C.replica_world_disk(w.world, 0), true)
     fill(w, 30)

@@ -40,7 +40,7 @@ describe('a swarm', function()
     file:close()
   end)
 
-  it('is the same when its seed is run again', function()
+  it('is the same when its seed is run again (bug 113)', function()
     assert.same(swarm.run(3), swarm.run(3))
   end)
 end)

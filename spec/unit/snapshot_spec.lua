@@ -60,7 +60,7 @@ describe('a snapshot', function()
     end)
   end)
 
-  it('goes on with the same answers and digests, whatever comes', function()
+  it('goes on with the same answers and digests, whatever comes (bug 83)', function()
     snapshot.with_disk(function(disk)
       local m = new()
       m:entry(3, machine.pack { 1, 'machine', 'late', 'module', { { 'module', 'return 1' } } }) -- refused
@@ -88,7 +88,7 @@ describe('a snapshot', function()
     end)
   end)
 
-  it('is the state at its index, though the tree changes while it is written', function()
+  it('is the state at its index, though the tree changes while it is written (bug 79)', function()
     snapshot.with_disk(function(disk)
       local m = new()
       local frozen = snapshot.freeze(m)

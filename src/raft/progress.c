@@ -12,6 +12,8 @@ void progress_init(struct progress *progress, node_id id, raft_index last_log_in
     raft_time sent = progress->sent;
     *progress = (struct progress){
         .id = id, .next_index = last_log_index + 1, .epoch = epoch, .contact = now, .sent = sent, .window = window};
+    if (MUTANT(57))
+        progress->match_index = last_log_index;
 }
 
 void progress_reset(struct progress *progress)

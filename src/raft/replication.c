@@ -79,7 +79,7 @@ void replication_propose(struct raft *raft, uint64_t count)
 {
     CHECK(count > 0);
     bool full = raft->trail.last - raft->commit_index + count > raft->options.uncommitted_entries_max;
-    if (raft->role != RAFT_LEADER || full) {
+    if (raft->role != RAFT_LEADER || (full && !MUTANT(47))) {
         raft->effects->proposal_refused = true;
         return;
     }
@@ -173,7 +173,7 @@ void replication_timeout(struct raft *raft)
     }
     if (raft->now >= raft->heartbeat_deadline)
         heartbeat_all(raft);
-    else if (raft->now >= raft->commit_deadline)
+    else if (raft->now >= raft->commit_deadline && !MUTANT(58))
         tell_commit(raft);
 }
 

@@ -176,7 +176,9 @@ uint64_t replica_world_disk_bytes(struct replica_world *world, uint32_t node)
 
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms)
 {
-    world->nodes[node].paused_until = world->now + ms;
+    uint64_t until = world->now + ms;
+    if (until > world->nodes[node].paused_until)
+        world->nodes[node].paused_until = until;
 }
 
 static int by_time(const void *left, const void *right)

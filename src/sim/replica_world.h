@@ -146,8 +146,8 @@ uint32_t replica_world_say(struct replica_world *world, uint32_t node, struct sl
 /* What came back on it so far; *open: the node has not closed it. */
 struct slice replica_world_heard(const struct replica_world *world, uint32_t connection, bool *open);
 
-/* Disks, scripts, processes and clocks. Nothing of a paused node runs until then; a drifting boot clock runs faster by so
- * many parts in a million, or slower; a skewed wall clock is off by so much. */
+/* Disks, scripts, processes and clocks. Nothing of a paused node runs until then; a further pause makes it no shorter. A
+ * drifting boot clock runs faster by so many parts in a million, or slower; a skewed wall clock is off by so much. */
 void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms);
 void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max);
 void replica_world_slow_snapshots(struct replica_world *world, uint32_t node, uint32_t snapshot_ms_max);

@@ -324,7 +324,7 @@ static void mend_all(struct swarm *swarm)
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         sim_disk_calm(replica_world_disk(swarm->world, i));
         replica_world_hang(swarm->world, i, 0);
-        replica_world_pause(swarm->world, i, 0);
+        replica_world_resume(swarm->world, i);
     }
     watch(swarm, 1);
 }

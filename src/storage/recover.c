@@ -99,7 +99,7 @@ static enum status settle(struct storage *storage, const struct log_end *end)
     storage->tail.offset = end->offset;
     segment_name(name, end->segment);
     status = disk->open(disk, name, DISK_DIRECT, &storage->tail.file);
-    if (status != STATUS_OK || !end->dirty)
+    if (status != STATUS_OK || !end->dirty || MUTANT(67))
         return status;
     storage->torn = end->torn;
     return tail_zero_block(disk, storage->tail.file, end->offset);

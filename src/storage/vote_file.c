@@ -35,7 +35,8 @@ static bool take(const uint8_t *block, struct vote_file *vote)
     memcpy(&crc, block, 4);
     memcpy(&magic, block + 4, 4);
     memcpy(&counter, block + 8, 8);
-    if (magic != VOTE_MAGIC || crc != crc32c(0, block + 4, VOTE_BYTES - 4) || counter == 0)
+    bool whole = crc == crc32c(0, block + 4, VOTE_BYTES - 4) || MUTANT(69);
+    if (magic != VOTE_MAGIC || !whole || counter == 0)
         return false;
     if (counter > vote->counter) {
         vote->counter = counter;
