@@ -51,7 +51,7 @@ function snapshot.run(options, rest, cli)
   c.socket:send(wire.request(1, 'tidelock.snapshot', wire.pack({}), wire.pack { timeout_ms = timeout }))
   local got, err, value, index
   repeat
-    got, err, value, index = c:receive(1, sys.now() + 0.3)
+    got, err, value, index = c:receive(1, c.now() + 300)
     if not got and err == 'timeout' then tell(other:status()) end
   until got or err ~= 'timeout' or sys.now() > deadline
   clear()

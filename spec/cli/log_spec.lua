@@ -95,7 +95,7 @@ describe('log verify', function()
   end)
 
   it('names what is missing', function()
-    says('verify DIR', 'rm log-00000001', 1, 'log-00000002, offset 0: a segment before this one is missing')
+    says('verify DIR', 'rm log-00000001', 1, 'but the newest snapshot here ends with entry 0: what lies between is gone')
     says('verify DIR', 'rm log-00000002', 1, 'file log-00000002, offset 0: the log goes on in this file, and it is missing')
     says('verify DIR', 'rm log-0*', 1, 'log-00000001 is missing')
     says('verify DIR', 'rm vote', 1, 'file vote is missing')

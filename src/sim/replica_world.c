@@ -19,54 +19,6 @@ enum {
 };
 static const uint64_t wall_start_ms = 1700000000000u;
 
-/* --- the heap -------------------------------------------------------------------------------------------------------------- */
-
-static bool before(const struct world_event *left, const struct world_event *right)
-{
-    return left->at != right->at ? left->at < right->at : left->order < right->order;
-}
-
-/* Puts an event in its place by its time and its order. */
-static void put_event(struct replica_world *world, struct world_event event)
-{
-    if (world->count == world->capacity) {
-        world->capacity = world->capacity * 2 + 64;
-        world->heap = mem_realloc(world->heap, world->capacity * sizeof *world->heap);
-    }
-    size_t place = world->count++;
-    while (place > 0 && before(&event, &world->heap[(place - 1) / 2])) {
-        world->heap[place] = world->heap[(place - 1) / 2];
-        place = (place - 1) / 2;
-    }
-    world->heap[place] = event;
-}
-
-void world_event_add(struct replica_world *world, struct world_event event)
-{
-    event.order = world->order++;
-    put_event(world, event);
-}
-
-static struct world_event take_event(struct replica_world *world)
-{
-    struct world_event first = world->heap[0];
-    struct world_event last = world->heap[--world->count];
-    size_t place = 0;
-    for (;;) {
-        size_t child = 2 * place + 1;
-        if (child >= world->count)
-            break;
-        if (child + 1 < world->count && before(&world->heap[child + 1], &world->heap[child]))
-            child++;
-        if (!before(&world->heap[child], &last))
-            break;
-        world->heap[place] = world->heap[child];
-        place = child;
-    }
-    world->heap[place] = last;
-    return first;
-}
-
 void world_node_event(struct world_node *node, enum world_event_kind kind, uint64_t at, uint32_t side)
 {
     world_event_add(
@@ -453,7 +405,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
         later.at = node->paused_until;
         if (later.kind == WORLD_WAKE && event->at == node->wake_at)
             node->wake_at = later.at;
-        put_event(world, later); /* in its old order: what was to come after it still does */
+        world_event_put(world, later); /* in its old order: what was to come after it still does */
         return;
     }
     switch (event->kind) {
@@ -519,7 +471,7 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
 {
     uint64_t until = world->now + ms;
     while (world->count > 0 && world->heap[0].at <= until && witness_broken(world->witness) == NULL) {
-        struct world_event event = take_event(world);
+        struct world_event event = world_event_take(world);
         world->now = event.at;
         world_hash_in(world, event.at << 8 | (uint64_t)event.kind << 4 | event.node);
         run_event(world, &event);

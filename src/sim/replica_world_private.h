@@ -138,8 +138,12 @@ struct replica_world {
     char broken[600];
 };
 
-/* replica_world.c */
+/* replica_heap.c: behind all that were added before; in its old order; the next one. */
 void world_event_add(struct replica_world *world, struct world_event event);
+void world_event_put(struct replica_world *world, struct world_event event);
+struct world_event world_event_take(struct replica_world *world);
+
+/* replica_world.c */
 struct replica_time world_time(const struct world_node *node);
 void world_break(struct replica_world *world, const char *what, uint64_t a, uint64_t b);
 void world_hash_in(struct replica_world *world, uint64_t value);
