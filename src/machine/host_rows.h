@@ -12,7 +12,8 @@
 
 enum host_kind {
     HOST_EXPORT =
-        0, /* {"format"} -> bundle: of no state, but in an exported file: the format that it is written in */
+        0, /* of no state, but in an exported file: {"format"} -> bundle: the format that it is written in; {"lossy"} -> "":
+            * it may hold less than the state */
     HOST_LIMITS = 1,  /* {"limit", name} -> number: the replicated limits */
     HOST_IDS = 2,     /* {mount} -> number: ctx.id's last (script/ctx.c) */
     HOST_BUNDLES = 3, /* {mount} -> bundle: the code in force */
@@ -23,6 +24,9 @@ enum host_kind {
 };
 
 enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };
+
+#define EXPORT_FORMAT "format"
+#define EXPORT_LOSSY  "lossy"
 
 /* How a refused format is listed among refused mounts: no mount can be called so. */
 #define HOST_FORMAT_MOUNT "(format)"

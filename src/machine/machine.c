@@ -341,7 +341,7 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     case ENTRY_NOOP:
         return VM_OK;
     case ENTRY_CONFIGURATION:
-        if (entry->index == 1)
+        if (machine->cluster_id == 0) /* the entry that forms the cluster */
             machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
         machine->configuration_index = entry->index;
         buffer_clear(&machine->configuration);
