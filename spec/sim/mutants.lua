@@ -117,6 +117,10 @@ local mutants = {
   { 142, 'a transfer goes on with whatever is there' },
   { 143, 'nothing is kept in the log behind a snapshot, whatever was said' },
   { 144, 'entries after a snapshot on its way are not kept' },
+  { 190, 'a cluster forms of directories that were restored from different files' },
+  { 191, 'what a recover has put aside is overwritten by what is new' },
+  { 192, 'a directory says that it was restored before it is' },
+  { 193, 'a lossy export is built from' },
 }
 
 -- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.
@@ -150,7 +154,7 @@ local function try(number)
   if status ~= 0 then return 'seed ' .. seed, last end
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua '
-    .. 'spec/sim/replica_snapshot_spec.lua'
+    .. 'spec/sim/replica_snapshot_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua'
   pipe = assert(io.popen(('MUTANT=%d busted --lua=luajit --lpath=./?.lua -o TAP %s 2>&1'):format(number, specs)))
   for line in pipe:lines() do
     local name = line:match('^not ok %d+ %- (.*)')
