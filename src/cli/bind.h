@@ -1,4 +1,4 @@
-/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`,
+/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.files`, `.stage`, `.checker`,
  * `.world`, `.scene`, `.swarm`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
@@ -18,6 +18,9 @@ int bind_wire(struct lua_State *L);
 
 /* Running a node, building and checking bundles, looking into a data directory. */
 int bind_node(struct lua_State *L);
+
+/* Snapshots' files: looking into them, rewriting them, directories made of them. */
+int bind_files(struct lua_State *L);
 
 /* A few real cores, step by step: for scenarios. */
 int bind_stage(struct lua_State *L);

@@ -289,7 +289,7 @@ static enum vm_outcome apply_skip(struct machine *machine, const struct entry *e
 
 static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry)
 {
-    if (entry->index == 1)
+    if (machine->cluster_id == 0) /* the entry that forms the cluster */
         machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
     machine->configuration_index = entry->index;
     buffer_clear(&machine->configuration);
