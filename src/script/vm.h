@@ -130,6 +130,20 @@ void vm_mounts(const struct vm *vm,
                             struct hash128 hash),
                void *context);
 
+/* --- for whoever tries out a service: no node calls these (script/desk.h) ------------------------------------------------ */
+
+/* Turns on what the flags say, before anything is mounted. */
+void vm_set_desk(struct vm *vm, unsigned flags);
+
+/* What there is to say of the calls since it was asked last, once, until the next call; NULL: nothing. */
+const char *vm_take_remark(struct vm *vm);
+
+/* What all calls have charged to their budgets so far. */
+uint64_t vm_spent(const struct vm *vm);
+
+/* Appends a MessagePack list of the services' rows: [mount, map, key, value], and the deadline of one with a ttl. */
+void vm_pack_rows(const struct vm *vm, struct buffer *out);
+
 /* Cluster time of the entry in progress, for os.time; random numbers for math.random. */
 uint64_t vm_now_ms(struct lua_State *L);
 double vm_random(struct lua_State *L);
