@@ -126,7 +126,7 @@ describe('tidelock test', function()
   end)
 
   it('teaches its assertions to luassert', function()
-    local script = write('luassert.lua', [[
+    local script = write('teaches.lua', [[
       package.path = package.path .. ';/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua'
       local assert = require 'luassert'
       local h = require 'tidelock.test'.host 'examples/kv.lua'
