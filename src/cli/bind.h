@@ -1,5 +1,5 @@
 /* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.files`, `.stage`, `.checker`,
- * `.world`, `.scene`, `.swarm`.
+ * `.world`, `.scene`, `.swarm`, `.machine`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
  */
@@ -40,5 +40,8 @@ bool bind_embedded(struct lua_State *L, const char *name);
 
 /* Seeds of the simulator, with any service. */
 int bind_swarm(struct lua_State *L);
+
+/* A machine in this process, for whoever tries out a service. */
+int bind_machine(struct lua_State *L);
 
 #endif
