@@ -14,11 +14,23 @@ local TIMEOUT, MESSAGE, PERSISTED, SENT, COMPACTED, SNAPSHOT_READY = 0, 1, 3, 4,
 local server = {}
 server.__index = server
 
--- Voters 1..nodes.
-function server.configuration(nodes)
-  local configuration = ffi.new('struct raft_configuration[1]')
-  configuration[0].voters_count = nodes
-  for i = 1, nodes do configuration[0].voters[i - 1] = i end
+-- The configuration that entry `id` made: voters, their number or a list, and perhaps old voters, learners and priorities.
+function server.configuration(id, voters, more)
+  local configuration, lists = ffi.new('struct raft_configuration[1]'), more or {}
+  local function fill(name, list)
+    for i, node in ipairs(list or {}) do configuration[0][name][i - 1] = node end
+    return list and #list or 0
+  end
+  if type(voters) == 'number' then
+    local all = {}
+    for i = 1, voters do all[i] = i end
+    voters = all
+  end
+  configuration[0].id = id
+  configuration[0].voters_count = fill('voters', voters)
+  configuration[0].old_voters_count = fill('old_voters', lists.old)
+  configuration[0].learners_count = fill('learners', lists.learners)
+  fill('priorities', lists.priorities)
   return configuration
 end
 
@@ -33,7 +45,7 @@ function server.new(options)
   local log, base = options.log or { 1 }, options.base or 0
   if base > 0 then C.raft_restore_base(self.raft, base, log[base]) end
   for i = base + 1, #log do C.raft_restore_entries(self.raft, i, i, log[i]) end
-  C.raft_restore_configuration(self.raft, server.configuration(options.nodes or 3))
+  C.raft_restore_configuration(self.raft, options.configuration or server.configuration(1, options.nodes or 3))
   C.raft_start(self.raft, self.now, options.commit or math.max(base, 1), self.e)
   return self
 end
@@ -79,7 +91,7 @@ end
 
 function server:install(index, term, nodes)
   return (self:step(SNAPSHOT_READY, function(e)
-    local configuration = server.configuration(nodes or 3)
+    local configuration = server.configuration(nodes and index or 1, nodes or 3)
     e.snapshot_ready.index, e.snapshot_ready.term, e.snapshot_ready.configuration = index, term, configuration
     return configuration
   end))
