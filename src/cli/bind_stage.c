@@ -222,11 +222,11 @@ static int stage_lua_propose(lua_State *L)
     return 1;
 }
 
-/* read(id) -> number */
+/* read(id, lease) -> number */
 static int stage_lua_read(lua_State *L)
 {
     struct stage *stage = check_stage(L);
-    lua_pushnumber(L, stage_read(stage, check_up(L, stage, 2)));
+    lua_pushnumber(L, stage_read(stage, check_up(L, stage, 2), lua_toboolean(L, 3) != 0));
     return 1;
 }
 

@@ -42,6 +42,7 @@ struct read {
 struct stage {
     struct stage_options options;
     uint64_t now;
+    struct core_members members;
     struct actor actors[CORE_NODES_MAX];
     struct queue ways[CORE_NODES_MAX + 1][CORE_NODES_MAX + 1]; /* by id; to 0: to somebody who is not here */
     bool cut[CORE_NODES_MAX + 1][CORE_NODES_MAX + 1];
