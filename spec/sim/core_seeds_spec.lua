@@ -3,6 +3,7 @@
 local core = require 'spec.support.core'
 local ffi = core.ffi
 local C = core.load('raft/types.h', 'raft/raft.h', 'sim/core_world.h')
+local members = require 'spec.support.members'
 
 local FIRST, LAST = (os.getenv('SEEDS') or ''):match('^(%d+)%.%.(%d+)$')
 if not FIRST then FIRST, LAST = 1, 25 end -- make mutants has a SEEDS of its own: how many
@@ -23,8 +24,8 @@ local function run(world, ms)
   if broken ~= nil then error(ffi.string(broken), 0) end
 end
 
--- Every node has applied the same, one leads, and a fresh entry commits.
-local function live_again(world, nodes, seed)
+-- Every member has applied the same, one leads, no change is pending, and a fresh entry commits.
+local function live_again(world, seed)
   C.core_world_heal(world)
   for _ = 1, 100 do
     run(world, 100)
@@ -34,9 +35,11 @@ local function live_again(world, nodes, seed)
       run(world, 300)
       C.core_world_status(world, leader, status)
       local last, same = status[0].last_log_index, status[0].commit_index == status[0].last_log_index
-      for i = 0, nodes - 1 do
-        C.core_world_status(world, i, status)
-        same = same and status[0].commit_index == last
+      local now = members.of(world, leader)
+      same = same and #now.old == 0
+      for _, id in ipairs(members.all(now)) do
+        C.core_world_status(world, id - 1, status)
+        same = same and status[0].commit_index == last and status[0].configuration_id == now.id
       end
       if same then return end
     end
@@ -51,7 +54,7 @@ local function isolate(world, nodes, node, cut)
   end
 end
 
--- Gives the world, and how many snapshots were taken from a leader.
+-- Gives the world, how many snapshots were taken from a leader, and how many changes of members were appended.
 local function swarm(seed, planted)
   local random = core.random(seed)
   local nodes = ({ 1, 2, 3, 3, 5, 5, 7 })[random(7)]
@@ -64,6 +67,14 @@ local function swarm(seed, planted)
   local compactions, keep = random(3) > 1 and random(20), random(2) == 1 and random(30) or 0
   options.fetch_ms_max = random(3) == 1 and random(1500) or random(100)
   if random(2) == 1 then options.fetch_loss = random(500000) end
+  local churn = not planted and random(2) == 1 and random(4, 20)
+  if churn then
+    nodes = random(7)
+    options.nodes, options.voters = nodes, random(nodes)
+    options.follow_priority = random(2) == 1
+  end
+  if random(3) == 1 then options.lease_drift_ms = random(10) end
+  local changes = 0
   for k, v in pairs(planted or {}) do options[k] = v end
   if planted then crashes, cuts = true, true end
   local world = open(options)
@@ -77,6 +88,7 @@ local function swarm(seed, planted)
     if isolations and leader ~= NONE and random(20) == 1 then isolate(world, nodes, leader, true) end
     if isolations and random(12) == 1 then isolate(world, nodes, at, false) end
     if compactions and random(compactions) == 1 then C.core_world_compact(world, at, random(keep + 1) - 1) end
+    if churn and random(churn) == 1 then changes = changes + members.churn(world, leader ~= NONE and random(4) > 1 and leader or at, nodes, random) end
     if C.core_world_is_up(world, at) and random(4) == 1 then C.core_world_read(world, at) end
     if crashes and random(planted and 2 or 12) == 1 then C.core_world_crash(world, at) end
     if planted then C.core_world_start(world, at) end
@@ -84,15 +96,19 @@ local function swarm(seed, planted)
     if cuts and random(15) == 1 then C.core_world_cut(world, at, random(nodes) - 1, true) end
     if cuts and random(10) == 1 then C.core_world_cut(world, random(nodes) - 1, random(nodes) - 1, false) end
   end
-  live_again(world, nodes, seed)
-  return world, tonumber(C.core_world_snapshots_taken(world))
+  live_again(world, seed)
+  return world, tonumber(C.core_world_snapshots_taken(world)), changes
 end
 
 describe('cores under faults', function()
   it(('stay safe and come back, seeds %s to %s'):format(FIRST, LAST), function()
-    local taken = 0
-    for seed = tonumber(FIRST), tonumber(LAST) do taken = taken + select(2, swarm(seed)) end
+    local taken, changed = 0, 0
+    for seed = tonumber(FIRST), tonumber(LAST) do
+      local _, snapshots, changes = swarm(seed)
+      taken, changed = taken + snapshots, changed + changes
+    end
     assert(taken > 0, 'no snapshot was taken: these seeds show nothing of them')
+    assert(changed > 0, 'no change of members was made: these seeds show nothing of them')
   end)
 
   it('do the same for the same seed', function()

@@ -118,7 +118,7 @@ static void become_candidate(struct raft *raft, bool transfer)
 void election_timeout(struct raft *raft)
 {
     CHECK(raft->role != RAFT_LEADER);
-    if (!raft_is_voter(raft))
+    if (!membership_may_campaign(raft))
         return;
     if (raft->options.no_pre_vote) {
         become_candidate(raft, false);
@@ -140,7 +140,7 @@ void election_timeout(struct raft *raft)
 /* By order, and not before its time: a leader that it hears may count on that (leases). */
 void election_campaign(struct raft *raft)
 {
-    if (raft->role == RAFT_LEADER || !raft_is_voter(raft))
+    if (raft->role == RAFT_LEADER || !membership_may_campaign(raft))
         return;
     if (election_sticks_to_leader(raft, raft->options.id)) {
         RAFT_TRACE(raft, "told to campaign: a leader is alive -> ignore");

@@ -35,6 +35,15 @@ bool raft_is_voter(const struct raft *raft)
     return membership_votes(&raft->configuration, raft->options.id);
 }
 
+/* thesis §4.2.2: one that is no voter any more is still needed until that is committed: it may be the only one that holds the entry,
+ * and then the others cannot be elected before it. Its own vote does not count. */
+bool membership_may_campaign(const struct raft *raft)
+{
+    size_t count = raft->configurations_count;
+    return raft_is_voter(raft) || (count > 1 && raft->configuration.id > raft->commit_index && !MUTANT(126) &&
+                                   membership_votes(&raft->configurations[count - 2], raft->options.id));
+}
+
 static uint64_t agreed(const struct raft *raft, const node_id *voters, size_t count, membership_value *value)
 {
     uint64_t values[RAFT_MEMBERS_MAX];

@@ -103,7 +103,7 @@ bool peers_is_leaving(const struct raft *raft, node_id id)
     return peer != NULL && peer->leaving;
 }
 
-/* It is told when its log has the configuration without it: then it does not campaign. */
+/* It is told when its log has the configuration without it, and that is committed. Should it not hear the latter, it asks. */
 void peers_drop_told(struct raft *raft, node_id id)
 {
     struct progress *peer = peers_find(raft, id);

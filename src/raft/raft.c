@@ -86,7 +86,7 @@ static void end(struct raft *raft)
     if (raft->role == RAFT_LEADER)
         effects->wake_at = replication_wake_at(raft);
     else
-        effects->wake_at = raft_is_voter(raft) ? raft->election_deadline : UINT64_MAX;
+        effects->wake_at = membership_may_campaign(raft) ? raft->election_deadline : UINT64_MAX;
     raft->effects = NULL;
 }
 
@@ -232,6 +232,7 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
     begin(raft, now, effects);
     raft->role = RAFT_FOLLOWER;
     raft->commit_index = MUTANT(46) ? raft->trail.last : committed;
+    membership_commit_moved(raft);
     RAFT_TRACE(raft, "start term %llu log %llu", (unsigned long long)raft->current_term,
                (unsigned long long)raft->trail.last);
     raft->votes_from = now + raft->options.start_wait_ms;

@@ -126,6 +126,7 @@ bool membership_will_vote(const struct raft_configuration *configuration,
                           node_id id);                                             /* once it is joint no more */
 bool membership_votes(const struct raft_configuration *configuration, node_id id); /* in either set */
 bool raft_is_voter(const struct raft *raft);
+bool membership_may_campaign(const struct raft *raft);
 uint32_t membership_priorities_above(const struct raft *raft);
 bool membership_is_sound(const struct raft_configuration *configuration);
 /* Configurations of entries from `from` on that came with a message. */
