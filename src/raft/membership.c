@@ -188,6 +188,20 @@ void membership_cut(struct raft *raft, raft_index from)
     put_in_force(raft);
 }
 
+static bool is_same_list(const node_id *left, size_t left_count, const node_id *right, size_t right_count)
+{
+    return left_count == right_count && memcmp(left, right, left_count * sizeof *left) == 0;
+}
+
+static bool is_same(const struct raft_configuration *left, const struct raft_configuration *right)
+{
+    return left->id == right->id &&
+           is_same_list(left->voters, left->voters_count, right->voters, right->voters_count) &&
+           memcmp(left->priorities, right->priorities, left->voters_count) == 0 &&
+           is_same_list(left->old_voters, left->old_voters_count, right->old_voters, right->old_voters_count) &&
+           is_same_list(left->learners, left->learners_count, right->learners, right->learners_count);
+}
+
 void membership_installed(struct raft *raft, const struct raft_configuration *configuration, raft_index index,
                           bool held)
 {
@@ -199,7 +213,8 @@ void membership_installed(struct raft *raft, const struct raft_configuration *co
     size_t count = raft->configurations_count;
     memmove(raft->configurations + 1, raft->configurations, (count - 1) * sizeof *raft->configurations);
     raft->configurations[0] = *configuration;
-    if (raft->configurations[count - 1].id != raft->configuration.id)
+    /* The id alone says nothing: it is an index, and the entry there may have been another. */
+    if (!is_same(&raft->configuration, &raft->configurations[count - 1]))
         put_in_force(raft);
 }
 
@@ -280,9 +295,7 @@ enum raft_change membership_change(struct raft *raft, const struct raft_configur
     next.old_voters_count = 0;
     if (count_members(&next) <= RAFT_MEMBERS_MAX && !membership_is_sound(&next))
         return RAFT_CHANGE_UNSOUND;
-    bool same_voters = next.voters_count == now->voters_count &&
-                       memcmp(next.voters, now->voters, now->voters_count * sizeof now->voters[0]) == 0;
-    if (!same_voters) {
+    if (!is_same_list(next.voters, next.voters_count, now->voters, now->voters_count)) {
         next.old_voters_count = now->voters_count;
         memcpy(next.old_voters, now->voters, sizeof next.old_voters);
     }

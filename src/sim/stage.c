@@ -230,6 +230,8 @@ static void take_effects(struct stage *stage, node_id id)
     }
     for (size_t i = 0; i < effects->messages_count; i++)
         at->outbox[at->outbox_count++] = effects->messages[i];
+    if (effects->transfer != RAFT_TRANSFER_NONE)
+        at->transferred = effects->transfer;
     take_reads(stage, id);
     core_checks_stepped(stage->checks, (uint32_t)id - 1);
 }
@@ -423,6 +425,19 @@ void stage_campaign(struct stage *stage, node_id id)
     struct raft_event event = {.type = RAFT_EVENT_CAMPAIGN};
     stage_step(stage, id, &event);
     stage_settle(stage, id);
+}
+
+enum raft_transfer stage_transferred(const struct stage *stage, node_id id)
+{
+    CHECK(id >= 1 && id <= stage->options.nodes);
+    return stage->actors[id - 1].transferred;
+}
+
+bool stage_has_lease(const struct stage *stage, node_id id)
+{
+    struct raft_status status;
+    raft_get_status(stage_node(stage, id)->raft, &status);
+    return stage->now + stage->actors[id - 1].ahead_ms < status.lease_until;
 }
 
 void stage_receive(struct stage *stage, const struct raft_message *message, const struct raft_run *runs,

@@ -83,6 +83,12 @@ enum raft_change stage_abort_change(struct stage *stage, node_id id);
 enum raft_transfer stage_transfer(struct stage *stage, node_id id, node_id to);
 void stage_campaign(struct stage *stage, node_id id);
 
+/* What became of its last transfer, as far as it has. */
+enum raft_transfer stage_transferred(const struct stage *stage, node_id id);
+
+/* True if it reads by lease now, by its own clock. */
+bool stage_has_lease(const struct stage *stage, node_id id);
+
 /* --- snapshots (§7): of a node that is up -------------------------------------------------------------------------------- */
 
 /* A snapshot up to `index` is made, and the log goes back to after `base`, which is not above that. False if not all up to `index`

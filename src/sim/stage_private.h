@@ -25,6 +25,7 @@ struct actor {
     size_t writes_count, writes_capacity;
     bool entries_held;
     struct raft_message wanted[CORE_NODES_MAX + 1]; /* with entries, by peer; to is 0: none */
+    enum raft_transfer transferred;                 /* what became of a transfer last */
     bool disk_held;
     bool disk_fails;
     struct core_snapshot offer;   /* what its leader offered last, as that could give it then; index 0: none */
