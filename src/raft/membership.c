@@ -35,6 +35,12 @@ bool raft_is_voter(const struct raft *raft)
     return membership_votes(&raft->configuration, raft->options.id);
 }
 
+bool membership_has(const struct raft_configuration *configuration, node_id id)
+{
+    return membership_votes(configuration, id) ||
+           in_list(configuration->learners, configuration->learners_count, id);
+}
+
 /* thesis §4.2.2: one that is no voter any more is still needed until that is committed: it may be the only one that holds the entry,
  * and then the others cannot be elected before it. Its own vote does not count. */
 bool membership_may_campaign(const struct raft *raft)

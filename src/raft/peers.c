@@ -4,15 +4,6 @@
 #include "base/mutant.h"
 #include "raft/state.h"
 
-static bool is_member(const struct raft *raft, node_id id)
-{
-    const struct raft_configuration *now = &raft->configuration;
-    for (size_t i = 0; i < now->learners_count; i++)
-        if (now->learners[i] == id)
-            return true;
-    return membership_votes(now, id);
-}
-
 /* The place of the first peer whose id is not below `id`. */
 static size_t place_of(const struct raft *raft, node_id id)
 {
@@ -71,7 +62,7 @@ void peers_begin_term(struct raft *raft)
 {
     for (size_t i = raft->peers_count; i > 0; i--) {
         struct progress *peer = &raft->peers[i - 1];
-        if (is_member(raft, peer->id))
+        if (membership_has(&raft->configuration, peer->id))
             progress_init(peer, peer->id, raft->trail.last, raft->options.window_messages, raft->now);
         else
             drop(raft, i - 1);
@@ -83,7 +74,7 @@ void peers_follow_configuration(struct raft *raft)
 {
     size_t members = 0;
     for (size_t i = 0; i < raft->peers_count; i++) {
-        raft->peers[i].leaving = !is_member(raft, raft->peers[i].id);
+        raft->peers[i].leaving = !membership_has(&raft->configuration, raft->peers[i].id);
         members += raft->peers[i].leaving ? 0 : 1;
     }
     /* The members come first: at the most that many come in, and these have room. */
@@ -96,12 +87,6 @@ void peers_follow_configuration(struct raft *raft)
 }
 
 /* --- those that leave ------------------------------------------------------------------------------------------------------- */
-
-bool peers_is_leaving(const struct raft *raft, node_id id)
-{
-    const struct progress *peer = peers_look(raft, id);
-    return peer != NULL && peer->leaving;
-}
 
 /* It is told when its log has the configuration without it, and that is committed. Should it not hear the latter, it asks. */
 void peers_drop_told(struct raft *raft, node_id id)
@@ -129,7 +114,7 @@ void peers_asked(struct raft *raft, const struct raft_message *message)
 {
     raft_term own = message->request_vote.pre_vote && message->term > 0 ? message->term - 1 : message->term;
     if (raft->role != RAFT_LEADER || raft->configuration.id > raft->commit_index || own > raft->current_term ||
-        is_member(raft, message->from) || peers_find(raft, message->from) != NULL ||
+        membership_has(&raft->configuration, message->from) || peers_find(raft, message->from) != NULL ||
         raft->peers_count == RAFT_MEMBERS_MAX)
         return;
     RAFT_TRACE(raft, "%llu is no member, and asks for votes -> tell it", (unsigned long long)message->from);

@@ -263,8 +263,8 @@ static bool check_term(struct raft *raft, const struct raft_message *message)
                    (unsigned long long)message->from, (unsigned long long)message->term);
         return false;
     }
-    if (raft->role == RAFT_LEADER && peers_is_leaving(raft, message->from) &&
-        message->type == RAFT_APPEND_RESPONSE) {
+    if (raft->role == RAFT_LEADER && message->type == RAFT_APPEND_RESPONSE &&
+        !membership_has(&raft->configuration, message->from)) {
         /* thesis §4.2.3: a server that is no member does not depose a leader. */
         RAFT_TRACE(raft, "recv an answer from %llu term %llu, which is no member -> ignore",
                    (unsigned long long)message->from, (unsigned long long)message->term);

@@ -125,6 +125,7 @@ uint64_t membership_agreed(const struct raft *raft, membership_value *value);
 bool membership_will_vote(const struct raft_configuration *configuration,
                           node_id id);                                             /* once it is joint no more */
 bool membership_votes(const struct raft_configuration *configuration, node_id id); /* in either set */
+bool membership_has(const struct raft_configuration *configuration, node_id id);   /* votes, or learns */
 bool raft_is_voter(const struct raft *raft);
 bool membership_may_campaign(const struct raft *raft);
 uint32_t membership_priorities_above(const struct raft *raft);
@@ -151,7 +152,6 @@ void peers_follow_configuration(struct raft *raft);
 void peers_drop_silent(struct raft *raft);
 void peers_drop_told(struct raft *raft, node_id id);
 void peers_asked(struct raft *raft, const struct raft_message *message);
-bool peers_is_leaving(const struct raft *raft, node_id id);
 bool peers_caught_up(const struct raft *raft, node_id id);
 
 /* transfer.c */

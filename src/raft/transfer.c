@@ -50,8 +50,8 @@ void transfer_begin(struct raft *raft, node_id to)
     raft->transfer_told = false;
     raft->transfer_deadline = raft->now + raft->options.election_timeout_ms;
     struct progress *peer = peers_find(raft, to);
-    if (peer->match_index < raft->trail.last && peer->state == PROGRESS_PROBE)
-        replication_heartbeat(raft, peer); /* its answer says where to go on */
+    if (peer->match_index < raft->trail.last)
+        replication_heartbeat(raft, peer); /* if something was lost, its answer says where to go on */
     transfer_go_on(raft);
 }
 

@@ -49,11 +49,11 @@ local function told(self, id, change)
   if change ~= 'taken' then self:say('%d refuses the change: %s', id, change) end
 end
 
--- change N [voters IDS] [learners IDS] [id I] [force]
+-- change N [voters IDS] [learners IDS] [id I] [force]: what is not said stays, and who votes learns no more.
 function members.verbs.change(self, list)
   local id, at = self:up(list[1], 'change'), 2
   local now = self.stage:status(id).configuration
-  local expected, force, wanted = now.id, false, { voters = now.voters, learners = now.learners }
+  local expected, force, wanted = now.id, false, { voters = now.voters }
   while list[at] do
     local word = list[at]
     if word == 'voters' or word == 'learners' then
@@ -62,8 +62,15 @@ function members.verbs.change(self, list)
     elseif word == 'force' then force, at = true, at + 1
     else wrong('change knows voters learners id force, not %s', word) end
   end
-  local of = {}
+  local of, votes = {}, {}
   for i, voter in ipairs(now.voters) do of[voter] = now.priorities[i] end
+  for _, voter in ipairs(wanted.voters) do votes[voter] = true end
+  if not wanted.learners then
+    wanted.learners = {}
+    for _, learner in ipairs(now.learners) do
+      if not votes[learner] then table.insert(wanted.learners, learner) end
+    end
+  end
   wanted.priorities = {}
   for i, voter in ipairs(wanted.voters) do wanted.priorities[i] = of[voter] or self.priorities and self.priorities[voter] or 0 end
   told(self, id, self.stage:change(id, wanted, expected, force))
