@@ -272,7 +272,7 @@ local verbs = {}
 function verbs.campaign(self, list)
   local id = self:up(list[1], 'campaign')
   local before = self.stage:status(id)
-  if before.role == 'leader' then failed('node %d leads already', id) end
+  if before.role == 'leader' and not list[2] then failed('node %d leads already', id) end
   if list[2] and list[2] ~= 'now' then wrong('campaign takes a node, and perhaps now: without waiting; not %s', list[2]) end
   local wake = self.stage:wake_in(id)
   if list[2] then self.stage:campaign(id)

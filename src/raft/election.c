@@ -91,7 +91,7 @@ static void ask_for_votes(struct raft *raft, bool pre_vote, bool transfer)
     const struct raft_configuration *now = &raft->configuration;
     for (size_t i = 0; i < now->voters_count; i++)
         ask(raft, now->voters[i], pre_vote, transfer);
-    for (size_t i = 0; i < now->old_voters_count; i++)
+    for (size_t i = 0; i < now->old_voters_count && !MUTANT(145); i++)
         if (!membership_will_vote(now, now->old_voters[i]))
             ask(raft, now->old_voters[i], pre_vote, transfer);
 }

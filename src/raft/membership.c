@@ -54,7 +54,7 @@ static uint64_t agreed(const struct raft *raft, const node_id *voters, size_t co
 {
     uint64_t values[RAFT_MEMBERS_MAX];
     for (size_t i = 0; i < count; i++)
-        values[i] = value(raft, voters[i]);
+        values[i] = value(raft, MUTANT(144) && i == 0 ? raft->options.id : voters[i]);
     return quorum_value(values, count);
 }
 
@@ -66,11 +66,13 @@ static uint64_t agreed_by_old(const struct raft *raft, membership_value *value)
 uint64_t membership_agreed(const struct raft *raft, membership_value *value)
 {
     const struct raft_configuration *now = &raft->configuration;
+    if (MUTANT(128) && now->old_voters_count == 0 && now->learners_count > now->voters_count)
+        return agreed(raft, now->learners, now->learners_count, value);
     uint64_t by_new = agreed(raft, now->voters, now->voters_count, value);
-    if (now->old_voters_count == 0)
+    if (now->old_voters_count == 0 || MUTANT(120))
         return by_new;
     uint64_t by_old = agreed_by_old(raft, value); /* §6: separate majorities of both */
-    return by_old < by_new ? by_old : by_new;
+    return by_old < by_new || MUTANT(121) ? by_old : by_new;
 }
 
 uint32_t membership_priorities_above(const struct raft *raft)
@@ -168,6 +170,8 @@ void raft_restore_configuration(struct raft *raft, const struct raft_configurati
 {
     CHECK(membership_is_sound(configuration));
     CHECK(raft->configurations_count == 0 || configuration->id > raft->configuration.id);
+    if (MUTANT(137) && raft->configurations_count > 0)
+        return;
     push(raft, configuration);
     raft->configuration = *configuration;
 }
@@ -188,7 +192,7 @@ void membership_cut(struct raft *raft, raft_index from)
     size_t count = raft->configurations_count;
     while (count > 0 && raft->configurations[count - 1].id >= from)
         count--;
-    if (count == raft->configurations_count)
+    if (count == raft->configurations_count || MUTANT(122))
         return;
     raft->configurations_count = count;
     put_in_force(raft);
@@ -220,7 +224,7 @@ void membership_installed(struct raft *raft, const struct raft_configuration *co
     memmove(raft->configurations + 1, raft->configurations, (count - 1) * sizeof *raft->configurations);
     raft->configurations[0] = *configuration;
     /* The id alone says nothing: it is an index, and the entry there may have been another. */
-    if (!is_same(&raft->configuration, &raft->configurations[count - 1]))
+    if (!is_same(&raft->configuration, &raft->configurations[count - 1]) && !MUTANT(136))
         put_in_force(raft);
 }
 
@@ -275,13 +279,13 @@ static enum raft_change why_no_change(const struct raft *raft, const struct raft
 {
     if (raft->role != RAFT_LEADER)
         return RAFT_CHANGE_NOT_LEADER;
-    if (raft->commit_index < raft->term_start)
+    if (raft->commit_index < raft->term_start && !MUTANT(123))
         return RAFT_CHANGE_TOO_EARLY;
-    if (is_joint(raft) || !is_committed(raft))
+    if ((is_joint(raft) || !is_committed(raft)) && !MUTANT(124))
         return RAFT_CHANGE_PENDING;
     if (raft->transfer_to != 0)
         return RAFT_CHANGE_TRANSFERRING;
-    if (raft->configuration.id != expected_id)
+    if (raft->configuration.id != expected_id && !MUTANT(142))
         return RAFT_CHANGE_STALE;
     if (wanted->voters_count == 0)
         return RAFT_CHANGE_NO_VOTERS;
@@ -307,7 +311,7 @@ enum raft_change membership_change(struct raft *raft, const struct raft_configur
     }
     if (count_members(&next) > RAFT_MEMBERS_MAX)
         return RAFT_CHANGE_TOO_MANY;
-    if (!force && has_new_voter_behind(raft, &next))
+    if (!force && has_new_voter_behind(raft, &next) && !MUTANT(141))
         return RAFT_CHANGE_BEHIND;
     append(raft, &next);
     return RAFT_CHANGE_TAKEN;
@@ -315,13 +319,15 @@ enum raft_change membership_change(struct raft *raft, const struct raft_configur
 
 void membership_committed(struct raft *raft)
 {
-    if (!is_committed(raft))
+    if (!is_committed(raft) && !(MUTANT(125) && is_joint(raft)))
+        return;
+    if (MUTANT(138) && is_joint(raft) && raft->configuration.id < raft->term_start)
         return;
     if (is_joint(raft)) {
         struct raft_configuration next = raft->configuration; /* §6: C_new */
         next.old_voters_count = 0;
         append(raft, &next);
-    } else if (!raft_is_voter(raft) && raft->transfer_to == 0) {
+    } else if (!raft_is_voter(raft) && raft->transfer_to == 0 && !MUTANT(129)) {
         RAFT_TRACE(raft, "votes no more in configuration %llu", (unsigned long long)raft->configuration.id);
         transfer_begin(raft, 0); /* thesis §4.2.2: leads no longer than until it is committed */
     }
@@ -333,7 +339,7 @@ void membership_committed(struct raft *raft)
 static bool may_abort(const struct raft *raft)
 {
     return raft->role == RAFT_LEADER && is_joint(raft) && !is_committed(raft) && raft->configurations_count > 1 &&
-           trail_term(&raft->trail, raft->configuration.id) == raft->current_term;
+           (trail_term(&raft->trail, raft->configuration.id) == raft->current_term || MUTANT(127));
 }
 
 enum raft_change membership_abort(struct raft *raft)

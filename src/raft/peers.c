@@ -42,7 +42,8 @@ static void add(struct raft *raft, node_id id, raft_index last)
     memmove(&raft->peers[place + 1], &raft->peers[place], (raft->peers_count - place) * sizeof raft->peers[0]);
     raft->peers_count++;
     memset(&raft->peers[place], 0, sizeof raft->peers[place]);
-    raft->peers[place].epoch = raft->epochs_gone; /* what an earlier life of it answers is known by that */
+    raft->peers[place].epoch =
+        MUTANT(139) ? 0 : raft->epochs_gone; /* what an earlier life of it answers is known by that */
     progress_init(&raft->peers[place], id, last, raft->options.window_messages, raft->now);
 }
 
@@ -113,6 +114,8 @@ void peers_drop_silent(struct raft *raft)
 void peers_asked(struct raft *raft, const struct raft_message *message)
 {
     raft_term own = message->request_vote.pre_vote && message->term > 0 ? message->term - 1 : message->term;
+    if (MUTANT(143))
+        return;
     if (raft->role != RAFT_LEADER || raft->configuration.id > raft->commit_index || own > raft->current_term ||
         membership_has(&raft->configuration, message->from) || peers_find(raft, message->from) != NULL ||
         raft->peers_count == RAFT_MEMBERS_MAX)

@@ -264,7 +264,7 @@ static bool check_term(struct raft *raft, const struct raft_message *message)
         return false;
     }
     if (raft->role == RAFT_LEADER && message->type == RAFT_APPEND_RESPONSE &&
-        !membership_has(&raft->configuration, message->from)) {
+        !membership_has(&raft->configuration, message->from) && !MUTANT(140)) {
         /* thesis §4.2.3: a server that is no member does not depose a leader. */
         RAFT_TRACE(raft, "recv an answer from %llu term %llu, which is no member -> ignore",
                    (unsigned long long)message->from, (unsigned long long)message->term);
