@@ -88,7 +88,16 @@ local function swarm(seed, planted)
     if isolations and leader ~= NONE and random(20) == 1 then isolate(world, nodes, leader, true) end
     if isolations and random(12) == 1 then isolate(world, nodes, at, false) end
     if compactions and random(compactions) == 1 then C.core_world_compact(world, at, random(keep + 1) - 1) end
-    if churn and random(churn) == 1 then changes = changes + members.churn(world, leader ~= NONE and random(4) > 1 and leader or at, nodes, random) end
+    if churn and random(churn) == 1 then
+      changes = changes + members.churn(world, leader ~= NONE and random(4) > 1 and leader or at, nodes, random)
+    end
+    -- A lease that lasts too long shows in reads of whoever leads no more, and has not heard of it.
+    if options.lease_drift_ms and leader ~= NONE and random(12) == 1 then
+      C.core_world_transfer(world, leader, 0)
+      run(world, random(10))
+      if isolations then isolate(world, nodes, leader, true) end
+    end
+    for node = 0, options.lease_drift_ms and nodes - 1 or -1 do C.core_world_read(world, node) end
     if C.core_world_is_up(world, at) and random(4) == 1 then C.core_world_read(world, at) end
     if crashes and random(planted and 2 or 12) == 1 then C.core_world_crash(world, at) end
     if planted then C.core_world_start(world, at) end

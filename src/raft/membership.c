@@ -215,6 +215,8 @@ static bool is_same(const struct raft_configuration *left, const struct raft_con
 void membership_installed(struct raft *raft, const struct raft_configuration *configuration, raft_index index,
                           bool held)
 {
+    CHECK(membership_is_sound(configuration));
+    CHECK(configuration->id <= index);
     size_t gone = 0;
     while (gone < raft->configurations_count && (raft->configurations[gone].id <= index || !held))
         gone++;

@@ -9,7 +9,8 @@
  * What the caller must do with effects, in this order:
  *   1. effects->write: make it durable as one unit, in the order vote, cut, entries, and then feed PERSISTED with its
  *      number. Writes become durable in the order of their numbers; PERSISTED of a number covers all before it.
- *   2. effects->messages: send each when its after_write is durable (0: at once). Order to one peer is kept among equals.
+ *   2. effects->messages: send each when its after_write is durable (0: at once). Order to one peer is kept among equals. Some
+ *      go to a server that is no member any more, so that it learns that; if there is no way to it, it is lost.
  *      An APPEND_ENTRIES that wants entries is answered with SENT as soon as it is known how many went along (possibly
  *      much later, when they had to be read from disk): until then the core asks for nothing more for that peer.
  *   3. effects->commit_index moved: apply up to there.
