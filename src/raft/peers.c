@@ -109,8 +109,8 @@ void peers_drop_silent(struct raft *raft)
             drop(raft, i - 1);
 }
 
-/* thesis §4.2.3: a server that is no member, and does not know it, asks for votes. Telling it ends that; not one whose term
- * is above ours, for its answers would depose us. */
+/* thesis §4.2.3: a server that is no member, and does not know it, asks for votes. Telling it ends that. One whose term is above
+ * ours would not listen. */
 void peers_asked(struct raft *raft, const struct raft_message *message)
 {
     raft_term own = message->request_vote.pre_vote && message->term > 0 ? message->term - 1 : message->term;

@@ -158,7 +158,7 @@ static void send_message(struct stage *stage, node_id id, struct raft_message me
         put_on_way(stage, id, &message);
         return;
     }
-    if (stage_actor(stage, id)->entries_held) {
+    if (stage_actor(stage, id)->entries_held && message.to <= stage->options.nodes) {
         stage_actor(stage, id)->wanted[message.to] = message;
         return;
     }
