@@ -326,6 +326,8 @@ void membership_committed(struct raft *raft)
     if (MUTANT(138) && is_joint(raft) && raft->configuration.id < raft->term_start)
         return;
     if (is_joint(raft)) {
+        if (raft->transfer_to != 0)
+            return; /* whoever takes over would lack the entry; it appends its own, or this leader does when that has failed */
         struct raft_configuration next = raft->configuration; /* §6: C_new */
         next.old_voters_count = 0;
         append(raft, &next);

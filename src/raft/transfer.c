@@ -87,6 +87,8 @@ void transfer_timeout(struct raft *raft)
     raft->effects->transfer = RAFT_TRANSFER_FAILED;
     if (!raft_is_voter(raft) && raft->configuration.id <= raft->commit_index)
         leave(raft);
+    else if (raft->commit_index >= raft->term_start)
+        membership_committed(raft); /* what waited for this */
 }
 
 void transfer_lost(struct raft *raft)
