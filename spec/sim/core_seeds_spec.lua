@@ -81,7 +81,11 @@ local function swarm(seed, planted)
     options.nodes, options.voters = nodes, random(nodes)
     options.follow_priority = random(2) == 1
   end
-  if random(3) == 1 then options.lease_drift_ms = random(10) end
+  if random(3) == 1 then
+    options.drift = random(100000)
+    -- A voter's clock against the leader's, over an election time-out of 100 ms, and a millisecond that either cuts off.
+    options.lease_drift_ms = math.ceil(2 * 100 * options.drift / (1000000 - options.drift)) + 2
+  end
   local changes = 0
   for k, v in pairs(planted or {}) do options[k] = v end
   if planted then crashes, cuts = true, true end

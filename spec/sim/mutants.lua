@@ -120,6 +120,7 @@ local mutants = {
   { 143, 'a server that was removed is not told when it asks' },
   { 144, 'a leader or candidate counts itself where it is no member' },
   { 145, 'joint, the old set is not asked for votes' },
+  { 146, 'a lease does not allow for clocks that drift apart' },
 }
 
 -- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.

@@ -125,5 +125,7 @@ raft_time read_lease_until(const struct raft *raft)
     uint64_t until = membership_agreed(raft, promised);
     if (until == UINT64_MAX)
         return UINT64_MAX; /* it is the only voter */
+    if (MUTANT(146))
+        return until;
     return until > raft->options.lease_drift_ms ? until - raft->options.lease_drift_ms : 0;
 }

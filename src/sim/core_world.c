@@ -30,6 +30,7 @@ struct event {
 struct node {
     struct core_node core;
     uint32_t life;
+    uint64_t rate;          /* of its clock, in parts in a million of the world's */
     uint64_t written_until; /* writes are done in order */
     struct raft_message *held;
     size_t held_count, held_capacity;
@@ -103,6 +104,22 @@ static void free_event(struct event *event)
     mem_free(event->write.terms);
     mem_free(event->snapshot.terms);
     mem_free(event);
+}
+
+/* --- clocks: each node has its own ---------------------------------------------------------------------------------------------- */
+
+enum { MILLION = 1000000 };
+
+static uint64_t clock_of(const struct core_world *world, uint32_t at)
+{
+    return world->now * world->nodes[at].rate / MILLION;
+}
+
+/* When it will show `time`, or more. */
+static uint64_t world_time(const struct core_world *world, uint32_t at, uint64_t time)
+{
+    uint64_t rate = world->nodes[at].rate;
+    return (time * MILLION + rate - 1) / rate;
 }
 
 /* --- carrying out effects ------------------------------------------------------------------------------------------------------- */
@@ -188,10 +205,10 @@ static void take_effects(struct core_world *world, uint32_t at, const struct cor
     size_t count = node->core.effects.messages_count;
     struct raft_message messages[RAFT_MESSAGES_MAX];
     memcpy(messages, node->core.effects.messages, count * sizeof messages[0]);
-    if (node->core.effects.wake_at != UINT64_MAX)
-        add_event(world, node->core.effects.wake_at > world->now ? node->core.effects.wake_at : world->now + 1,
-                  EVENT_WAKE, at)
-            ->life = node->life;
+    if (node->core.effects.wake_at != UINT64_MAX) {
+        uint64_t wake = world_time(world, at, node->core.effects.wake_at);
+        add_event(world, wake > world->now ? wake : world->now + 1, EVENT_WAKE, at)->life = node->life;
+    }
     for (size_t i = 0; i < count; i++) {
         if (messages[i].after_write > node->core.persisted && !world->options.ack_before_durable)
             hold(node, &messages[i]);
@@ -205,7 +222,7 @@ static void step(struct core_world *world, uint32_t at, struct raft_event *event
 {
     struct node *node = &world->nodes[at];
     struct raft_digest before_step;
-    event->now = world->now;
+    event->now = clock_of(world, at);
     raft_get_digest(node->core.raft, &before_step);
     raft_step(node->core.raft, event, &node->core.effects);
     const char *wrong = raft_invariants(node->core.raft, &before_step);
@@ -291,7 +308,7 @@ static void run_event(struct core_world *world, const struct event *event)
         raft.message.message = &event->message;
         raft.message.runs = event->runs;
         raft.message.runs_count = event->runs_count;
-    } else if (world->now < node->core.effects.wake_at) {
+    } else if (clock_of(world, event->node) < node->core.effects.wake_at) {
         return; /* an older wake-up */
     }
     step(world, event->node, &raft, NULL);
@@ -324,7 +341,6 @@ bool core_world_propose(struct core_world *world, uint32_t at, uint64_t count)
     if (node->core.raft == NULL || node->core.last + count >= CORE_LOG_MAX)
         return false;
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE, .propose = {.count = count}};
-    event.now = world->now;
     step(world, at, &event, NULL);
     return !node->core.effects.proposal_refused;
 }
@@ -425,7 +441,7 @@ static void start(struct core_world *world, uint32_t at, bool again)
         node->core.disk_vote = 0;
     node->written_until = world->now;
     node->read_id = 0;
-    core_node_start(&node->core, &options, world->now, node->core.disk_last > 0 ? 1 : 0);
+    core_node_start(&node->core, &options, clock_of(world, at), node->core.disk_last > 0 ? 1 : 0);
     core_checks_started(world->checks, at);
     take_effects(world, at, NULL);
 }
@@ -502,6 +518,7 @@ struct core_world *core_world_new(const struct core_world_options *options)
 {
     CHECK(options->nodes >= 1 && options->nodes <= CORE_NODES_MAX);
     CHECK(options->election_ms >= 10);
+    CHECK(options->drift < MILLION / 2);
     struct core_world *world = mem_zalloc(1, sizeof *world);
     world->options = *options;
     world->now = 1;
@@ -519,6 +536,7 @@ struct core_world *core_world_new(const struct core_world_options *options)
             node->core.disk_term = 1;
         }
         node->life = 1;
+        node->rate = MILLION - options->drift + prng_below(&world->prng, 2 * (uint64_t)options->drift + 1);
         nodes[i] = &node->core;
     }
     world->checks = core_checks_new(nodes, options->nodes, false);
