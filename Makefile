@@ -123,14 +123,17 @@ define need
 	    || { tail -n 5 build/packages.log; echo "could not install; run: sudo $$run"; exit 2; }; fi; touch $@
 endef
 
-build/.build-deps:
-	$(call need,$(BUILD_NEEDS))
+# Who is to test is told of everything at once; and never two apt-get at the same time, whatever -j says.
+TESTING := $(filter test spec golden sim mutants soak tidy tidy-lua tidy-c fmt test-deps install-deps,$(MAKECMDGOALS))
 
-build/.test-deps:
+build/.build-deps:
+	$(call need,$(BUILD_NEEDS) $(if $(TESTING),$(TEST_NEEDS)))
+
+build/.test-deps: | build/.build-deps
 	$(call need,$(TEST_NEEDS))
 
 deps: build/.build-deps
-test-deps: build/.build-deps build/.test-deps
+test-deps: build/.test-deps
 install-deps: deps test-deps ## install the Debian packages that building and testing need
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -151,13 +154,13 @@ SPEC_ENV = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 endif
 RUN_SPEC = TIDELOCK_BUILD=$(BUILD) CC='$(CC)' $(SPEC_ENV) $(BUSTED)
 
-spec: test-deps core $(if $(findstring live,$(SPEC))$(findstring cli,$(SPEC))$(findstring scenario,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
+spec: test-deps core $(if $(findstring live,$(SPEC))$(findstring cli,$(SPEC))$(findstring scenario,$(SPEC))$(findstring script,$(SPEC))$(findstring tidy,$(SPEC)),all) ## run specs: make spec SPEC=spec/unit/x_spec.lua [MODE=asan]
 	@$(RUN_SPEC) $(or $(SPEC),spec/unit)
 
 golden: test-deps all ## write the expected transcripts of spec/scenario anew; review the diff
 	@GOLDEN=rewrite $(RUN_SPEC) spec/scenario
 
-sim: test-deps core ## many seeds of the simulated worlds: SEEDS=1..500
+sim: test-deps all ## many seeds of the simulated worlds: SEEDS=1..500
 	@SEEDS=$(or $(SEEDS),1..500) $(RUN_SPEC) spec/sim
 
 mutants: test-deps ## plant each known bug, one at a time: the simulator must find every one (SEEDS=400)
@@ -171,7 +174,7 @@ TIDY_CHECKS := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-res
   -bugprone-narrowing-conversions,-bugprone-branch-clone,-bugprone-assignment-in-if-condition,-bugprone-not-null-terminated-result,$\
   -bugprone-implicit-widening-of-multiplication-result,-bugprone-sizeof-expression,-bugprone-misplaced-widening-cast
 
-tidy: tidy-lua tidy-c ## floors, purity, sizes, lint
+tidy: all tidy-lua tidy-c ## floors, purity, sizes, lint
 	@$(RUN_SPEC) spec/tidy_spec.lua
 
 tidy-lua: test-deps

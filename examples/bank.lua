@@ -3,6 +3,7 @@
 --   tidelock call bank.open alice 100
 --   tidelock call bank.transfer alice bob 30
 --   tidelock query bank.total
+--   tidelock sim bank.lua
 local bank = { name = 'bank', version = 1, state = { accounts = 'map' }, commands = {}, queries = {} }
 
 bank.commands.open = {
@@ -43,5 +44,23 @@ bank.queries.total = {
     return sum
   end,
 }
+
+-- For `tidelock sim examples/bank.lua`: what clients do there, and what must hold after every entry.
+function bank.workload(ctx)
+  local from, to = 'account ' .. ctx.random(5), 'account ' .. ctx.random(5)
+  local draw = ctx.random(10)
+  if draw == 1 then return { 'open', from, 100 } end
+  if draw <= 3 then return { 'total' } end
+  return { 'transfer', from, to, ctx.random(80) }
+end
+
+function bank.invariant(ctx)
+  local accounts, sum = ctx.db.accounts, 0
+  for name, amount in accounts:pairs() do
+    if amount < 0 then return false, name .. ' is overdrawn' end
+    sum = sum + amount
+  end
+  return sum == 100 * accounts:len(), 'transfers have made or lost money'
+end
 
 return bank

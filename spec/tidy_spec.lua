@@ -70,6 +70,39 @@ describe('the source', function()
     end
   end)
 
+  it('plants the bugs that spec/sim/mutants.lua lists, each once there', function()
+    local planted, listed = {}, {}
+    each_line(function(path, _, line)
+      if path == 'src/base/mutant.h' then return end
+      for n in line:gmatch('MUTANT%((%d+)%)') do planted[tonumber(n)] = true end
+    end)
+    for line in io.lines('spec/sim/mutants.lua') do
+      local n = tonumber(line:match('^  { (%d+), .* },$'))
+      if n then
+        assert(not listed[n], n)
+        listed[n] = true
+      end
+    end
+    assert.same(planted, listed)
+  end)
+
+  -- Names of source files stand in the debugger's part, which nothing loads.
+  it('leaves nothing of them in the binary', function()
+    local build = os.getenv('TIDELOCK_BUILD') or 'build/release'
+    for _, file in ipairs { build .. '/tidelock', build .. '/libcore.so' } do
+      local symbols, wrong = lines_of('nm ' .. file), {}
+      assert(#symbols > 1000, 'nm says nothing of ' .. file)
+      for _, line in ipairs(symbols) do
+        if line:lower():find('mutant') then wrong[#wrong + 1] = line end
+      end
+      for _, line in ipairs(lines_of('strings -d ' .. file)) do
+        if line:lower():find('mutant') then wrong[#wrong + 1] = line end
+      end
+      assert.same({}, wrong, file)
+    end
+    assert.same({}, lines_of('nm ' .. build .. '/base/mutant.o 2>/dev/null'))
+  end)
+
   it('allocates through base/ alone', function()
     local wrong = {}
     each_line(function(path, number, line)

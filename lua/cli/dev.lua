@@ -12,7 +12,7 @@ return {
     local machines = {}
     for i, word in ipairs(files) do machines[i] = word end
     sys.on_interrupt()
-    local c = require 'tidelock.cluster' { nodes = nodes, machines = machines }
+    local c = require 'tidelock.cluster' { nodes = nodes, machines = machines, direct = true }
     local function finish(code)
       c:close()
       return code

@@ -24,7 +24,7 @@ tidelock log verify DIR    every checksum and number; exit 1 with file and offse
   options = { json = 'flag' },
   run = function(options, words, cli)
     local what, dir = words[1], words[2]
-    if (what ~= 'cat' and what ~= 'verify') or not dir then cli.stop(2, 'log cat DIR, or log verify DIR') end
+    if (what ~= 'cat' and what ~= 'verify') or not dir or words[3] then cli.stop(2, 'log cat DIR, or log verify DIR') end
     local records, frames = 0, 0
     local function record(file, offset, index, term, stamp, kind, payload)
       records = records + 1
@@ -51,7 +51,8 @@ tidelock log verify DIR    every checksum and number; exit 1 with file and offse
     end
     if what == 'verify' then
       io.stdout:write(('%d entries in %d frames, all whole; term %.0f, voted for %.0f%s\n'):format(records, frames, term,
-        voted, torn and '; the last write was cut short by a crash, and was never acknowledged' or ''))
+        voted, torn and '; ' .. torn .. ': the last write is not whole: a crash cut it short, and it was never acknowledged, or it '
+          .. 'was damaged since' or ''))
     end
     return 0
   end,

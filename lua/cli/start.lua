@@ -12,13 +12,14 @@ starts need neither: the code is in the log.
   --id N                 this node, a whole number from 1
   --data DIR             where it keeps its log; made if it is not there (its parent must be)
   --listen H:P           where it listens, for members and clients
+  --advertise H:P        where the others find it, as --cluster says, if something stands between
   --cluster LINE         all members: 1=127.0.0.1:7301,2=127.0.0.1:7302,...
   --machine [NAME=]FILE  a service; may be given more than once
   --config FILE          a Lua file that returns a table with the same keys; flags win
   --heartbeat MS (100)   --election MS (1000, drawn up to double)
   --log-level error|warn|info|debug|trace   --log-format text|json
   --insecure             allow listening beyond loopback without any authentication]],
-  options = { id = 'value', data = 'value', listen = 'value', cluster = 'value', machine = 'many', config = 'value',
+  options = { id = 'value', data = 'value', listen = 'value', advertise = 'value', cluster = 'value', machine = 'many', config = 'value',
     heartbeat = 'value', election = 'value', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
 }
 
@@ -81,6 +82,9 @@ function start.run(options, rest, cli)
   if not options.listen:find(':', 1, true) then
     cli.stop(2, '--listen ', options.listen, ': write HOST:PORT, like 127.0.0.1:', options.listen)
   end
+  if options.advertise and not options.advertise:find(':', 1, true) then
+    cli.stop(2, '--advertise ', options.advertise, ': write HOST:PORT')
+  end
   local heartbeat = cli.number(options, 'heartbeat', 1, 60000) or 100
   local election = cli.number(options, 'election', 2, 600000) or 1000
   if heartbeat * 2 > election then cli.stop(2, '--election must be at least twice --heartbeat') end
@@ -91,7 +95,7 @@ function start.run(options, rest, cli)
   if format ~= 'text' and format ~= 'json' then cli.stop(2, '--log-format ', format, ': there are text and json') end
   sys.end_with_parent()
   local code, why = node.run {
-    id = id, data = options.data, listen = options.listen, cluster = options.cluster, heartbeat = heartbeat,
+    id = id, data = options.data, listen = options.listen, advertise = options.advertise, cluster = options.cluster, heartbeat = heartbeat,
     election = election, log_level = level, log_format = format, insecure = options.insecure,
     lua_bytes_max = tonumber(os.getenv('TIDELOCK_LUA_BYTES_MAX')),
     bundles = start.bundle(options.machine or {}, cli, 78),

@@ -1,6 +1,6 @@
 -- cli/status.lua: every member's own word on itself.
 local wire, client, sys = require 'tidelock.wire', require 'tidelock.client', require 'tidelock.sys'
-local call = require 'cli.call'
+local call, settled = require 'cli.call', require 'tidelock.settled'
 
 local status = {
   summary = 'members, roles, term, commit, applied, lag, digests',
@@ -14,20 +14,27 @@ tidelock status [--wait]
   options = { to = 'value', wait = 'flag', timeout = 'value', json = 'flag' },
 }
 
-local function ask(address, timeout)
-  local c = client.new(address, { timeout = timeout })
-  local answer = c and c:status()
-  if c then c:close() end
-  return answer
+-- Asks all at once, each once, so that one that is dead or hangs costs no more than the time-out. -> the first that answers, or nil
+local function ask(addresses, timeout)
+  local asked, first = {}, nil
+  for address in addresses:gmatch('[^,]+') do
+    local c = client.new(address, { timeout = timeout })
+    if c then
+      c:begin_status()
+      asked[#asked + 1] = c
+    end
+  end
+  local deadline = sys.now() + timeout / 1000
+  for _, c in ipairs(asked) do
+    first = first or c:end_status(deadline)
+    c:close()
+  end
+  return first
 end
 
--- Asks one node, then each member it names. -> list by id, or nil
+-- Asks one node, then each member it names, for `timeout` ms each. -> list by id, or nil
 function status.gather(addresses, timeout)
-  local first
-  for address in addresses:gmatch('[^,]+') do
-    first = ask(address, timeout)
-    if first then break end
-  end
+  local first = ask(addresses, timeout)
   if not first then return nil end
   local list, asked = {}, {}
   for i, member in ipairs(first.members) do
@@ -46,18 +53,6 @@ function status.gather(addresses, timeout)
     list[i].address = member.address
   end
   return list
-end
-
--- All up, one leader, everyone has applied what is committed, digests equal.
-function status.settled(list)
-  local leader, digest, applied
-  for _, node in ipairs(list) do
-    if node.down or node.leader == 0 then return false end
-    if node.role == 'leader' then leader = node end
-    if (applied or node.applied) ~= node.applied or (digest or node.digest) ~= node.digest then return false end
-    applied, digest = node.applied, node.digest
-  end
-  return leader ~= nil and next(leader.service) ~= nil and leader.applied == leader.last
 end
 
 local function print_plain(list)
@@ -99,8 +94,8 @@ function status.run(options, rest, cli)
   local deadline = sys.now() + timeout / 1000
   local list
   repeat
-    list = status.gather(call.addresses(options), math.max(50, math.min(1000, (deadline - sys.now()) * 1000)))
-    if not options.wait or list and status.settled(list) then break end
+    list = status.gather(call.addresses(options), math.max(50, math.min(1000, (deadline - sys.now()) * 500)))
+    if not options.wait or list and settled(list) then break end
     sys.sleep(0.05)
     if sys.now() >= deadline then
       cli.say('tidelock: not settled in time')

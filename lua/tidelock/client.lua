@@ -7,7 +7,8 @@
 -- attempt was unknown, so here a command is sent anew only while no attempt could have been taken.
 local sys, wire = require 'tidelock.sys', require 'tidelock.wire'
 
-local client = {}
+-- How time passes, in ms: the clients of a cluster let its tasks go on meanwhile.
+local client = { now = function() return sys.now() * 1000 end, sleep = function(ms) sys.sleep(ms / 1000) end }
 client.__index = client
 
 local function split(text)
@@ -44,14 +45,16 @@ function client:connect(seconds)
   local address = self.list[self.at]
   local socket, why = sys.connect(address.host, address.port, seconds)
   if not socket then
-    self.at = self.at % #self.list + 1
     return nil, why:find(address.host .. ':', 1, true) == 1 and why or address.name .. ': ' .. why
   end
   self.socket, self.input = socket, ''
   return true
 end
 
--- Waits for the answer to request `id`.
+-- Bytes of the socket, within ms. -> bytes, '' when it was closed; or nil, why
+function client.await(socket, ms) return socket:receive(ms / 1000) end
+
+-- Waits for the answer to request `id`, until the deadline (ms).
 function client:receive(id, deadline)
   while true do
     local used, got, err, value, index = wire.response(self.input)
@@ -60,9 +63,9 @@ function client:receive(id, deadline)
       self.input = self.input:sub(used + 1)
       if got == id then return true, err, value, index end
     else
-      local left = deadline - sys.now()
+      local left = deadline - self.now()
       if left <= 0 then return nil, 'timeout' end
-      local bytes, why = self.socket:receive(left)
+      local bytes, why = self.await(self.socket, left)
       if not bytes then return nil, why end
       if bytes == '' then return nil, 'the connection was closed' end
       self.input = self.input .. bytes
@@ -72,40 +75,40 @@ end
 
 local ARGS_BYTES_MAX = 1024 * 1024
 
+-- One attempt at the server that the client is at. -> 'answered', packed error or nil, packed value, index; or, with a sentence:
+-- 'unreached' (it certainly has nothing), 'unsent' (not all of it), 'timeout', 'lost'
+function client:attempt(name, args, options, deadline)
+  local ok, why = self:connect(math.min(1, (deadline - self.now()) / 1000))
+  if not ok then return 'unreached', why end
+  self.id = self.id % 4294967295 + 1
+  local sent = self.socket:send(wire.request(self.id, name, args, wire.pack(options)))
+  local got, err, value, index = self:receive(self.id, deadline + 250)
+  if got then return 'answered', err, value, index end
+  self:close()
+  return sent == nil and 'unsent' or err == 'timeout' and 'timeout' or 'lost', err
+end
+
 -- One request, with arguments and options packed already. -> packed value, nil, index | nil, error
 function client:raw(name, args, options, is_query)
   if #args > ARGS_BYTES_MAX then return nil, failure('TOO_LARGE', 'the arguments are larger than 1 MiB', true) end
-  local deadline = sys.now() + self.timeout / 1000
+  local deadline = self.now() + self.timeout
   local last = failure('NO_LEADER', 'no server answered', true)
-  while sys.now() < deadline do
-    local ok, why = self:connect(math.min(1, deadline - sys.now()))
-    if not ok then
-      last = failure('NO_LEADER', why, true)
-      sys.sleep(0.02)
+  while self.now() < deadline do
+    options.timeout_ms = math.max(1, math.floor(deadline - self.now()))
+    local how, err, value, index = self:attempt(name, args, options, deadline)
+    if how == 'answered' then
+      if not err then return value, nil, index end
+      local _, map = wire.unpack(err)
+      if not (map.definite and (map.code == 'NO_LEADER' or map.code == 'BUSY')) then return nil, map end
+      last = map
+      self:close()
+    elseif how == 'unreached' then last = failure('NO_LEADER', err, true)
     else
-      self.id = self.id % 4294967295 + 1
-      local left = math.max(1, math.floor((deadline - sys.now()) * 1000))
-      options.timeout_ms = left
-      local sent = self.socket:send(wire.request(self.id, name, args, wire.pack(options)))
-      local got, err, value, index = self:receive(self.id, deadline + 0.25)
-      if got then
-        if not err then return value, nil, index end
-        local _, map = wire.unpack(err)
-        if not (map.definite and (map.code == 'NO_LEADER' or map.code == 'BUSY')) then
-          return nil, map
-        end
-        last = map
-        self:close()
-        self.at = self.at % #self.list + 1
-        sys.sleep(0.02)
-      else
-        self:close()
-        self.at = self.at % #self.list + 1
-        local timeout = err == 'timeout'
-        last = failure(timeout and 'TIMEOUT' or 'LOST', 'no answer: ' .. tostring(err), is_query)
-        if not is_query and sent ~= nil then return nil, last end
-      end
+      last = failure(how == 'timeout' and 'TIMEOUT' or 'LOST', 'no answer: ' .. tostring(err), is_query == true)
+      if not is_query and how ~= 'unsent' then return nil, last end
     end
+    self.at = self.at % #self.list + 1
+    if how == 'answered' or how == 'unreached' then self.sleep(20) end
   end
   return nil, last
 end
@@ -146,7 +149,7 @@ end
 
 function client:end_status(deadline)
   local got, err, value = nil, nil, nil
-  if self.asked then got, err, value = self:receive(self.asked, math.max(deadline, sys.now() + 0.02)) end
+  if self.asked then got, err, value = self:receive(self.asked, math.max(deadline, sys.now() + 0.02) * 1000) end
   if not got or err then return nil end
   return (finish(value))
 end

@@ -1,7 +1,7 @@
 -- run.lua: kv.set at several depths, three nodes on this machine, through the leader.
 --
 --   make bench        (or: tidelock run spec/bench/run.lua LOAD_PROGRAM SECONDS)
-local c = require 'tidelock.cluster' { nodes = 3, machines = { kv = 'examples/kv.lua' }, mode = 'live' }
+local c = require 'tidelock.cluster' { nodes = 3, machines = { kv = 'examples/kv.lua' }, mode = 'live', direct = true }
 local ok, why = pcall(function()
   local leader = c:wait_leader {}
   c:wait_equal {}

@@ -96,7 +96,7 @@ describe('the log, over a short life', function()
     assert.is_true(operations > 20)
   end)
 
-  it('survives a crash at every operation', function()
+  it('survives a crash at every operation (bugs 97, 102, 105, 106)', function()
     for operation = 1, operations do
       for seed = 1, 6 do
         run(function(disk) C.sim_disk_crash_at(disk, operation) end, seed, ('crash at %d, seed %d'):format(operation, seed))
@@ -105,7 +105,7 @@ describe('the log, over a short life', function()
   end)
 
   for status, name in pairs { [IO] = 'EIO', [NO_SPACE] = 'ENOSPC' } do
-    it('survives ' .. name .. ' at every operation, and takes no write after', function()
+    it('survives ' .. name .. ' at every operation, and takes no write after (bugs 100, 101)', function()
       for operation = 1, operations do
         run(function(disk) C.sim_disk_fail_at(disk, operation, status) end, 3, ('%s at %d'):format(name, operation))
       end
@@ -114,7 +114,7 @@ describe('the log, over a short life', function()
 
   -- What is lost is lost loudly: after a crash at any later operation, too.
   local function wrecks(name, seeds, break_it)
-    it('refuses, or has everything, after ' .. name, function()
+    it('refuses, or has everything, after ' .. name .. ' (bug 98)', function()
       local refused = 0
       for operation = 1, operations do
         for crash = operation + 1, operations + 1 do

@@ -24,6 +24,11 @@ describe('three real nodes', function()
     local code, text = run('run spec/live/garbage.lua 5000')
     assert.equal(0, code, text)
   end)
+
+  it('keep within bounds, and serve others, when clients ask for more than they read', function()
+    local code, text = run('run spec/live/slow_readers.lua 6')
+    assert.equal(0, code, text)
+  end)
 end)
 
 describe('the command line', function()

@@ -92,7 +92,7 @@ local function fails(body, why)
   assert.truthy(err and err.message:find(why, 1, true), body .. ': ' .. tostring(err and err.message))
 end
 
-describe('one text in several places', function()
+describe('one text in several places (bug 107)', function()
   it('visits keys in one order, however the table was made (1, 3)', function()
     local keys = {}
     for i = 1, 40 do keys[i] = 'key' .. i * 7919 % 101 end

@@ -50,7 +50,7 @@ describe('a service', function()
     assert.same({ { 'k2', 2 } }, m:query('kv.list', 'k', 1, 'k10'))
   end)
 
-  it('leaves nothing behind when a command fails, however it fails', function()
+  it('leaves nothing behind when a command fails, however it fails (bug 108)', function()
     for name, code in pairs { fail_after = 'NOT_FOUND', throw = 'SCRIPT_ERROR' } do
       local value, err = m:call('t.' .. name)
       assert.is_nil(value)
@@ -70,7 +70,7 @@ describe('a service', function()
     assert.falsy(err.message:find('0x'))
   end)
 
-  it('ends a loop with BUDGET, also inside pcall, and goes on after', function()
+  it('ends a loop with BUDGET, also inside pcall, and goes on after (bug 108)', function()
     assert.same({ code = 'BUDGET', message = 'module.lua:8: the budget of instructions is spent' }, select(2, m:call('t.loop')))
     assert.same({ code = 'BUDGET', message = 'module.lua:9: the budget of instructions is spent' }, select(2, m:call('t.loop_in_pcall')))
     assert.is_nil(select(2, m:call('t.put', 'after', 1)))

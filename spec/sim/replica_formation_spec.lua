@@ -53,7 +53,7 @@ describe('formation', function()
     end
   end)
 
-  it('survives a disk that dies at any of its first 80 steps', function()
+  it('survives a disk that dies at any of its first 80 steps (S8, bug 70)', function()
     for steps = 0, 80 do
       local w = W.new { seed = 7 + steps }
       w.C.replica_world_fail_disk(w.world, 1, steps)
@@ -118,7 +118,7 @@ describe('formation', function()
 end)
 
 describe('a formed cluster', function()
-  it('does not let a wiped node vote or count', function()
+  it('does not let a wiped node vote or count (bugs 66, 67)', function()
     local w = W.formed()
     w:call(0, 'counter.add', 'a')
     w:crash(2)
@@ -141,7 +141,7 @@ describe('a formed cluster', function()
   for what, case in pairs {
     ['another incarnation'] = { function(h) h.incarnation = 77 end, 'not the one this id was formed with' },
     ['no incarnation'] = { function(h) h.incarnation = 0 end, 'no incarnation' },
-    ['another cluster'] = { function(h) h.cluster_id = 99 end, 'another cluster' },
+    ['another cluster (bug 50)'] = { function(h) h.cluster_id = 99 end, 'another cluster' },
     ['an id that is no member'] = { function(h) h.from = 9 end, 'no such member' },
     ['its own id'] = { function(h) h.from = 1 end, 'no such member' },
     ['the address of another node'] = { function(h) h.to = 3 end, "another node's" },

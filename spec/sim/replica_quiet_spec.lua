@@ -25,7 +25,7 @@ describe('three quiet replicas', function()
     for i = 0, 2 do assert.equal(i + 1, w:call(i, 'counter.add', 'a').value) end
   end)
 
-  it('answer a linearizable query at any node, with what was acknowledged before', function()
+  it('answer a linearizable query at any node, with what was acknowledged before (bug 87)', function()
     local w = W.formed { delay_ms_max = 20 }
     for i = 0, 2 do
       w:call(i, 'counter.add', 'a')
@@ -57,10 +57,14 @@ describe('three quiet replicas', function()
     assert.equal(500, w:query(0, 'counter.value', 'a').value)
   end)
 
-  it('refuse what there is not', function()
+  it('refuse what there is not, and go on alike (bug 110)', function()
     local w = W.formed()
-    local reply = w:call(w:leader(), 'counter.none')
-    assert.same({ 'UNKNOWN_COMMAND', true }, { reply.code, reply.definite })
+    for i = 0, 2 do
+      local reply = w:call(i, 'counter.none')
+      assert.same({ 'UNKNOWN_COMMAND', true }, { reply.code, reply.definite })
+    end
+    assert.equal(1, w:call(0, 'counter.add', 'a').value)
+    w:equal()
   end)
 
   it('say that a command must be called, where a query was asked for', function()

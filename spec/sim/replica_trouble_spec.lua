@@ -42,14 +42,14 @@ describe('without a leader', function()
 end)
 
 describe('a command in the log', function()
-  it('whose leader is alone is unknown at its deadline', function()
+  it('whose leader is alone is unknown at its deadline (bug 94)', function()
     local w = W.formed()
     local leader = w:leader()
     w:isolate(leader)
     assert.same({ 'TIMEOUT', false }, told(w:wait(w:ask(leader, { timeout = 100 }, 'counter.add', 'a'))))
   end)
 
-  it('that another entry replaced is certainly not done', function()
+  it('that another entry replaced is certainly not done (bug 94)', function()
     local w = W.formed()
     local old = w:leader()
     w:isolate(old)
@@ -76,7 +76,7 @@ describe('a command in the log', function()
     assert.is_true(reply.ok or reply.definite)
   end)
 
-  it('forwarded over a link that broke is unknown', function()
+  it('forwarded over a link that broke is unknown (bug 94)', function()
     local w = W.formed { delay_ms_max = 30 }
     local leader = w:leader()
     local from = others(w, leader)[1]
@@ -117,7 +117,7 @@ describe('a follower that restarts', function()
 end)
 
 describe('a disk that hangs', function()
-  it('makes the leader step down, and the others go on', function()
+  it('makes the leader step down, and the others go on (bug 19)', function()
     local w = W.formed()
     local leader = w:leader()
     w.C.replica_world_hang(w.world, leader, 5000)
@@ -133,8 +133,38 @@ describe('a disk that hangs', function()
   end)
 end)
 
+describe('a disk that is full', function()
+  it('ends its node with one sentence; with space again it has all that it acknowledged, and takes more (bug 101)', function()
+    local w = W.formed()
+    local disks = {}
+    for i = 0, 2 do
+      disks[i] = w.C.replica_world_disk(w.world, i)
+      w.C.sim_disk_full(disks[i], true)
+    end
+    local done, text = 0, ('x'):rep(500000)
+    for _ = 1, 60 do
+      if w:wait(w:ask(w:leader() == W.NOBODY and 0 or w:leader(), { timeout = 300 }, 'counter.note', text)).ok then done = done + 1 end
+    end
+    local down = 0
+    for i = 0, 2 do
+      if not w:status(i).up then
+        down = down + 1
+        assert.truthy(w:fatal(i):find('no space left', 1, true), w:fatal(i))
+      end
+    end
+    assert.is_true(down >= 2, down .. ' are down')
+    for i = 0, 2 do w.C.sim_disk_full(disks[i], false) end
+    w:start_all()
+    w:ready()
+    local value = w:query(0, 'counter.value', 'notes').value
+    assert.is_true(value >= done and value <= 60, value .. ', acknowledged ' .. done)
+    assert.equal(value + 1, w:call(1, 'counter.note', text).value)
+    w:equal()
+  end)
+end)
+
 describe('a disk that fails', function()
-  it('ends its node with one sentence, and the others go on', function()
+  it('ends its node with one sentence, and the others go on (bug 100)', function()
     local w = W.formed()
     local leader = w:leader()
     w.C.replica_world_fail_disk(w.world, leader, 0)
@@ -148,7 +178,7 @@ describe('a disk that fails', function()
 end)
 
 describe('a damaged entry', function()
-  it('that a lagging follower needs ends the node that holds it, by name, and the others go on', function()
+  it('that a lagging follower needs ends the node that holds it, by name, and the others go on (bug 40)', function()
     local named, random = {}, core.random(2)
     for seed = 1, 100 do
       local w = W.formed { seed = seed, cache_bytes = 256 }
@@ -204,6 +234,65 @@ describe('a node that was down', function()
   end)
 end)
 
+describe('a node that dies while it applies', function()
+  it('applies every entry once when it is back (bug 82)', function()
+    local w, random, done, most = W.formed { apply_ms_max = 15 }, core.random(6), 0, 0
+    for _ = 1, 60 do
+      local asked = {}
+      for i = 1, 5 do asked[i] = w:ask(random(0, 2), { timeout = 5000 }, 'counter.add', 'a') end
+      w:run(random(40))
+      local node = random(0, 2)
+      w:crash(node)
+      w:start(node)
+      for _, number in ipairs(asked) do
+        local reply = w:wait(number)
+        done = done + (reply.ok and 1 or 0)
+        most = most + ((reply.ok or reply.died or not reply.definite) and 1 or 0)
+      end
+    end
+    w:ready()
+    w:equal()
+    assert.is_true(done > 100)
+    for i = 0, 2 do
+      local value = w:wait(w:ask(i, { stale = true, query = true }, 'counter.value', 'a')).value
+      assert.is_true(value >= done and value <= most, ('%d, acknowledged %d, possible %d'):format(value, done, most))
+    end
+  end)
+end)
+
+describe('a slow script', function()
+  it('holds up no heartbeat: the leader leads on, and commits (S18)', function()
+    local w = W.formed()
+    local leader = w:leader()
+    local before = w:status(leader)
+    w.C.replica_world_slow(w.world, leader, 2, 20000)
+    local number = w:ask(leader, { timeout = 30000 }, 'counter.add', 'a')
+    w:run(3000) -- nothing but heartbeats
+    assert.same({ leader, before.term }, { w:leader(), w:status(leader).term })
+    for _ = 1, 40 do
+      w:ask((leader + 1) % 3, { timeout = 30000 }, 'counter.add', 'b')
+      w:run(50)
+    end
+    local now = w:status(leader)
+    assert.same({ leader, before.term }, { w:leader(), now.term })
+    assert.is_true(now.commit >= before.commit + 41)
+    assert.is_true(now.applied < now.commit)
+    assert.equal(1, w:wait(number, 30000).value)
+  end)
+end)
+
+describe('wall clocks that jump', function()
+  it('move no election (bug 90)', function()
+    local w = W.formed()
+    local leader, term = w:leader(), w:status(w:leader()).term
+    for i = 1, 60 do
+      w.C.replica_world_skew(w.world, i % 3, (i % 5 - 2) * 3600000)
+      w:run(50)
+      assert.same({ leader, term }, { w:leader(), w:status(leader).term })
+    end
+  end)
+end)
+
 describe('an ending node', function()
   it('answers what it has, and stops', function()
     local w = W.formed()
@@ -236,7 +325,7 @@ describe('a machine that parks', function()
     assert.same({ 'LOST', false }, told(reply))
   end)
 
-  it('parks every node at the same index, and none of them dies', function()
+  it('parks every node at the same index, and none of them dies (bug 108)', function()
     local w, reply = parked()
     w:run(3000)
     for i = 0, 2 do
@@ -261,7 +350,7 @@ end)
 describe('cluster time', function()
   local function now(w) return w:query(w:leader(), 'counter.now').value end
 
-  it('never goes back, whatever a clock does', function()
+  it('never goes back, whatever a clock does (bug 90)', function()
     local w, last = W.formed(), 0
     for i = 1, 30 do
       w.C.replica_world_skew(w.world, i % 3, i % 2 == 0 and -3600000 or 7200000)
@@ -313,7 +402,7 @@ describe('bytes on the port', function()
     assert.is_false(open)
   end)
 
-  it('do no harm, 300 seeds of garbage and of broken frames', function()
+  it('do no harm, 300 seeds of garbage and of broken frames (bug 49)', function()
     local w = W.formed()
     local hello = '\193' .. W.frame(function(message)
       message.type = W.C.MESSAGE_HELLO
@@ -395,7 +484,7 @@ end)
 
 describe('a disk that was set back to an older copy', function()
   -- It has acknowledged what it no longer holds: it would help to elect a leader without that.
-  it('ends its node with a sentence, and the others go on', function()
+  it('ends its node with a sentence, and the others go on (bug 67)', function()
     local w = W.formed()
     local leader = w:leader()
     local node = (leader + 1) % 3
@@ -429,6 +518,51 @@ describe('a disk that was set back to an older copy', function()
       w:start(node)
       w:run(300)
       for i = 0, 2 do assert.is_true(w:status(i).up, w:fatal(i)) end
+    end
+  end)
+end)
+
+describe('a leader that must read what it sends from its disk', function()
+  -- It wanted to send its first entries, which neither its memory nor yet its disk had; then it heard that the follower lacks
+  -- older ones. What it wanted first must not stand in the way of what it wants now.
+  it('catches its follower up, whatever it wanted before', function()
+    for seed = 1, 5 do
+      local w = W.formed { nodes = 2, cache_bytes = 256, seed = seed }
+      local node = w:leader()
+      w:cut(0, 1)
+      w:cut(1, 0)
+      w:run(20)
+      for _ = 1, 3 do w:ask(node, { timeout = 300 }, 'counter.add', 'a') end
+      w:until_true('nobody leads', function() return w:leader() == W.NOBODY end)
+      w.C.replica_world_slow(w.world, node, 60, 1)
+      for i = 1, 4 do w:ask(node, { timeout = 6000 }, 'counter.add', ('%d'):format(i):rep(900)) end
+      local before = w:status(node).last
+      w:cut(0, 1, false)
+      w:cut(1, 0, false)
+      w:until_true('new entries are committed', function() return w:status(node).commit > before end)
+    end
+  end)
+end)
+
+describe('a paused node', function()
+  -- A write that was to be done when the pause begins, and known when it ends.
+  it('does later what it had to do, in the same order', function()
+    local w = W.formed { nodes = 1, write_ms_max = 4, seed = 3 }
+    for i = 1, 400 do
+      local request = w:ask(0, {}, 'counter.add', 'a')
+      w.C.replica_world_pause(w.world, 0, i % 9)
+      assert.is_true(w:wait(request).ok)
+    end
+  end)
+
+  -- History: a second, shorter pause brought the end of the first forward, but not what had been put off to that end.
+  it('does so after two pauses, the second of which would end first', function()
+    local w, random = W.formed { nodes = 1, write_ms_max = 8 }, core.random(3)
+    for i = 1, 400 do
+      local number = w:ask(0, {}, 'counter.add', 'a')
+      w:run(random(0, 4))
+      w.C.replica_world_pause(w.world, 0, random(12))
+      assert.equal(i, w:wait(number).value)
     end
   end)
 end)

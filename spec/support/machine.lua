@@ -74,6 +74,7 @@ end
 function M.new(modules)
   local options = ffi.new('struct machine_options[1]')
   options[0].lua_bytes_max = (modules.lua_bytes_max or 64 * 1024 * 1024)
+  options[0].invariants = modules.invariants or false
   local self = setmetatable({ C = C, index = 0, m = ffi.gc(C.machine_new(options), C.machine_free),
     results = ffi.new('struct machine_results[1]'), now = 1700000000000 }, M)
   self:entry(2, 'set')

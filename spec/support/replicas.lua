@@ -15,6 +15,7 @@ W.counter = [[
 return { name = 'counter', version = 1, state = { count = 'map' },
   commands = {
     add = { args = 'name n:int=1', run = function(ctx, name, n) return ctx.db.count:add(name, n) end },
+    note = { args = 'text', run = function(ctx) return ctx.db.count:add('notes', 1) end },
     burst = function(ctx) local s = 'x'; while true do s = s .. s end end },
   queries = { value = { args = 'name', run = function(ctx, name) return ctx.db.count:get(name) or 0 end },
     now = function(ctx) return ctx.now end } }]]
@@ -97,9 +98,9 @@ function W:ready()
 end
 
 function W:status(node)
-  local status = ffi.new('struct replica_world_status[1]')
+  local status = ffi.new('struct replica_world_status')
   C.replica_world_status(self.world, node, status)
-  return status[0]
+  return status
 end
 
 -- Begins a request; -> its number

@@ -40,8 +40,10 @@ build gcc asan all && run "gcc, ASan and UBSan" build/asan "$(gcc -print-file-na
 build gcc release all && run "gcc, release" build/release "" "${specs[@]}"
 build clang release all && run "clang, release" build/release-clang "" "${specs[@]}"
 # The same seeds give the same events, whatever built them.
-if cmp -s build/asan/swarm.hashes build/release/swarm.hashes && cmp -s build/release/swarm.hashes build/release-clang/swarm.hashes
-then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- a simulated seed differs between builds"; fi
+for what in swarm.hashes swarm.transcripts service.transcripts script.outputs; do
+  if cmp -s build/asan/$what build/release/$what && cmp -s build/release/$what build/release-clang/$what
+  then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- $what: a simulated seed differs between builds"; fi
+done
 run "live" build/release "" spec/live spec/cli
 run "tidy" build/release "" spec/tidy_spec.lua
 # Nodes whose threads race say so in a report of their own.

@@ -8,8 +8,9 @@ C.log_setup(os.getenv('LOG') and C.LOG_DEBUG or C.LOG_ERROR, C.LOG_TEXT)
 local M = { C = C }
 local bundles
 
--- Runs a seed; -> { broken, phase, at, ms, events, ok, refused, unknown, strikes, committed, hash }
-function M.run(seed, options)
+-- Runs a seed; -> { broken, phase, at, ms, events, ok, refused, unknown, strikes, committed, hash }, and with `traced` its
+-- transcript.
+function M.run(seed, options, traced)
   if not bundles then
     local buffer = core.buffer()
     C.books_bundles(buffer)
@@ -20,14 +21,17 @@ function M.run(seed, options)
     faults = -1ULL, bundles = core.slice(bundles), workload = C.books_workload(books) })
   for k, v in pairs(options or {}) do o[k] = v end
   local swarm = ffi.gc(C.swarm_new(o), C.swarm_free)
-  local r = ffi.new('struct swarm_report')
+  local r, transcript = ffi.new('struct swarm_report'), traced and core.buffer()
+  if traced then
+    C.replica_world_trace(C.swarm_world(swarm), ffi.new('struct trace_sink', { C.transcript_gather, transcript }))
+  end
   C.swarm_run(swarm, r)
   local out = { phase = ffi.string(r.phase), hash = tostring(r.hash), broken = r.broken ~= nil and ffi.string(r.broken) or nil }
   for _, name in ipairs { 'ms', 'events', 'ok', 'refused', 'unknown', 'strikes', 'committed' } do out[name] = tonumber(r[name]) end
   out.at = tonumber(C.replica_world_now(C.swarm_world(swarm)))
   C.swarm_free(ffi.gc(swarm, nil))
   C.books_free(ffi.gc(books, nil))
-  return out
+  return out, traced and core.buffer_text(transcript)
 end
 
 return M

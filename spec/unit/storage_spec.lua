@@ -127,7 +127,7 @@ describe('the log', function()
     for seed = 1, 12 do history(seed) end
   end)
 
-  it('is refused, with file and offset, when an acknowledged byte is flipped', function()
+  it('is refused, with file and offset, when an acknowledged byte is flipped (bug 98)', function()
     local path, _, random = prepared()
     local whole = bytes_of(path .. '/log-00000001')
     for _ = 1, 40 do
@@ -142,7 +142,7 @@ describe('the log', function()
     remove(path)
   end)
 
-  it('cuts a torn last write, and what is written after it stays', function()
+  it('cuts a torn last write, and what is written after it stays (bug 97)', function()
     local path, chains = prepared()
     local file = path .. '/log-00000001'
     local whole = bytes_of(file)
@@ -162,7 +162,40 @@ describe('the log', function()
     remove(path)
   end)
 
-  it('is refused when its last segment is gone, or cut short', function()
+  it('ends where a last write was cut short, at any byte of it (bug 105)', function()
+    local path, chains = prepared()
+    local file = path .. '/log-00000001'
+    local whole = bytes_of(file)
+    -- the fifth frame is the last with entries; behind it the mark, here never written
+    local at, size = 4096 * 5, 4096
+    while size > 1 and whole:byte(at + size) == 0 do size = size - 1 end
+    assert.is_true(size > 150)
+    local before = { unpack(chains, 1, #chains - 3) }
+    for kept = 0, size - 1 do
+      put(file, whole:sub(1, at + kept) .. ('\0'):rep(#whole - at - kept))
+      local node = assert(open(path))
+      check(node, before, 1)
+      assert.equal(kept > 0, C.storage_was_torn(node.storage))
+      close(node)
+    end
+    remove(path)
+  end)
+
+  it('tells space that was never written from a write that was torn (bug 99)', function()
+    local path, chains = prepared()
+    local file = path .. '/log-00000001'
+    local whole = bytes_of(file)
+    for text, torn in pairs { [('\0'):rep(4096)] = false, [('\0'):rep(4095) .. 'x'] = true, [('x'):rep(4096)] = true } do
+      put(file, whole:sub(1, 4096 * 6) .. text .. whole:sub(4096 * 7 + 1))
+      local node = assert(open(path))
+      assert.equal(torn, C.storage_was_torn(node.storage))
+      check(node, chains, 1)
+      close(node)
+    end
+    remove(path)
+  end)
+
+  it('is refused when its last segment is gone, or cut short, or one between is gone (bug 104)', function()
     local path, chains = directory(), {}
     local node = open(path)
     while not io.open(path .. '/log-00000003') do write(node, chains, 3, 1, function() return 5 end) end
@@ -179,13 +212,19 @@ describe('the log', function()
     assert.is_nil(none)
     assert.truthy(why:find('file log-00000003, offset 0: the log goes on in this file, and it is missing', 1, true), why)
     put(last, whole)
+    local between = path .. '/log-00000002'
+    os.rename(between, path .. '/aside')
+    none, why = open(path)
+    assert.is_nil(none)
+    assert.truthy(why:find('file log-00000003, offset 0: a segment before this one is missing', 1, true), why)
+    os.rename(path .. '/aside', between)
     node = assert(open(path))
     check(node, chains, 1)
     close(node)
     remove(path)
   end)
 
-  it('has its vote in two slots: one may be lost, not both', function()
+  it('has its vote in two slots: one may be lost, not both (bugs 2, 103)', function()
     local path = prepared()
     local whole = bytes_of(path .. '/vote')
     put(path .. '/vote', ('x'):rep(4096) .. whole:sub(4097))

@@ -56,7 +56,7 @@ describe('packing', function()
     assert.equal(INVALID, check('\192\192'))
   end)
 
-  it('survives mutated bytes', function()
+  it('survives mutated bytes (bug 49)', function()
     local random = core.random(12)
     for _ = 1, 5000 do
       local bytes = machine.pack(random_value(random, 1))

@@ -1,9 +1,12 @@
-/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`.
+/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`,
+ * `.world`, `.scene`, `.swarm`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
  */
 #ifndef CLI_BIND_H
 #define CLI_BIND_H
+
+#include <stdbool.h>
 
 struct lua_State;
 
@@ -21,5 +24,18 @@ int bind_stage(struct lua_State *L);
 
 /* Whether a history of clients is linearizable. */
 int bind_history(struct lua_State *L);
+
+/* Replicas on virtual time: for scripts. */
+int bind_world(struct lua_State *L);
+
+/* Running a script in a state where one seed fixes everything. */
+int bind_scene(struct lua_State *L);
+
+/* Pushes the function of lua/NAME.lua inside the binary ("tidelock.client": dots are slashes) [-0, +1]; false, nothing pushed:
+ * there is none. */
+bool bind_embedded(struct lua_State *L, const char *name);
+
+/* Seeds of the simulator, with any service. */
+int bind_swarm(struct lua_State *L);
 
 #endif

@@ -73,6 +73,7 @@ static int node_start(lua_State *L)
     options.id = (node_id)number_field(L, "id");
     options.data = text_field(L, "data");
     options.listen = text_field(L, "listen");
+    options.advertise = text_field(L, "advertise");
     options.cluster = text_field(L, "cluster");
     options.heartbeat_ms = (uint32_t)number_field(L, "heartbeat");
     options.election_ms = (uint32_t)number_field(L, "election");
@@ -120,7 +121,7 @@ static bool call_lua(lua_State *L, int arguments)
 static bool walk_frame(void *context, const char *file, uint64_t offset, const struct frame *frame)
 {
     lua_State *L = ((struct walk *)context)->L;
-    static const char *const types[] = {"?", "entries", "cut", "mark"};
+    static const char *const types[] = {"?", "entries", "cut", "mark", "next"};
     lua_pushvalue(L, 3);
     lua_pushstring(L, file);
     lua_pushnumber(L, (double)offset);
@@ -146,7 +147,8 @@ static bool walk_record(void *context, const char *file, uint64_t offset, const 
     return call_lua(L, 7);
 }
 
-/* walk_log(dir, record function, frame function) -> true, torn; or nil, why. Functions return true to go on. */
+/* walk_log(dir, record function, frame function) -> true, "file F, offset N" of a last write that is not whole or false, term,
+ * voted for; or nil, why. Functions return true to go on. */
 static int node_walk_log(lua_State *L)
 {
     struct disk *disk = NULL;
@@ -174,6 +176,8 @@ static int node_walk_log(lua_State *L)
             if (status == STATUS_OK)
                 status = storage_check_vote(disk, &vote, &why);
         }
+        if (status != STATUS_OK && why.size == 0)
+            buffer_append(&why, disk->error(disk), strlen(disk->error(disk)));
         disk->free(disk);
     }
     if (status != STATUS_OK) {
@@ -183,7 +187,12 @@ static int node_walk_log(lua_State *L)
         return 2;
     }
     lua_pushboolean(L, 1);
-    lua_pushboolean(L, end.torn);
+    char file[DISK_NAME_MAX];
+    segment_name(file, end.segment);
+    if (end.torn)
+        lua_pushfstring(L, "file %s, offset %f", file, (lua_Number)end.offset);
+    else
+        lua_pushboolean(L, 0);
     lua_pushnumber(L, (double)vote.term);
     lua_pushnumber(L, (double)vote.voted_for);
     return 4;

@@ -250,6 +250,15 @@ static int *check_socket(lua_State *L)
     return fd;
 }
 
+static int *new_socket(lua_State *L, int fd)
+{
+    int *box = lua_newuserdata(L, sizeof *box);
+    *box = fd;
+    luaL_getmetatable(L, socket_type);
+    lua_setmetatable(L, -2);
+    return box;
+}
+
 static int wait_for(int fd, short what, double seconds)
 {
     struct pollfd poll_fd = {.fd = fd, .events = what};
@@ -272,10 +281,7 @@ static int sys_connect(lua_State *L)
         lua_pushfstring(L, "%s: %s", host, gai_strerror(error));
         return 2;
     }
-    int *fd = lua_newuserdata(L, sizeof *fd);
-    *fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    luaL_getmetatable(L, socket_type);
-    lua_setmetatable(L, -2);
+    int *fd = new_socket(L, socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     int result = connect(*fd, list->ai_addr, list->ai_addrlen);
     freeaddrinfo(list);
     int problem = result != 0 ? errno : 0;
@@ -343,6 +349,79 @@ static int socket_receive(lua_State *L)
     }
 }
 
+/* socket:put(bytes, from) -> how many of the bytes from there on could be sent at once, 0 too; nil, why */
+static int socket_put(lua_State *L)
+{
+    int *fd = check_socket(L);
+    size_t size = 0;
+    const char *bytes = luaL_checklstring(L, 2, &size);
+    size_t from = (size_t)luaL_checkinteger(L, 3) - 1;
+    luaL_argcheck(L, from <= size, 3, "beyond the end");
+    ssize_t put = send(*fd, bytes + from, size - from, MSG_NOSIGNAL);
+    if (put < 0 && errno != EAGAIN && errno != EINTR)
+        return fail(L, "send");
+    lua_pushinteger(L, put < 0 ? 0 : put);
+    return 1;
+}
+
+/* Adds the sockets of the list at `at`; -> how many there are then. */
+static nfds_t add_polled(lua_State *L, int at, short events, struct pollfd *list, nfds_t count, nfds_t max)
+{
+    for (int i = 1; lua_istable(L, at) && count < max; i++) {
+        lua_rawgeti(L, at, i);
+        if (lua_isnil(L, -1)) {
+            lua_pop(L, 1);
+            break;
+        }
+        const int *fd = luaL_checkudata(L, -1, socket_type);
+        list[count++] = (struct pollfd){.fd = *fd, .events = events};
+        lua_pop(L, 1);
+    }
+    return count;
+}
+
+/* poll({ socket, ... }, seconds, { socket, ... }): until one of the first can be received from or accepted, or one of the others
+ * takes bytes; at most 1024 are looked at */
+static int sys_poll(lua_State *L)
+{
+    enum { SOCKETS_MAX = 1024 };
+    struct pollfd list[SOCKETS_MAX];
+    luaL_checktype(L, 1, LUA_TTABLE);
+    double seconds = luaL_checknumber(L, 2);
+    nfds_t count = add_polled(L, 1, POLLIN, list, 0, SOCKETS_MAX);
+    count = add_polled(L, 3, POLLOUT, list, count, SOCKETS_MAX);
+    int ms = seconds < 0 ? 0 : seconds > 3600 ? 3600000 : (int)(seconds * 1000) + 1;
+    (void)poll(list, count, ms);
+    return 0;
+}
+
+/* listen(port) -> a socket that listens on the loopback */
+static int sys_listen(lua_State *L)
+{
+    enum { BACKLOG = 64 };
+    int one = 1;
+    int *fd = new_socket(L, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)luaL_checkinteger(L, 1)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (*fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        bind(*fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(*fd, BACKLOG) != 0)
+        return fail(L, "listen");
+    return 1;
+}
+
+/* socket:accept() -> a socket; nil: nobody is there */
+static int socket_accept(lua_State *L)
+{
+    int one = 1;
+    int fd = accept4(*check_socket(L), NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return 0;
+    (void)new_socket(L, fd);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return 1;
+}
+
 static int socket_close(lua_State *L)
 {
     int *fd = luaL_checkudata(L, 1, socket_type);
@@ -365,14 +444,16 @@ int bind_sys(lua_State *L)
                                          {"isatty", sys_isatty},
                                          {"free_port", sys_free_port},
                                          {"connect", sys_connect},
+                                         {"listen", sys_listen},
+                                         {"poll", sys_poll},
                                          {"end_with_parent", sys_end_with_parent},
                                          {"on_interrupt", sys_on_interrupt},
                                          {"stop_on_signal", sys_stop_on_signal},
                                          {"interrupted", sys_interrupted},
                                          {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"send", socket_send},     {"receive", socket_receive},
-                                       {"finish", socket_finish}, {"close", socket_close},
-                                       {"__gc", socket_close},    {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"send", socket_send},     {"receive", socket_receive}, {"put", socket_put},    {"accept", socket_accept},
+        {"finish", socket_finish}, {"close", socket_close},     {"__gc", socket_close}, {NULL, NULL}};
     luaL_newmetatable(L, socket_type);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");

@@ -9,6 +9,7 @@
 #include "script/value.h"
 #include "wire/error.h"
 #include "wire/json.h"
+#include "wire/message.h"
 #include "wire/pack.h"
 
 static struct slice check_slice(lua_State *L, int at)
@@ -127,6 +128,25 @@ static int wire_response(lua_State *L)
     return 5;
 }
 
+/* link_frame(bytes) -> size, "hello" | "raft" | "other", who sent it (of a hello); nil: more bytes are needed; false: no frame */
+static int wire_link_frame(lua_State *L)
+{
+    struct message message;
+    size_t used = 0;
+    enum status status = message_decode(check_slice(L, 1), &message, &used);
+    if (status == STATUS_INCOMPLETE)
+        return 0;
+    if (status != STATUS_OK) {
+        lua_pushboolean(L, 0);
+        return 1;
+    }
+    bool hello = message.type == MESSAGE_HELLO;
+    lua_pushnumber(L, (double)used);
+    lua_pushstring(L, hello ? "hello" : message.type == MESSAGE_RAFT ? "raft" : "other");
+    lua_pushnumber(L, hello ? (double)message.hello.from : 0);
+    return 3;
+}
+
 /* error_row(code) -> definite, exit code; nothing for a service's own code */
 static int wire_error_row(lua_State *L)
 {
@@ -142,10 +162,10 @@ static int wire_error_row(lua_State *L)
 
 int bind_wire(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"pack", wire_pack},           {"unpack", wire_unpack},
-                                         {"json_pack", wire_json_pack}, {"pack_json", wire_pack_json},
-                                         {"request", wire_request},     {"response", wire_response},
-                                         {"error_row", wire_error_row}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"pack", wire_pack},           {"unpack", wire_unpack},         {"json_pack", wire_json_pack},
+        {"pack_json", wire_pack_json}, {"request", wire_request},       {"response", wire_response},
+        {"error_row", wire_error_row}, {"link_frame", wire_link_frame}, {NULL, NULL}};
     value_setup(L);
     lua_newtable(L);
     luaL_register(L, NULL, functions);

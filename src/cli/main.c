@@ -13,11 +13,10 @@
 
 enum { EXIT_BUG = 70 };
 
-/* require 'tidelock.x' and 'cli.x' find lua/tidelock/x.lua and lua/cli/x.lua inside the binary. */
-static int find_embedded(lua_State *L)
+bool bind_embedded(lua_State *L, const char *name)
 {
     char path[256];
-    snprintf(path, sizeof path, "lua/%s.lua", luaL_checkstring(L, 1));
+    snprintf(path, sizeof path, "lua/%s.lua", name);
     for (char *c = path; *c != 0; c++)
         if (*c == '.' && strcmp(c, ".lua") != 0)
             *c = '/';
@@ -27,10 +26,19 @@ static int find_embedded(lua_State *L)
             continue;
         lua_pushfstring(L, "@%s", path);
         if (luaL_loadbuffer(L, (const char *)file->data, file->size, lua_tostring(L, -1)) != 0)
-            return lua_error(L);
-        return 1;
+            lua_error(L);
+        lua_remove(L, -2);
+        return true;
     }
-    lua_pushfstring(L, "\n\tno embedded file '%s'", path);
+    return false;
+}
+
+/* require 'tidelock.x' and 'cli.x' find lua/tidelock/x.lua and lua/cli/x.lua inside the binary. */
+static int find_embedded(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    if (!bind_embedded(L, name))
+        lua_pushfstring(L, "\n\tno embedded file for '%s'", name);
     return 1;
 }
 
@@ -57,6 +65,12 @@ static void add_loader(lua_State *L)
     lua_setfield(L, -2, "tidelock.stage");
     lua_pushcfunction(L, bind_history);
     lua_setfield(L, -2, "tidelock.checker");
+    lua_pushcfunction(L, bind_world);
+    lua_setfield(L, -2, "tidelock.world");
+    lua_pushcfunction(L, bind_scene);
+    lua_setfield(L, -2, "tidelock.scene");
+    lua_pushcfunction(L, bind_swarm);
+    lua_setfield(L, -2, "tidelock.swarm");
     lua_pop(L, 2);
 }
 

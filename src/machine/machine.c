@@ -20,6 +20,7 @@
 #include "script/budget.h"
 #include "script/bundle.h"
 #include "script/sandbox.h"
+#include "script/trial.h"
 #include "script/vm.h"
 #include "state/key.h"
 #include "state/tree.h"
@@ -54,6 +55,10 @@ struct machine {
     raft_index parked_at;
     char parked_why[256];
     struct buffer result;
+    bool invariants;
+    bool query_timed;
+    raft_index broken_at; /* 0: the invariants have held */
+    struct buffer broken; /* zero-terminated */
     struct hash128 digests[DIGESTS];
 };
 
@@ -112,6 +117,7 @@ struct machine *machine_new(const struct machine_options *options)
     machine->tree = tree_new();
     machine->vm = vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : lua_bytes_default);
     machine->maps = VM_MAPS_FIRST;
+    machine->invariants = options->invariants;
     write_limits(machine);
     return machine;
 }
@@ -122,6 +128,7 @@ void machine_free(struct machine *machine)
     tree_free(machine->tree);
     buffer_close(&machine->result);
     buffer_close(&machine->refused);
+    buffer_close(&machine->broken);
     mem_free(machine);
 }
 
@@ -335,6 +342,18 @@ static enum vm_outcome apply_bundle(struct machine *machine, const struct entry 
     return outcome;
 }
 
+static void hold_invariants(struct machine *machine, const struct entry *entry)
+{
+    begin_entry(machine, entry);
+    bool holds = vm_holds(machine->vm, &machine->broken);
+    vm_end(machine->vm);
+    CHECK_EQ(tree_savepoint(machine->tree), 0);
+    if (holds)
+        return;
+    buffer_append_byte(&machine->broken, 0);
+    machine->broken_at = entry->index;
+}
+
 static enum vm_outcome apply_payload(struct machine *machine, const struct entry *entry, struct buffer *result)
 {
     enum vm_outcome outcome = VM_OK;
@@ -387,6 +406,8 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
     struct hash128 digest = tree_digest(machine->tree);
     digest.lo ^= machine->results_hash;
     machine->digests[entry->index % DIGESTS] = digest;
+    if (machine->invariants && machine->broken_at == 0)
+        hold_invariants(machine, entry);
     if (answers && want)
         add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
     return true;
@@ -412,6 +433,7 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
     buffer_clear(&machine->result);
     enum vm_outcome outcome = VM_REFUSED;
     enum vm_kind kind = vm_find(machine->vm, name);
+    machine->query_timed = false;
     if (machine->parked_at != 0) {
         error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
     } else if (kind == VM_QUERY || kind == VM_RAW) {
@@ -423,6 +445,7 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         outcome = vm_call(machine->vm, name, args, true, &machine->result);
         vm_end(machine->vm);
         CHECK_EQ(tree_savepoint(machine->tree), 0);
+        machine->query_timed = vm_read_clock(machine->vm);
     } else if (!say_refused(machine, name, &machine->result)) {
         char text[200];
         snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
@@ -452,6 +475,17 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->catalog_version = machine->catalog_version;
     status->parked_at = machine->parked_at;
     memcpy(status->parked_why, machine->parked_why, sizeof status->parked_why);
+}
+
+const char *machine_broken(const struct machine *machine, raft_index *index)
+{
+    *index = machine->broken_at;
+    return machine->broken_at != 0 ? (const char *)machine->broken.data : NULL;
+}
+
+bool machine_query_timed(const struct machine *machine)
+{
+    return machine->query_timed;
 }
 
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest)

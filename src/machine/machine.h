@@ -15,6 +15,7 @@ struct machine;
 
 struct machine_options {
     size_t lua_bytes_max; /* 0: default 1 GiB; beyond it the node parks, for what did not fit depends on history */
+    bool invariants;      /* hold the state against the modules' invariants after each entry: machine_broken */
 };
 
 /* The answer to one entry or query. */
@@ -60,6 +61,12 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
                    struct machine_results *results);
 
 void machine_get_status(const struct machine *machine, struct machine_status *status);
+
+/* With options.invariants: NULL, or which invariant does not hold, and in `index` after which entry: the first one. */
+const char *machine_broken(const struct machine *machine, raft_index *index);
+
+/* Whether the last query has looked at the clock: then its answer may be another at another time. */
+bool machine_query_timed(const struct machine *machine);
 
 /* The digest at a recent index: of the last 4,096, and of the last 4,096 multiples of MACHINE_DIGEST_STEP; false if it is no
  * longer (or not yet) there. Snapshots under load are taken at such multiples, so that other nodes can still say theirs. */

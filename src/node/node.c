@@ -439,10 +439,10 @@ static int run_opened(struct node *node, const struct node_options *options)
             LOG(LOG_INFO, "node",
                 "--cluster and --machine are not looked at: this node is a member already, and the code is in the "
                 "log");
-        if (!leads_here(options->listen, own_address(&identity)))
+        if (!leads_here(options->advertise != NULL ? options->advertise : options->listen, own_address(&identity)))
             LOG(LOG_WARN, "node",
                 "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
-                "--listen is wrong",
+                "--listen is wrong; --advertise says which address leads here",
                 (unsigned long long)identity.id, own_address(&identity));
         start_loop(node);
         ev_run(node->loop, 0);

@@ -202,6 +202,8 @@ void election_recv_request_vote(struct raft *raft, const struct raft_message *me
     RAFT_TRACE(raft, "recv %s from %llu term %llu: %s", pre_vote ? "PreVote" : "RequestVote",
                (unsigned long long)message->from, (unsigned long long)message->term,
                why_not != NULL ? why_not : "grant");
+    if (MUTANT(33) && pre_vote)
+        election_reset_deadline(raft);
     if (why_not == NULL && !pre_vote) {
         if (raft->voted_for != message->from) {
             raft->voted_for = message->from;

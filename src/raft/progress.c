@@ -18,6 +18,8 @@ void progress_init(struct progress *progress, node_id id, raft_index last_log_in
                                   .window = window,
                                   .catch_target = last_log_index,
                                   .catch_began = now};
+    if (MUTANT(57))
+        progress->match_index = last_log_index;
 }
 
 void progress_reset(struct progress *progress)

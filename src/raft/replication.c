@@ -71,7 +71,7 @@ void replication_propose(struct raft *raft, uint64_t count)
     CHECK(count > 0);
     bool full = raft->trail.last - raft->commit_index + count > raft->options.uncommitted_entries_max;
     bool handing_over = raft->transfer_to != 0 && !MUTANT(132); /* thesis §3.10: it would never catch up */
-    if (raft->role != RAFT_LEADER || full || handing_over) {
+    if (raft->role != RAFT_LEADER || (full && !MUTANT(47)) || handing_over) {
         raft->effects->proposal_refused = true;
         return;
     }
@@ -173,7 +173,7 @@ void replication_timeout(struct raft *raft)
         return;
     if (raft->now >= raft->heartbeat_deadline)
         heartbeat_all(raft);
-    else if (raft->now >= raft->commit_deadline)
+    else if (raft->now >= raft->commit_deadline && !MUTANT(58))
         replication_tell_commit(raft);
 }
 

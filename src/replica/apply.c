@@ -105,14 +105,16 @@ void apply_queries(struct replica *replica)
         struct pending *request = request_of(replica, wait->token);
         if (request == NULL || request->state != REQUEST_READING)
             continue; /* timed out, or asked anew */
-        if (wait->index == 0 || (wait->index > replica->applied && !MUTANT(56))) {
+        bool full = job != NULL && (job->queries_count == QUERIES_MAX || job->bytes.size > APPLY_BYTES_MAX);
+        if (full || wait->index == 0 || (wait->index > replica->applied && !MUTANT(56))) {
             replica->reads[kept++] = *wait;
             continue;
         }
         if (job == NULL) {
             job = mem_zalloc(1, sizeof *job);
             job->type = MACHINE_JOB_QUERY;
-            job->queries = mem_alloc((replica->reads_count - i) * sizeof *job->queries);
+            size_t left = replica->reads_count - i;
+            job->queries = mem_alloc((left < QUERIES_MAX ? left : QUERIES_MAX) * sizeof *job->queries);
         }
         add_query(job, wait->token, request, request->stale ? 0 : now_ms);
         request->state = REQUEST_QUERYING;
@@ -186,6 +188,30 @@ static void take_parking(struct replica *replica)
     replica->reads_count = 0;
 }
 
+/* Queries that were not reached are asked again, before the others. */
+static void ask_again(struct replica *replica, const struct machine_job *job)
+{
+    size_t capacity = job->queries_count - job->results.count + replica->reads_count;
+    if (job->results.count == job->queries_count)
+        return;
+    struct read_wait *reads = mem_alloc(capacity * sizeof *reads);
+    size_t count = 0;
+    for (size_t i = job->results.count; i < job->queries_count; i++) {
+        struct pending *request = request_of(replica, job->queries[i].request);
+        if (request == NULL || request->state != REQUEST_QUERYING)
+            continue;
+        request->state = REQUEST_READING;
+        reads[count++] =
+            (struct read_wait){.token = job->queries[i].request, .index = 1}; /* what it needs is applied */
+    }
+    if (replica->reads_count > 0)
+        memcpy(reads + count, replica->reads, replica->reads_count * sizeof *reads);
+    mem_free(replica->reads);
+    replica->reads = reads;
+    replica->reads_count += count;
+    replica->reads_capacity = capacity;
+}
+
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now)
 {
     replica->now = now;
@@ -199,15 +225,16 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
         if (replica->waiting_count > 0)
             replica->route_again = true; /* a name may be there now */
     } else {
-        CHECK_EQ(job->results.count, job->queries_count);
+        CHECK(job->results.count <= job->queries_count);
         replica->query_out = false;
-        for (size_t i = 0; i < job->queries_count; i++) {
+        for (size_t i = 0; i < job->results.count; i++) {
             struct pending *request = request_of(replica, job->queries[i].request);
             const struct machine_result *result = &job->results.list[i];
             if (request != NULL && request->state == REQUEST_QUERYING)
                 request_end(replica, request, result->ok, true, result->index,
                             slice_make(job->results.bytes.data + result->offset, result->size));
         }
+        ask_again(replica, job);
     }
     take_parking(replica);
     machine_job_free(job);

@@ -52,7 +52,7 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
     if (job->type == MACHINE_JOB_APPLY) {
         job->applied = machine_apply(machine, job->records, job->want_results, &job->results);
     } else {
-        for (size_t i = 0; i < job->queries_count; i++) {
+        for (size_t i = 0; i < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX; i++) {
             const struct machine_query_item *item = &job->queries[i];
             machine_query(machine, slice_make(job->bytes.data + item->name_offset, item->name_size),
                           slice_make(job->bytes.data + item->args_offset, item->args_size), item->now_ms,

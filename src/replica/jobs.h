@@ -47,6 +47,9 @@ struct log_job {
     struct buffer bundles;
 };
 
+/* Of one job's queries. What is over is asked again, so entries are applied meanwhile and memory has a bound. */
+enum { QUERIES_MAX = 1024, ANSWERS_BYTES_MAX = 1024 * 1024 };
+
 enum machine_job_type { MACHINE_JOB_APPLY, MACHINE_JOB_QUERY };
 
 struct machine_query_item {
@@ -68,7 +71,7 @@ struct machine_job {
     struct machine_query_item *queries;
     size_t queries_count;
     struct buffer bytes;
-    /* both: set by machine_job_run */
+    /* both: set by machine_job_run; QUERY: fewer results than queries if the answers are large */
     struct machine_results results;
     struct machine_status status;
     struct buffer catalog; /* filled when status.catalog_version changed with this job */

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/mutant.h"
 #include "base/trace.h"
 #include "replica/state.h"
 
@@ -105,7 +106,8 @@ static const char *object_to(const struct replica *replica, const struct message
         return "no such member in this cluster: check --id and the --cluster line";
     if (hello->protocol_min > PROTOCOL || hello->protocol_max < PROTOCOL)
         return "no common protocol version: upgrade the older node";
-    if (identity->cluster_id != 0 && hello->cluster_id != 0 && hello->cluster_id != identity->cluster_id)
+    if (identity->cluster_id != 0 && hello->cluster_id != 0 && hello->cluster_id != identity->cluster_id &&
+        !MUTANT(59))
         return "a member of another cluster: check the addresses, or give that node its own data directory";
     if (identity->formation == FORMATION_NEW || hello->formation == FORMATION_NEW) {
         if (hello->line_hash != identity->line_hash && identity->formation != FORMATION_FORMED)
@@ -120,7 +122,7 @@ static const char *object_to(const struct replica *replica, const struct message
     if (hello->incarnation == 0)
         return "it has no incarnation";
     /* Before the set is pinned, a node may still begin anew. */
-    if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation)
+    if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation && !MUTANT(74))
         return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put "
                "the old "
                "directory back, or set it aside and let the node join anew";
@@ -132,7 +134,7 @@ static const char *object_to(const struct replica *replica, const struct message
 static bool has_forgotten(const struct replica *replica, const struct message_hello *hello, char text[REASON_BYTES])
 {
     struct raft_status status;
-    if (!replica_leads(replica) || hello->last_index == 0)
+    if (!replica_leads(replica) || hello->last_index == 0 || MUTANT(65))
         return false;
     raft_get_status(replica->raft, &status);
     for (size_t i = 0; i < status.peers_count; i++) {
@@ -237,7 +239,8 @@ static bool all_pinned(const struct replica *replica)
         const struct peer *peer = &replica->peers[i];
         if (peer->member.id == replica->identity.id)
             continue;
-        if (peer->formation < FORMATION_PINNED || peer->set_hash != replica->identity.cluster_id)
+        bool pinned = peer->formation >= FORMATION_PINNED && peer->set_hash == replica->identity.cluster_id;
+        if (!pinned && !MUTANT(73))
             return false;
     }
     return true;

@@ -218,6 +218,7 @@ void log_send_append(struct replica *replica, struct raft_message *raft)
         (void)link_send_message(replica, raft->to, &message, NULL, 0);
         return;
     }
+    peer->wanting = false; /* what was wanted before: the core has changed its mind */
     struct slice parts[ATTACH_PARTS_MAX];
     size_t count = 0;
     size_t bytes = 0;
@@ -350,7 +351,7 @@ void log_maintain(struct replica *replica)
         submit(replica, job);
     }
     uint64_t bound = replica->raft_options.election_timeout_ms;
-    if (replica->write_out != NULL && !replica->hang_reported && replica->raft != NULL &&
+    if (replica->write_out != NULL && !replica->hang_reported && replica->raft != NULL && !MUTANT(62) &&
         replica->now.boot_ms - replica->write_since > bound) {
         replica->hang_reported = true;
         LOG(LOG_WARN, "log", "the disk has not answered a write for %llu ms%s", (unsigned long long)bound,

@@ -345,7 +345,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
 {
     replica->now = now;
     if (replica->raft != NULL) {
-        if (now.boot_ms >= replica->effects.wake_at) {
+        if (now.boot_ms >= replica->effects.wake_at && !(MUTANT(61) && replica->machine_jobs > 0)) {
             struct raft_event event = {.type = RAFT_EVENT_TIMEOUT};
             replica_step(replica, &event);
         }

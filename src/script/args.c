@@ -10,30 +10,16 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "script/args_private.h"
 #include "script/budget.h"
 #include "script/convert.h"
 #include "script/json.h"
 #include "script/value.h"
 #include "wire/pack.h"
 
-enum arg_type { ARG_ANY, ARG_TEXT, ARG_INT, ARG_NUMBER, ARG_BOOL, ARG_MS, ARG_FLAG, ARG_JSON, ARG_TYPES };
-enum { NAME_BYTES = 48, WHY_BYTES = 256 };
+enum { WHY_BYTES = 256 };
 
 static const char *const type_names[ARG_TYPES] = {"any", "text", "int", "number", "bool", "ms", "flag", "json"};
-
-struct arg {
-    char name[NAME_BYTES];
-    enum arg_type type;
-    bool optional;
-    bool rest;
-    bool has_default;
-    struct buffer standard; /* the default, MessagePack text or number */
-};
-
-struct args {
-    size_t count;
-    struct arg list[ARGS_MAX];
-};
 
 void args_free(struct args *args)
 {
@@ -73,7 +59,7 @@ static bool is_name(struct slice name)
         if (!((c >= 'a' && c <= 'z') || c == '_' || (i > 0 && c >= '0' && c <= '9')))
             return false;
     }
-    return name.size > 0 && name.size < NAME_BYTES;
+    return name.size > 0 && name.size < ARG_NAME_BYTES;
 }
 
 /* The default must be what the type says. */

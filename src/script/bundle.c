@@ -364,7 +364,11 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_
         return STATUS_OK;
     size_t size = 0;
     const char *text = lua_tolstring(L, -1, &size);
-    if (text != NULL)
+    if (status == LUA_ERRMEM) {
+        static const char greedy[] = ".lua: loading it takes more memory than there is";
+        buffer_append(why, loading.opened.main.data, loading.opened.main.size);
+        buffer_append(why, greedy, sizeof greedy - 1);
+    } else if (text != NULL)
         buffer_append(why, text, size);
     else
         say(why, "the module failed without saying why%s%s", "", "");
@@ -373,13 +377,6 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_
 }
 
 /* --- checking ------------------------------------------------------------------------------------------------------------------------------ */
-
-static uint32_t any_number(void *context, struct slice mount, struct slice map)
-{
-    (void)mount;
-    (void)map;
-    return (*(uint32_t *)context)++;
-}
 
 static void take_module_name(void *context, const char *mount, const char *module, double version,
                              struct hash128 hash)
@@ -393,10 +390,9 @@ static void take_module_name(void *context, const char *mount, const char *modul
 /* Mounts the bundle in a host of its own. */
 static enum status try_mount(struct slice bundle, struct buffer *name, struct buffer *why)
 {
-    uint32_t number = VM_MAPS_FIRST;
     struct tree *tree = tree_new();
     struct vm *vm = vm_new(tree, (size_t)256 * 1024 * 1024);
-    enum status status = vm_mount(vm, bundle, any_number, &number, why);
+    enum status status = vm_mount_apart(vm, bundle, why);
     if (status == STATUS_OK && name != NULL)
         vm_mounts(vm, take_module_name, name);
     vm_free(vm);

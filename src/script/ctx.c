@@ -303,12 +303,16 @@ void ctx_pack_error(lua_State *L, struct buffer *out)
 
 static int ctx_index(lua_State *L)
 {
-    const struct vm *vm = vm_of(L);
+    struct vm *vm = vm_of(L);
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?";
-    if (strcmp(name, "index") == 0)
+    if (strcmp(name, "now") == 0)
+        lua_pushnumber(L, (double)vm_now_ms(L));
+    else if (vm->entry.client > 0 && strcmp(name, "client") == 0)
+        lua_pushnumber(L, vm->entry.client);
+    else if (vm->entry.client > 0)
+        return luaL_error(L, "the ctx of a workload has no field '%s'; there are random now client", name);
+    else if (strcmp(name, "index") == 0)
         lua_pushnumber(L, (double)vm->entry.index);
-    else if (strcmp(name, "now") == 0)
-        lua_pushnumber(L, (double)vm->entry.now_ms);
     else if (strcmp(name, "term") == 0)
         lua_pushnumber(L, (double)vm->entry.term);
     else if (strcmp(name, "session") == 0)

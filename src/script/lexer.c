@@ -15,6 +15,7 @@ struct lexer {
     unsigned line;
     struct buffer *why;
     bool refused;
+    bool script;       /* not replicated: names are free */
     struct slice text; /* of the last token */
 };
 
@@ -248,42 +249,62 @@ static bool acceptable(struct lexer *lexer, struct slice source)
     return !lexer->refused;
 }
 
-enum status lexer_check(struct slice source, const char *name, struct buffer *why,
+static enum status walk(struct lexer *lexer, struct slice source,
                         void (*required)(void *context, struct slice module, unsigned line), void *context)
 {
-    struct lexer lexer = {.name = name, .at = source.data, .end = source.data + source.size, .line = 1, .why = why};
-    if (!acceptable(&lexer, source))
+    if (!acceptable(lexer, source))
         return STATUS_INVALID;
     if (source.size > 0 && source.data[0] == '#')
-        while (lexer.at < lexer.end && *lexer.at != '\n')
-            lexer.at++;
+        while (lexer->at < lexer->end && *lexer->at != '\n')
+            lexer->at++;
     bool field = false;
     int nesting = 0;
-    for (enum token token = next_token(&lexer); token != TOKEN_END; token = next_token(&lexer)) {
+    for (enum token token = next_token(lexer); token != TOKEN_END; token = next_token(lexer)) {
         bool after_dot = field;
         field = false;
-        if ((token == TOKEN_NAME || token == TOKEN_TEXT) && (is(&lexer, "__mode") || is(&lexer, "__gc")))
-            refuse(&lexer, "__mode and __gc are not there", "when the collector runs differs from node to node");
+        if ((token == TOKEN_NAME || token == TOKEN_TEXT) && (is(lexer, "__mode") || is(lexer, "__gc")))
+            refuse(lexer, "__mode and __gc are not there", "when the collector runs differs from node to node");
         if (token == TOKEN_NAME && !after_dot) {
-            if (is(&lexer, "require"))
-                check_require(&lexer, required, context);
+            if (lexer->script)
+                ;
+            else if (is(lexer, "require"))
+                check_require(lexer, required, context);
             else
-                check_name(&lexer);
-            if (is(&lexer, "function") || is(&lexer, "do") || is(&lexer, "then") || is(&lexer, "repeat"))
+                check_name(lexer);
+            if (is(lexer, "function") || is(lexer, "do") || is(lexer, "then") || is(lexer, "repeat"))
                 nesting++;
-            else if (is(&lexer, "end") || is(&lexer, "until") || is(&lexer, "elseif"))
+            else if (is(lexer, "end") || is(lexer, "until") || is(lexer, "elseif"))
                 nesting--;
         } else if (token == TOKEN_OTHER) {
-            uint8_t c = lexer.text.data[0];
-            field = lexer.text.size == 1 && (c == '.' || c == ':');
+            uint8_t c = lexer->text.data[0];
+            field = lexer->text.size == 1 && (c == '.' || c == ':');
             nesting += c == '(' || c == '{' || c == '[' ? 1 : c == ')' || c == '}' || c == ']' ? -1 : 0;
             if (c == '^')
-                refuse(&lexer, "^ differs from machine to machine", "use x*x, math.sqrt or math.ipow");
+                refuse(lexer, "^ differs from machine to machine", "use x*x, math.sqrt or math.ipow");
         }
         if (nesting > NESTING_MAX) {
-            refuse(&lexer, "nested deeper than 150", "split it into functions");
+            refuse(lexer, "nested deeper than 150", "split it into functions");
             break;
         }
     }
-    return lexer.refused ? STATUS_INVALID : STATUS_OK;
+    return lexer->refused ? STATUS_INVALID : STATUS_OK;
+}
+
+static struct lexer begin(struct slice source, const char *name, struct buffer *why)
+{
+    return (struct lexer){.name = name, .at = source.data, .end = source.data + source.size, .line = 1, .why = why};
+}
+
+enum status lexer_check(struct slice source, const char *name, struct buffer *why,
+                        void (*required)(void *context, struct slice module, unsigned line), void *context)
+{
+    struct lexer lexer = begin(source, name, why);
+    return walk(&lexer, source, required, context);
+}
+
+enum status lexer_check_script(struct slice source, const char *name, struct buffer *why)
+{
+    struct lexer lexer = begin(source, name, why);
+    lexer.script = true;
+    return walk(&lexer, source, NULL, NULL);
 }

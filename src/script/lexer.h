@@ -14,4 +14,7 @@ enum status lexer_check(struct slice source, const char *name, struct buffer *wh
                         void (*required)(void *context, struct slice module, unsigned line),
                         void *context) MUST_USE;
 
+/* The same for a scenario script (script/scene.h): it may use any name, what is not there shows when it runs. */
+enum status lexer_check_script(struct slice source, const char *name, struct buffer *why) MUST_USE;
+
 #endif

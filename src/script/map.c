@@ -37,6 +37,8 @@ struct use map_use(lua_State *L, const char *method, bool writes, int arguments_
     lua_pop(L, 1);
     if (!use.vm->running || use.vm->calls_open == 0)
         map_refuse(L, &use, "a map is used outside of a command or query");
+    if (use.vm->entry.client > 0)
+        map_refuse(L, &use, "a workload sees no state: it has ctx.random, now and client");
     if (writes && use.vm->querying)
         map_refuse(L, &use, "a query does not write; make it a command");
     if (lua_gettop(L) - 1 > arguments_max)

@@ -194,6 +194,9 @@ static int mount_protected(lua_State *L)
     mount->init_ref = take_function(L, module, "init");
     mount->apply_ref = take_function(L, module, "apply");
     mount->query_ref = take_function(L, module, "query");
+    mount->workload_ref = take_function(L, module, "workload");
+    mount->invariant_ref = take_function(L, module, "invariant");
+    mount->hold_ref = trial_take_invariant(L, mount);
     add_table(L, mounting, module, "commands", VM_COMMAND);
     add_table(L, mounting, module, "queries", VM_QUERY);
     return 0;
@@ -214,6 +217,7 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     memcpy(mount->name, name.data, name.size);
     mount->hash = bundle_hash(bundle);
     mount->apply_ref = mount->query_ref = mount->init_ref = LUA_NOREF;
+    mount->workload_ref = mount->invariant_ref = mount->hold_ref = LUA_NOREF;
     mount->next = vm->mounts;
     vm->mounts = mount;
     struct mounting mounting = {
@@ -234,6 +238,19 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
         return STATUS_OK;
     vm_unmount(vm, name);
     return STATUS_INVALID;
+}
+
+static uint32_t next_number(void *context, struct slice mount, struct slice map)
+{
+    (void)mount;
+    (void)map;
+    return (*(uint32_t *)context)++;
+}
+
+enum status vm_mount_apart(struct vm *vm, struct slice bundle, struct buffer *why)
+{
+    uint32_t number = VM_MAPS_FIRST;
+    return vm_mount(vm, bundle, next_number, &number, why);
 }
 
 void vm_unmount(struct vm *vm, struct slice name)

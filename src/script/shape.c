@@ -23,8 +23,8 @@ struct shape {
     bool wrong;
 };
 
-static const char *const module_fields[] = {"name",    "version", "state", "init", "commands",
-                                            "queries", "apply",   "query", NULL};
+static const char *const module_fields[] = {"name",  "version", "state",    "init",      "commands", "queries",
+                                            "apply", "query",   "workload", "invariant", NULL};
 static const char *const function_fields[] = {"run", "args", "help", NULL};
 
 static void __attribute__((format(printf, 3, 4))) say(struct shape *shape, int line, const char *format, ...)
@@ -298,7 +298,7 @@ static bool has(struct shape *shape, const char *field)
 /* The functions of the module itself, and whether it has one way of being called. */
 static void check_dispatch(struct shape *shape)
 {
-    static const char *const functions[] = {"init", "apply", "query"};
+    static const char *const functions[] = {"init", "apply", "query", "workload", "invariant"};
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         lua_getfield(shape->L, shape->module, functions[i]);
         if (!lua_isnil(shape->L, -1) && !lua_isfunction(shape->L, -1))

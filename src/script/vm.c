@@ -46,7 +46,14 @@ struct vm *vm_of(lua_State *L)
 
 uint64_t vm_now_ms(lua_State *L)
 {
-    return vm_of(L)->entry.now_ms;
+    struct vm *vm = vm_of(L);
+    vm->read_clock = true;
+    return vm->entry.now_ms;
+}
+
+bool vm_read_clock(const struct vm *vm)
+{
+    return vm->read_clock;
 }
 
 size_t vm_lua_bytes(const struct vm *vm)
@@ -145,6 +152,7 @@ void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limit
     vm->entry = *entry;
     vm->limits = *limits;
     vm->prng_seeded = false;
+    vm->read_clock = false;
     vm->calls_open = 0;
     vm->running = true;
     vm->serial++;
@@ -320,18 +328,32 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
     return run(vm, &calling);
 }
 
+static enum vm_outcome run_alone(struct vm *vm, struct vm_mount *mount, int ref, bool querying,
+                                 struct buffer *result)
+{
+    static const uint8_t no_args[1] = {0x90};
+    struct calling calling = {.vm = vm,
+                              .mount = mount,
+                              .ref = ref,
+                              .querying = querying,
+                              .args = slice_make(no_args, 1),
+                              .result = result};
+    return run(vm, &calling);
+}
+
 enum vm_outcome vm_init(struct vm *vm, struct slice name, struct buffer *result)
 {
     struct vm_mount *mount = vm_mount_find(vm, name);
     CHECK(mount != NULL);
-    if (mount->init_ref == LUA_NOREF) {
-        pack_nil(result);
-        return VM_OK;
-    }
-    static const uint8_t no_args[1] = {0x90};
-    struct calling calling = {
-        .vm = vm, .mount = mount, .ref = mount->init_ref, .args = slice_make(no_args, 1), .result = result};
-    return run(vm, &calling);
+    if (mount->init_ref != LUA_NOREF)
+        return run_alone(vm, mount, mount->init_ref, false, result);
+    pack_nil(result);
+    return VM_OK;
+}
+
+enum vm_outcome vm_run(struct vm *vm, struct vm_mount *mount, int ref, struct buffer *result)
+{
+    return run_alone(vm, mount, ref, true, result);
 }
 
 /* --- telling ---------------------------------------------------------------------------------------------------------------------- */

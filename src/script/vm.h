@@ -32,8 +32,9 @@ struct vm_entry {
     uint64_t index;
     uint64_t term;
     uint64_t now_ms;
-    uint64_t seed;  /* of ctx.random: the cluster and the index */
-    bool read_only; /* a query */
+    uint64_t seed;   /* of ctx.random: the cluster and the index */
+    bool read_only;  /* a query */
+    uint32_t client; /* not 0: a workload is asked what this client does next (script/trial.h) */
 };
 
 enum vm_kind { VM_NONE, VM_COMMAND, VM_QUERY, VM_RAW };
@@ -54,6 +55,9 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
                      uint32_t (*map_number)(void *context, struct slice mount, struct slice map), void *context,
                      struct buffer *why) MUST_USE;
 
+/* The same on a host whose state nobody keeps: it numbers the maps as they come. */
+enum status vm_mount_apart(struct vm *vm, struct slice bundle, struct buffer *why) MUST_USE;
+
 /* Forgets a mount that was just made (its init failed). */
 void vm_unmount(struct vm *vm, struct slice mount);
 
@@ -72,6 +76,9 @@ enum vm_outcome vm_init(struct vm *vm, struct slice mount, struct buffer *result
 
 /* Ends the entry. */
 void vm_end(struct vm *vm);
+
+/* Whether the entry that was begun last has looked at its clock. */
+bool vm_read_clock(const struct vm *vm);
 
 /* Why the last call parked. */
 const char *vm_why(const struct vm *vm);

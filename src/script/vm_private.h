@@ -38,6 +38,9 @@ struct vm_mount {
     int apply_ref;        /* LUA_NOREF: dispatched by tables */
     int query_ref;
     int init_ref;
+    int workload_ref;  /* LUA_NOREF: it has none; these are for trial.c */
+    int invariant_ref; /* the module's function */
+    int hold_ref;      /* what calls it */
     struct vm_mount *next;
 };
 
@@ -50,6 +53,7 @@ struct vm {
     struct vm_entry entry;
     struct prng prng;
     bool prng_seeded;
+    bool read_clock;
     bool running;
     uint64_t serial;     /* counts entries and queries */
     uint32_t calls_open; /* nesting of vm_call and ctx.call */
@@ -86,6 +90,12 @@ struct vm_mount *vm_mount_raw(const struct vm *vm, struct slice name);
 /* Calls the function `ref`, pushed at `function` with the arguments above it, in mount `mount`; leaves one result. Raises
  * what it raises. */
 void vm_enter(lua_State *L, int function, int ref, struct vm_mount *mount, bool querying);
+
+/* Calls the function `ref` of a mount with ctx alone, as vm_call calls a query. */
+enum vm_outcome vm_run(struct vm *vm, struct vm_mount *mount, int ref, struct buffer *result);
+
+/* trial.c: what calls the mount's invariant, as a reference; LUA_NOREF if it has none [-0, +0]. */
+int trial_take_invariant(lua_State *L, struct vm_mount *mount);
 
 /* map.c: pushes a map [-0, +1]. */
 void map_setup(lua_State *L);

@@ -1,5 +1,7 @@
 /* sim/replica_faults.c - what a spec sees of a world of replicas, and does to its disks and clocks. See
  * sim/replica_world.h. */
+#include <stdlib.h>
+
 #include "base/check.h"
 #include "base/memory.h"
 #include "sim/sim_disk.h"
@@ -24,6 +26,12 @@ uint64_t replica_world_committed(const struct replica_world *world)
 {
     raft_term term = 0;
     return witness_committed(world->witness, &term);
+}
+
+struct slice replica_world_log(const struct replica_world *world)
+{
+    CHECK(world->options.keep_log);
+    return buffer_slice(&world->log);
 }
 
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
@@ -83,6 +91,12 @@ void replica_world_status(const struct replica_world *world, uint32_t number, st
     status->last = raft.last_log_index;
 }
 
+void replica_world_pack_status(const struct replica_world *world, uint32_t number, struct buffer *out)
+{
+    CHECK(world->nodes[number].replica != NULL);
+    replica_pack_status(world->nodes[number].replica, out);
+}
+
 uint32_t replica_world_leader(const struct replica_world *world)
 {
     uint32_t leader = REPLICA_WORLD_NOBODY;
@@ -111,7 +125,37 @@ void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t wri
 
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms)
 {
-    world->nodes[node].paused_until = world->now + ms;
+    uint64_t until = world->now + ms;
+    if (until > world->nodes[node].paused_until)
+        world->nodes[node].paused_until = until;
+}
+
+static int by_time(const void *left, const void *right)
+{
+    const struct world_event *a = left;
+    const struct world_event *b = right;
+    if (a->at != b->at)
+        return a->at < b->at ? -1 : 1;
+    return (a->order > b->order) - (a->order < b->order);
+}
+
+void replica_world_resume(struct replica_world *world, uint32_t number)
+{
+    struct world_node *node = &world->nodes[number];
+    uint64_t until = node->paused_until;
+    if (until <= world->now)
+        return;
+    node->paused_until = world->now;
+    for (size_t i = 0; i < world->count; i++) {
+        struct world_event *event = &world->heap[i];
+        bool wires = event->kind >= WORLD_ACCEPT;
+        if (event->at != until || (wires ? event->wire->ends[event->side].node : event->node) != number)
+            continue;
+        event->at = world->now;
+        if (event->kind == WORLD_WAKE && event->life == node->life && node->wake_at == until)
+            node->wake_at = world->now;
+    }
+    qsort(world->heap, world->count, sizeof *world->heap, by_time); /* what is sorted is a heap */
 }
 
 void replica_world_drift(struct replica_world *world, uint32_t number, int32_t ppm)

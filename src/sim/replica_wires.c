@@ -88,16 +88,22 @@ static bool lose(struct world_end *end, const struct slice *parts, size_t count)
     const struct replica_world_loss *loss = &world->loss;
     if (loss->lost + loss->doubled + loss->overtaken == 0)
         return false;
-    if (prng_chance(&world->prng, loss->lost))
+    struct world_node *from = &world->nodes[end->wire->ends[1 - end->side].node];
+    if (prng_chance(&world->prng, loss->lost)) {
+        world_trace_frames(from, "lose", end->node, parts[0]);
         return true;
+    }
     if (end->held.size == 0 && prng_chance(&world->prng, loss->overtaken)) {
+        world_trace_frames(from, "hold", end->node, parts[0]);
         for (size_t i = 0; i < count; i++)
             buffer_append(&end->held, parts[i].data, parts[i].size);
         return true;
     }
     put(end, parts, count);
-    if (prng_chance(&world->prng, loss->doubled))
+    if (prng_chance(&world->prng, loss->doubled)) {
+        world_trace_frames(from, "double", end->node, parts[0]);
         put(end, parts, count);
+    }
     if (end->held.size > 0) {
         struct slice held = buffer_slice(&end->held);
         put(end, &held, 1);
@@ -108,7 +114,6 @@ static bool lose(struct world_end *end, const struct slice *parts, size_t count)
 
 bool world_env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count)
 {
-    (void)context;
     struct world_end *end = link_context(link);
     if (end->closed || end->close_asked)
         return false;
@@ -116,6 +121,7 @@ bool world_env_send(void *context, struct link *link, const struct slice *parts,
     size_t used = 0;
     struct world_end *other = &end->wire->ends[1 - end->side];
     bool raft = is_raft(parts, parts_count);
+    world_trace_frames(context, "send", other->node, parts[0]);
     if (raft && message_decode(parts[0], &message, &used) == STATUS_OK)
         witness_sent(end->wire->world->witness, end->node, &message.raft);
     if (!raft || !lose(other, parts, parts_count))
@@ -216,6 +222,7 @@ static void arrive(struct world_end *end, size_t bytes)
     }
     size_t need = 0;
     bool alive = true;
+    world_trace_frames(node, "receive", end->wire->ends[1 - end->side].node, buffer_slice(&end->input));
     size_t used =
         link_receive(node->replica, end->link, buffer_slice(&end->input), world_time(node), &need, &alive);
     CHECK(used <= end->input.size);

@@ -20,19 +20,25 @@ static bool before(const struct world_event *left, const struct world_event *rig
     return left->at != right->at ? left->at < right->at : left->order < right->order;
 }
 
-void world_event_add(struct replica_world *world, struct world_event event)
+/* Puts an event in its place by its time and its order. */
+static void put_event(struct replica_world *world, struct world_event event)
 {
     if (world->count == world->capacity) {
         world->capacity = world->capacity * 2 + 64;
         world->heap = mem_realloc(world->heap, world->capacity * sizeof *world->heap);
     }
-    event.order = world->order++;
     size_t place = world->count++;
     while (place > 0 && before(&event, &world->heap[(place - 1) / 2])) {
         world->heap[place] = world->heap[(place - 1) / 2];
         place = (place - 1) / 2;
     }
     world->heap[place] = event;
+}
+
+void world_event_add(struct replica_world *world, struct world_event event)
+{
+    event.order = world->order++;
+    put_event(world, event);
 }
 
 static struct world_event take_event(struct replica_world *world)
@@ -83,6 +89,7 @@ static void env_log(void *context, struct log_job *job)
     CHECK(node->log_count < WORLD_JOBS_MAX);
     node->log_jobs[node->log_count++] = job;
     witness_submitted(world->witness, node->number, job);
+    world_trace_log_job(node, job, false);
     uint64_t begin = node->log_until > world->now ? node->log_until : world->now;
     if (node->hang_until > begin)
         begin = node->hang_until;
@@ -118,6 +125,7 @@ static void env_reply(void *context, uint64_t client, const struct replica_reply
     request->reply.index = reply->index;
     request->reply.at = world->now;
     buffer_append(&request->value, reply->value.data, reply->value.size);
+    world_trace_reply(node, client, reply);
     world_hash_in(world, client * 4 + (reply->ok ? 2u : 0u) + (reply->definite ? 1u : 0u));
 }
 
@@ -190,7 +198,8 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .bundles = buffer_slice(bundles),
                                         .fingerprint = 1,
                                         .cache_bytes = options->cache_bytes};
-    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max};
+    const struct machine_options machine = {.lua_bytes_max = options->lua_bytes_max,
+                                            .invariants = options->invariants};
     node->machine = machine_new(&machine);
     node->replica = replica_new(&how, &env, node->storage);
     node->boot_base = 5000 * (node->number + 1) + node->world->now;
@@ -215,6 +224,7 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
         const struct storage_options how = {.segment_bytes = 256 * 1024, .seed = prng_next(&world->prng)};
         started = storage_open(node->disk, &how, &node->storage, &why) == STATUS_OK || refuse(node, 78, &why);
     }
+    world_trace_start(node, started);
     if (started) {
         witness_started(world->witness, number, node->storage);
         make_replica(node, &identity, &bundles);
@@ -244,6 +254,7 @@ void replica_world_crash(struct replica_world *world, uint32_t number)
     struct world_node *node = &world->nodes[number];
     if (node->replica == NULL)
         return;
+    world_trace_end(node);
     end_requests(node);
     witness_ended(world->witness, number);
     world_wires_crash(node);
@@ -269,6 +280,8 @@ void replica_world_stop(struct replica_world *world, uint32_t number)
     struct world_node *node = &world->nodes[number];
     CHECK(node->replica != NULL);
     node->stopping = true;
+    if (world_tells(node, "stop"))
+        transcript_end(&world->transcript);
     replica_stop(node->replica, world_time(node));
     world_after(node);
 }
@@ -293,6 +306,7 @@ void world_after(struct world_node *node)
     if (!node->dying)
         replica_turn(node->replica, world_time(node));
     witness_looked(node->world->witness, node->number, replica_raft(node->replica));
+    world_trace_state(node);
     world_wires_close(node);
     if (node->dying || (node->stopping && replica_stopped(node->replica))) {
         replica_world_crash(node->world, node->number);
@@ -312,6 +326,7 @@ void world_after(struct world_node *node)
 static void log_done(struct world_node *node)
 {
     struct log_job *job = node->log_jobs[0];
+    CHECK(node->log_ran > 0);
     node->log_count--;
     node->log_ran--;
     memmove(node->log_jobs, node->log_jobs + 1, node->log_count * sizeof *node->log_jobs);
@@ -323,6 +338,44 @@ static void log_run(struct world_node *node)
     struct log_job *job = node->log_jobs[node->log_ran++];
     log_job_run(job, node->storage, node->disk);
     witness_written(node->world->witness, node->number, job);
+    world_trace_log_job(node, job, true);
+}
+
+static void keep_log(struct replica_world *world, const struct machine_job *job)
+{
+    struct slice rest = job->records;
+    struct entry entry;
+    for (; rest.size > 0; rest.data += entry.size, rest.size -= entry.size) {
+        CHECK(entry_peek(rest, &entry) == STATUS_OK);
+        if (entry.index != world->log_last + 1 || entry.index > job->applied)
+            continue;
+        buffer_append(&world->log, rest.data, entry.size);
+        world->log_last = entry.index;
+    }
+}
+
+/* What was applied: the same everywhere, and as the modules want it. */
+static void look_at_applied(struct world_node *node, const struct machine_job *job)
+{
+    struct replica_world *world = node->world;
+    raft_index index = 0;
+    witness_applied(world->witness, node->number, &job->status);
+    world_trace_applied(node, job);
+    world_hash_in(world, job->status.digest.lo);
+    if (world->options.keep_log)
+        keep_log(world, job);
+    const char *broken = machine_broken(node->machine, &index);
+    char what[500];
+    if (world->options.invariants && job->status.parked_at != 0) {
+        snprintf(what, sizeof what, "the machine of node %u is parked at entry %llu: %s", node->number + 1,
+                 (unsigned long long)job->status.parked_at, job->status.parked_why);
+        witness_break_text(world->witness, what);
+    }
+    if (broken == NULL)
+        return;
+    snprintf(what, sizeof what, "%s (node %u, after entry %llu)", broken, node->number + 1,
+             (unsigned long long)index);
+    witness_break_text(world->witness, what);
 }
 
 static void machine_done(struct world_node *node)
@@ -332,8 +385,7 @@ static void machine_done(struct world_node *node)
     memmove(node->machine_jobs, node->machine_jobs + 1, node->machine_count * sizeof *node->machine_jobs);
     machine_job_run(job, node->machine);
     if (job->type == MACHINE_JOB_APPLY) {
-        witness_applied(node->world->witness, node->number, &job->status);
-        world_hash_in(node->world, job->status.digest.lo);
+        look_at_applied(node, job);
     }
     replica_machine_done(node->replica, job, world_time(node));
 }
@@ -352,7 +404,7 @@ static void run_event(struct replica_world *world, const struct world_event *eve
         later.at = node->paused_until;
         if (later.kind == WORLD_WAKE && event->at == node->wake_at)
             node->wake_at = later.at;
-        world_event_add(world, later);
+        put_event(world, later); /* in its old order: what was to come after it still does */
         return;
     }
     switch (event->kind) {
@@ -377,6 +429,26 @@ static void run_event(struct replica_world *world, const struct world_event *eve
     world_after(node);
 }
 
+static void compare_all(struct replica_world *world)
+{
+    for (uint32_t i = 0; i < world->options.nodes; i++)
+        if (world->nodes[i].replica != NULL)
+            witness_compare_all(world->witness, i, replica_raft(world->nodes[i].replica));
+    if (transcript_begin(&world->transcript, world->now, 0, "check")) {
+        transcript_number(&world->transcript, "events", world->events);
+        transcript_end(&world->transcript);
+    }
+}
+
+static void keep_broken(struct replica_world *world, const char *what)
+{
+    snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, what);
+    if (transcript_begin(&world->transcript, world->now, 0, "broken")) {
+        transcript_text(&world->transcript, "what", what);
+        transcript_end(&world->transcript);
+    }
+}
+
 const char *replica_world_run(struct replica_world *world, uint64_t ms)
 {
     uint64_t until = world->now + ms;
@@ -386,15 +458,13 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
         world_hash_in(world, event.at << 8 | (uint64_t)event.kind << 4 | event.node);
         run_event(world, &event);
         if (++world->events % COMPARE_EVENTS == 0)
-            for (uint32_t i = 0; i < world->options.nodes; i++)
-                if (world->nodes[i].replica != NULL)
-                    witness_compare_all(world->witness, i, replica_raft(world->nodes[i].replica));
+            compare_all(world);
     }
     const char *broken = witness_broken(world->witness);
     if (broken == NULL)
         world->now = until;
     else if (world->broken[0] == 0)
-        snprintf(world->broken, sizeof world->broken, "at %llu ms: %s", (unsigned long long)world->now, broken);
+        keep_broken(world, broken);
     return broken == NULL ? NULL : world->broken;
 }
 
@@ -417,6 +487,7 @@ uint32_t replica_world_request(struct replica_world *world, uint32_t number, str
                                     .read = stale ? READ_STALE : READ_LINEARIZABLE,
                                     .forward = forward,
                                     .query_only = query_only};
+    world_trace_request(node, at, &request);
     replica_request(node->replica, at, &request, world_time(node));
     world_after(node);
     return at;
@@ -458,6 +529,7 @@ void replica_world_flags(struct replica_world *world, uint32_t number, uint64_t 
 
 void replica_world_free(struct replica_world *world)
 {
+    transcript_close(&world->transcript);
     for (uint32_t i = 0; i < world->options.nodes; i++) {
         replica_world_crash(world, i);
         world->nodes[i].disk->free(world->nodes[i].disk);
@@ -467,6 +539,7 @@ void replica_world_free(struct replica_world *world)
     for (size_t i = 0; i < world->requests_count; i++)
         buffer_close(&world->requests[i].value);
     mem_free(world->requests);
+    buffer_close(&world->log);
     witness_free(world->witness);
     mem_free(world->heap);
     mem_free(world);

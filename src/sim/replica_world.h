@@ -10,6 +10,7 @@
 #define SIM_REPLICA_WORLD_H
 
 #include "replica/replica.h"
+#include "sim/transcript.h"
 
 struct replica_world;
 
@@ -25,6 +26,9 @@ struct replica_world_options {
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
     size_t cache_bytes; /* of recent records at each node; 0: as a real node */
+    bool
+        invariants; /* of the modules: each machine holds its state against them after each entry, and parks never */
+    bool keep_log;  /* for replica_world_log */
 };
 
 struct replica_world_reply {
@@ -72,6 +76,11 @@ void replica_world_crash(struct replica_world *world, uint32_t node);
 void replica_world_stop(struct replica_world *world, uint32_t node);
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node);
 
+/* From now on everything that happens is told, line by line (sim/transcript.h); a sink without a function: nothing is. Its
+ * context must live as long as the world. Whoever drives the world may add lines of its own, at replica_world_now. */
+void replica_world_trace(struct replica_world *world, struct trace_sink sink);
+struct transcript *replica_world_transcript(struct replica_world *world);
+
 /* Runs for `ms`. NULL, or what was found broken (valid until the world is freed). */
 const char *replica_world_run(struct replica_world *world, uint64_t ms);
 uint64_t replica_world_now(const struct replica_world *world);
@@ -79,6 +88,9 @@ uint64_t replica_world_hash(const struct replica_world *world);
 uint64_t replica_world_events(const struct replica_world *world);
 /* The highest index that was ever committed. */
 uint64_t replica_world_committed(const struct replica_world *world);
+
+/* With options.keep_log: whole records, 1 .. of all that a machine has applied; valid until the world runs on. */
+struct slice replica_world_log(const struct replica_world *world);
 
 /* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
@@ -89,6 +101,8 @@ struct replica_world_reply replica_world_reply(const struct replica_world *world
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                         struct buffer *out);
 void replica_world_status(const struct replica_world *world, uint32_t node, struct replica_world_status *status);
+/* What a node that is up answers to tidelock.status: appends a MessagePack map. */
+void replica_world_pack_status(const struct replica_world *world, uint32_t node, struct buffer *out);
 /* The node that leads in the highest term; REPLICA_WORLD_NOBODY. */
 uint32_t replica_world_leader(const struct replica_world *world);
 
@@ -112,11 +126,13 @@ uint32_t replica_world_say(struct replica_world *world, uint32_t node, struct sl
 /* What came back on it so far; *open: the node has not closed it. */
 struct slice replica_world_heard(const struct replica_world *world, uint32_t connection, bool *open);
 
-/* Disks, scripts, processes and clocks. Nothing of a paused node runs until then; a drifting boot clock runs faster by so
- * many parts in a million, or slower; a skewed wall clock is off by so much. */
+/* Disks, scripts, processes and clocks. Nothing of a paused node runs until then; a further pause makes it no shorter. A
+ * drifting boot clock runs faster by so many parts in a million, or slower; a skewed wall clock is off by so much. */
 void replica_world_hang(struct replica_world *world, uint32_t node, uint64_t ms);
 void replica_world_slow(struct replica_world *world, uint32_t node, uint32_t write_ms_max, uint32_t apply_ms_max);
 void replica_world_pause(struct replica_world *world, uint32_t node, uint64_t ms);
+/* Ends a pause at once: what waited for its end comes now, in the order in which it came. */
+void replica_world_resume(struct replica_world *world, uint32_t node);
 void replica_world_drift(struct replica_world *world, uint32_t node, int32_t ppm);
 struct disk *replica_world_disk(struct replica_world *world, uint32_t node);
 /* Its disk keeps no longer what it promised: a spec or a fault has destroyed some of it. */

@@ -1,4 +1,4 @@
-/* sim/replica_world_private.h - what replica_world.c, replica_wires.c and replica_faults.c share. Private to sim/. */
+/* sim/replica_world_private.h - what the files of a world of replicas share. Private to sim/. */
 #ifndef SIM_REPLICA_WORLD_PRIVATE_H
 #define SIM_REPLICA_WORLD_PRIVATE_H
 
@@ -51,6 +51,15 @@ struct world_wire {
     struct world_wire *next;
 };
 
+/* What the transcript has said of a node's core last. */
+struct world_told {
+    bool any;
+    enum raft_role role;
+    raft_term term;
+    node_id voted_for, leader;
+    raft_index commit;
+};
+
 struct world_node {
     struct replica_world *world;
     uint32_t number;
@@ -77,6 +86,7 @@ struct world_node {
     bool close_asked; /* some link is to be closed after the turn */
     bool dying;
     bool stopping;
+    struct world_told told;
     int fatal_code;
     char fatal[1000];
 };
@@ -104,9 +114,12 @@ struct replica_world {
     size_t requests_count, requests_capacity;
     struct replica_world_loss loss;
     struct witness *witness;
+    struct transcript transcript;
+    struct buffer log; /* what was applied, if it is kept */
+    raft_index log_last;
     uint64_t events; /* that were run */
     uint64_t hash;
-    char broken[256];
+    char broken[600];
 };
 
 /* replica_world.c */
@@ -115,6 +128,19 @@ struct replica_time world_time(const struct world_node *node);
 void world_break(struct replica_world *world, const char *what, uint64_t a, uint64_t b);
 void world_hash_in(struct replica_world *world, uint64_t value);
 void world_after(struct world_node *node);
+
+/* replica_trace.c; each does nothing when the transcript is off. */
+bool world_tells(struct world_node *node, const char *kind);
+void world_trace_start(struct world_node *node, bool started);
+void world_trace_end(struct world_node *node);
+void world_trace_state(struct world_node *node);
+void world_trace_log_job(struct world_node *node, const struct log_job *job, bool ran);
+void world_trace_applied(struct world_node *node, const struct machine_job *job);
+/* `bytes` begin with frames, the first perhaps after the mark that begins a connection; `kind`: "send" or "receive", or what
+ * becomes of what is sent: "lose", "hold", "double". */
+void world_trace_frames(struct world_node *node, const char *kind, uint32_t other, struct slice bytes);
+void world_trace_request(struct world_node *node, uint32_t number, const struct request *request);
+void world_trace_reply(struct world_node *node, uint64_t number, const struct replica_reply *reply);
 
 /* replica_wires.c */
 bool world_env_send(void *context, struct link *link, const struct slice *parts, size_t parts_count);

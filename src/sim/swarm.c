@@ -8,44 +8,14 @@
 #include "base/memory.h"
 #include "sim/faults.h"
 #include "sim/sim_disk.h"
+#include "sim/swarm_private.h"
 
 enum {
     FORM_MS = 30000,    /* the service answers within this, when nothing is broken */
     WATCH_MS = 400,     /* the watchman looks at who is down this often */
     LIVENESS_MS = 4000, /* and LIVENESS_ELECTIONS election timeouts: until all is well after mending */
     LIVENESS_ELECTIONS = 30,
-    LUA_BYTES_MAX = 64 * 1024 * 1024,
-    OFTEN_MS = 1500,
-    RETRY_MS = 2
-};
-
-struct client {
-    uint64_t next_at;
-    bool busy;
-    uint32_t request;
-    uint64_t began;
-    uint32_t timeout_ms;
-    bool query;
-};
-
-struct swarm {
-    struct swarm_options options;
-    struct prng prng; /* of clients and the watchman; the world has its own */
-    struct replica_world *world;
-    struct fault_field field;
-    uint32_t election_ms;
-    bool early; /* faults strike while the cluster forms, too */
-    struct strike *script;
-    size_t script_count;
-    size_t next_strike;
-    struct strike *active; /* struck, to be mended */
-    size_t active_count;
-    uint64_t script_began;
-    uint64_t watch_at;
-    struct client clients[SWARM_CLIENTS_MAX];
-    struct buffer name, args;
-    struct swarm_report *report;
-    char broken[1600];
+    OFTEN_MS = 1500
 };
 
 /* --- drawing ---------------------------------------------------------------------------------------------------------------- */
@@ -105,7 +75,9 @@ static void make_world(struct swarm *swarm, struct prng *prng)
         .write_ms_max = (uint32_t)prng_below(prng, prng_below(prng, 4) == 0 ? 40 : 4),
         .apply_ms_max = (uint32_t)prng_below(prng, 4),
         .election_ms = (uint32_t)prng_between(prng, 150, 1000),
-        .lua_bytes_max = LUA_BYTES_MAX,
+        .lua_bytes_max = SWARM_LUA_BYTES_MAX,
+        .invariants = swarm->options.invariants,
+        .keep_log = swarm->options.workload.begun != NULL,
         .cache_bytes = prng_below(prng, 2) == 0 ? 0 : (size_t)1 << prng_between(prng, 8, 16)};
     how.heartbeat_ms = how.election_ms / (uint32_t)prng_between(prng, 3, 10);
     char line[REPLICA_WORLD_NODES_MAX * 16] = "";
@@ -131,6 +103,7 @@ struct swarm *swarm_new(const struct swarm_options *options)
     swarm->field.nodes = options->nodes > 0 ? options->nodes : drawn;
     swarm->early = prng_below(&prng, 4) == 0;
     prng_seed(&swarm->prng, prng_next(&prng));
+    prng_seed(&swarm->watch_prng, ~options->seed);
     prng_seed(&swarm->field.prng, prng_next(&prng));
     make_world(swarm, &prng);
     draw_script(swarm, &prng);
@@ -142,8 +115,7 @@ void swarm_free(struct swarm *swarm)
     replica_world_free(swarm->world);
     mem_free(swarm->script);
     mem_free(swarm->active);
-    buffer_close(&swarm->name);
-    buffer_close(&swarm->args);
+    swarm_clients_free(swarm);
     mem_free(swarm);
 }
 
@@ -153,85 +125,30 @@ struct strike *swarm_script(struct swarm *swarm, size_t **count)
     return swarm->script;
 }
 
+uint32_t swarm_struck(const struct swarm *swarm, size_t fault)
+{
+    CHECK(fault < faults_count());
+    return swarm->struck[fault];
+}
+
 struct replica_world *swarm_world(struct swarm *swarm)
 {
     return swarm->world;
 }
 
-/* --- clients ------------------------------------------------------------------------------------------------------------------ */
+/* --- telling ------------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t now_of(const struct swarm *swarm)
-{
-    return replica_world_now(swarm->world);
-}
-
-static void broke(struct swarm *swarm, const char *what)
+void swarm_broke(struct swarm *swarm, const char *what)
 {
     if (swarm->report->broken != NULL)
         return;
     snprintf(swarm->broken, sizeof swarm->broken, "%s", what);
-    swarm->report->broken = swarm->broken;
-}
-
-static bool is_up(const struct swarm *swarm, uint32_t node)
-{
-    struct replica_world_status status;
-    replica_world_status(swarm->world, node, &status);
-    return status.up && !status.paused;
-}
-
-/* The client has its answer, or knows that none will come. */
-static bool client_ends(struct swarm *swarm, uint32_t number)
-{
-    struct client *client = &swarm->clients[number];
-    struct replica_world_reply reply = replica_world_reply(swarm->world, client->request);
-    if (reply.replies == 0 && !reply.node_died)
-        return false;
-    enum swarm_outcome outcome = SWARM_UNKNOWN;
-    if (reply.replies > 0)
-        outcome = reply.ok ? SWARM_OK : reply.definite ? SWARM_REFUSED : SWARM_UNKNOWN;
-    else
-        reply.at = now_of(swarm);
-    if (client->query && outcome == SWARM_UNKNOWN && reply.replies > 0)
-        broke(swarm, "a query ended unknown");
-    swarm->report->ok += outcome == SWARM_OK;
-    swarm->report->refused += outcome == SWARM_REFUSED;
-    swarm->report->unknown += outcome == SWARM_UNKNOWN;
-    client->busy = false;
-    swarm->options.workload.ended(swarm->options.workload.context, number + 1, client->began, outcome, &reply);
-    return true;
-}
-
-static void client_begins(struct swarm *swarm, uint32_t number)
-{
-    struct client *client = &swarm->clients[number];
-    uint32_t node = (uint32_t)prng_below(&swarm->prng, swarm->field.nodes);
-    client->timeout_ms = (uint32_t)prng_between(&swarm->prng, 50, 3000);
-    bool forward = prng_below(&swarm->prng, 16) > 0;
-    buffer_clear(&swarm->name);
-    buffer_clear(&swarm->args);
-    if (!is_up(swarm, node) ||
-        !swarm->options.workload.next(swarm->options.workload.context, number + 1, now_of(swarm), &swarm->prng,
-                                      &swarm->name, &swarm->args, &client->query))
-        return;
-    client->busy = true;
-    client->began = now_of(swarm);
-    client->request =
-        replica_world_request(swarm->world, node, buffer_slice(&swarm->name), buffer_slice(&swarm->args),
-                              client->timeout_ms, false, forward, client->query);
-}
-
-static void client_step(struct swarm *swarm, uint32_t number, bool may_begin)
-{
-    struct client *client = &swarm->clients[number];
-    uint64_t think = 2u * 1000u * swarm->options.clients / swarm->options.commands_per_second;
-    if (client->busy && !client_ends(swarm, number)) {
-        client->next_at = now_of(swarm) + RETRY_MS;
-        return;
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (transcript_begin(t, swarm_now(swarm), 0, "failed")) {
+        transcript_text(t, "what", what);
+        transcript_end(t);
     }
-    if (may_begin)
-        client_begins(swarm, number);
-    client->next_at = now_of(swarm) + 1 + prng_below(&swarm->prng, think + 1);
+    swarm->report->broken = swarm->broken;
 }
 
 static void say_unsettled(struct swarm *swarm, const char *what)
@@ -246,18 +163,30 @@ static void say_unsettled(struct swarm *swarm, const char *what)
             s.up ? "up" : replica_world_fatal(swarm->world, i), s.role, (unsigned long long)s.term,
             (unsigned long long)s.commit, (unsigned long long)s.last, (unsigned long long)s.applied);
     }
-    broke(swarm, said);
+    swarm_broke(swarm, said);
 }
 
 /* --- the first phase ------------------------------------------------------------------------------------------------------------ */
 
 static void run_to(struct swarm *swarm, uint64_t at)
 {
-    if (at <= now_of(swarm) || swarm->report->broken != NULL)
+    if (at <= swarm_now(swarm) || swarm->report->broken != NULL)
         return;
-    const char *broken = replica_world_run(swarm->world, at - now_of(swarm));
+    const char *broken = replica_world_run(swarm->world, at - swarm_now(swarm));
     if (broken != NULL)
-        broke(swarm, broken);
+        swarm_broke(swarm, broken);
+}
+
+static void trace_strike(struct swarm *swarm, const char *kind, const struct strike *strike)
+{
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (!transcript_begin(t, swarm_now(swarm), strike->node + 1, kind))
+        return;
+    transcript_text(t, "fault", fault_at(strike->fault)->name);
+    transcript_number(t, "peer", strike->peer + 1);
+    transcript_number(t, "amount", strike->amount);
+    transcript_number(t, "lasts", strike->lasts);
+    transcript_end(t);
 }
 
 static void strike_now(struct swarm *swarm, const struct strike *scripted)
@@ -267,8 +196,10 @@ static void strike_now(struct swarm *swarm, const struct strike *scripted)
     uint32_t leader = strike.leader ? replica_world_leader(swarm->world) : REPLICA_WORLD_NOBODY;
     if (leader != REPLICA_WORLD_NOBODY)
         strike.node = leader;
+    trace_strike(swarm, "strike", &strike);
     fault->strike(&swarm->field, &strike);
     swarm->report->strikes++;
+    swarm->struck[strike.fault]++;
     if (fault->mend != NULL)
         swarm->active[swarm->active_count++] = strike;
 }
@@ -277,6 +208,7 @@ static void mend_at(struct swarm *swarm, size_t place)
 {
     struct strike strike = swarm->active[place];
     swarm->active[place] = swarm->active[--swarm->active_count];
+    trace_strike(swarm, "mend", &strike);
     fault_at(strike.fault)->mend(&swarm->field, &strike);
 }
 
@@ -296,13 +228,13 @@ static void watch(struct swarm *swarm, uint32_t chance)
     struct replica_world_status status;
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         replica_world_status(swarm->world, i, &status);
-        if (status.up || prng_below(&swarm->prng, chance) != 0 || replica_world_start(swarm->world, i))
+        if (status.up || prng_below(&swarm->watch_prng, chance) != 0 || replica_world_start(swarm->world, i))
             continue;
         const char *why = replica_world_fatal(swarm->world, i);
         if (swarm->field.destroyed[i] && !names_a_file(why))
             say_unsettled(swarm, "a node with a damaged disk does not name the file");
     }
-    swarm->watch_at = now_of(swarm) + WATCH_MS;
+    swarm->watch_at = swarm_now(swarm) + WATCH_MS;
 }
 
 static uint64_t next_time(const struct swarm *swarm, uint64_t until)
@@ -321,12 +253,20 @@ static uint64_t next_time(const struct swarm *swarm, uint64_t until)
     return at;
 }
 
+/* Clients that are due. */
+static void step_clients(struct swarm *swarm, bool may_begin)
+{
+    for (uint32_t i = 0; i < swarm->options.clients; i++)
+        if (swarm->clients[i].next_at <= swarm_now(swarm))
+            swarm_client_step(swarm, i, may_begin);
+}
+
 static void fault_phase(struct swarm *swarm)
 {
     uint64_t until = swarm->script_began + swarm->options.fault_ms;
-    while (now_of(swarm) < until && swarm->report->broken == NULL) {
+    while (swarm_now(swarm) < until && swarm->report->broken == NULL) {
         run_to(swarm, next_time(swarm, until));
-        uint64_t now = now_of(swarm);
+        uint64_t now = swarm_now(swarm);
         for (; swarm->next_strike < swarm->script_count &&
                swarm->script_began + swarm->script[swarm->next_strike].at <= now;
              swarm->next_strike++)
@@ -334,9 +274,7 @@ static void fault_phase(struct swarm *swarm)
         for (size_t i = swarm->active_count; i > 0; i--)
             if (swarm->script_began + swarm->active[i - 1].at + swarm->active[i - 1].lasts <= now)
                 mend_at(swarm, i - 1);
-        for (uint32_t i = 0; i < swarm->options.clients; i++)
-            if (swarm->clients[i].next_at <= now)
-                client_step(swarm, i, true);
+        step_clients(swarm, true);
         if (swarm->watch_at <= now)
             watch(swarm, 8);
     }
@@ -351,7 +289,7 @@ static void mend_all(struct swarm *swarm)
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         sim_disk_calm(replica_world_disk(swarm->world, i));
         replica_world_hang(swarm->world, i, 0);
-        replica_world_pause(swarm->world, i, 0);
+        replica_world_resume(swarm->world, i);
     }
     watch(swarm, 1);
 }
@@ -375,38 +313,22 @@ static bool is_settled(struct swarm *swarm)
     return first.raft && first.leader != 0;
 }
 
-static bool someone_busy(const struct swarm *swarm)
-{
-    for (uint32_t i = 0; i < swarm->options.clients; i++)
-        if (swarm->clients[i].busy)
-            return true;
-    return false;
-}
-
-/* The first requests of clients that find the cluster well again. */
-static bool fresh_answer(struct swarm *swarm, uint64_t before)
-{
-    return swarm->report->ok > before;
-}
-
 /* Clients go on until one has a fresh answer, then stop; everything must come to rest. */
 static void liveness_phase(struct swarm *swarm)
 {
-    uint64_t until = now_of(swarm) + LIVENESS_MS + (uint64_t)LIVENESS_ELECTIONS * swarm->election_ms;
-    uint64_t before = swarm->report->ok;
+    uint64_t until = swarm_now(swarm) + LIVENESS_MS + (uint64_t)LIVENESS_ELECTIONS * swarm->election_ms;
+    uint64_t before = swarm->answers;
     while (swarm->report->broken == NULL) {
-        bool fresh = fresh_answer(swarm, before);
-        if (fresh && !someone_busy(swarm) && is_settled(swarm))
+        bool fresh = swarm->answers > before || swarm->options.requests != NULL;
+        if (fresh && !swarm_clients_busy(swarm) && is_settled(swarm))
             return;
-        if (now_of(swarm) >= until) {
+        if (swarm_now(swarm) >= until) {
             say_unsettled(swarm, fresh ? "no rest after mending" : "no answer after mending");
             return;
         }
-        run_to(swarm, now_of(swarm) + 5);
-        for (uint32_t i = 0; i < swarm->options.clients; i++)
-            if (swarm->clients[i].next_at <= now_of(swarm))
-                client_step(swarm, i, !fresh);
-        if (swarm->watch_at <= now_of(swarm))
+        run_to(swarm, swarm_now(swarm) + 5);
+        step_clients(swarm, !fresh);
+        if (swarm->watch_at <= swarm_now(swarm))
             watch(swarm, 1);
     }
 }
@@ -414,13 +336,26 @@ static void liveness_phase(struct swarm *swarm)
 /* Waits until a client has an answer: the cluster has formed, and applies. */
 static void form(struct swarm *swarm)
 {
-    uint64_t until = now_of(swarm) + FORM_MS;
-    while (swarm->report->broken == NULL && swarm->report->ok == 0) {
-        if (now_of(swarm) >= until)
+    uint64_t until = swarm_now(swarm) + FORM_MS;
+    while (swarm->report->broken == NULL && swarm->answers == 0) {
+        if (swarm_now(swarm) >= until)
             say_unsettled(swarm, "the service does not answer");
-        run_to(swarm, now_of(swarm) + 20);
+        run_to(swarm, swarm_now(swarm) + 20);
         for (uint32_t i = 0; i < swarm->options.clients; i++)
-            client_step(swarm, i, true);
+            swarm_client_step(swarm, i, true);
+    }
+}
+
+/* By script: as long as that took when the script was made. */
+static void form_scripted(struct swarm *swarm)
+{
+    uint64_t until = swarm->began + swarm->options.form_ms;
+    while (swarm->report->broken == NULL && swarm_now(swarm) < until) {
+        uint64_t at = until;
+        for (uint32_t i = 0; i < swarm->options.clients; i++)
+            at = swarm->clients[i].next_at < at ? swarm->clients[i].next_at : at;
+        run_to(swarm, at > swarm_now(swarm) ? at : swarm_now(swarm) + 1);
+        step_clients(swarm, true);
     }
 }
 
@@ -428,36 +363,55 @@ static void verdicts(struct swarm *swarm)
 {
     for (uint32_t i = 0; i < swarm->field.nodes && swarm->report->broken == NULL; i++) {
         const char *wrong = NULL;
-        if (is_up(swarm, i))
+        if (swarm_is_up(swarm, i))
             wrong = swarm->options.workload.verdict(swarm->options.workload.context, swarm->world, i);
         if (wrong != NULL)
-            broke(swarm, wrong);
+            swarm_broke(swarm, wrong);
+    }
+}
+
+/* What is broken was so in the phase before. */
+static void enter_phase(struct swarm *swarm, const char *phase)
+{
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (swarm->report->broken != NULL)
+        return;
+    swarm->report->phase = phase;
+    if (transcript_begin(t, swarm_now(swarm), 0, "phase")) {
+        transcript_text(t, "phase", phase);
+        transcript_end(t);
     }
 }
 
 void swarm_run(struct swarm *swarm, struct swarm_report *report)
 {
-    *report = (struct swarm_report){.phase = "forming"};
+    *report = (struct swarm_report){0};
     swarm->report = report;
-    uint64_t began = now_of(swarm);
+    enter_phase(swarm, "forming");
+    swarm->began = swarm_now(swarm);
+    swarm_clients_begin(swarm);
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
-        run_to(swarm, now_of(swarm) + prng_below(&swarm->prng, 200));
+        run_to(swarm, swarm_now(swarm) + prng_below(&swarm->prng, 200));
         (void)replica_world_start(swarm->world, i);
     }
-    if (!swarm->early)
+    if (swarm->options.requests != NULL)
+        form_scripted(swarm);
+    else if (!swarm->early)
         form(swarm);
-    report->phase = "faults";
-    swarm->script_began = now_of(swarm);
-    swarm->watch_at = now_of(swarm) + WATCH_MS;
+    enter_phase(swarm, "faults");
+    swarm->script_began = swarm_now(swarm);
+    swarm->watch_at = swarm_now(swarm) + WATCH_MS;
     fault_phase(swarm);
-    report->phase = "mending";
+    enter_phase(swarm, "mending");
     if (report->broken == NULL)
         mend_all(swarm);
-    report->phase = "liveness";
+    enter_phase(swarm, "liveness");
     liveness_phase(swarm);
-    report->phase = "verdict";
+    enter_phase(swarm, "verdict");
     verdicts(swarm);
-    report->ms = now_of(swarm) - began;
+    report->nodes = swarm->field.nodes;
+    report->form_ms = (uint32_t)(swarm->script_began - swarm->began);
+    report->ms = swarm_now(swarm) - swarm->began;
     report->events = replica_world_events(swarm->world);
     report->committed = replica_world_committed(swarm->world);
     report->hash = replica_world_hash(swarm->world);

@@ -13,7 +13,7 @@
 #include "base/prng.h"
 #include "sim/replica_world.h"
 
-enum { SWARM_CLIENTS_MAX = 64, SWARM_STRIKES_MAX = 4096 };
+enum { SWARM_CLIENTS_MAX = 64, SWARM_STRIKES_MAX = 4096, SWARM_LUA_BYTES_MAX = 64 * 1024 * 1024 };
 
 /* One event of the fault script. Times are ms after the service first answered. */
 struct strike {
@@ -35,14 +35,32 @@ enum swarm_outcome {
 /* What clients do, and what they may see. */
 struct workload {
     void *context;
+    bool refusals_answer; /* a refusal that came through the log shows as well as an ok that the service answers */
     /* The next request of `client` (from 1): false: it pauses. `name` and `args` (one MessagePack list) come empty. */
     bool (*next)(void *context, uint32_t client, uint64_t now_ms, struct prng *prng, struct buffer *name,
                  struct buffer *args, bool *query);
     /* It ended so, from `began` to reply->at. */
     void (*ended)(void *context, uint32_t client, uint64_t began, enum swarm_outcome outcome,
                   const struct replica_world_reply *reply);
+    /* NULL; or told of each request that begins, whoever thought of it. Then requests are kept, and may be scripted. */
+    void (*begun)(void *context, uint32_t client, struct slice name, struct slice args, bool query);
+    /* NULL; or asked after each request: NULL, or what is wrong already, valid as long as the context. */
+    const char *(*wrong)(void *context);
     /* After the liveness phase. NULL, or what is wrong, valid as long as the context. */
     const char *(*verdict)(void *context, struct replica_world *world, uint32_t node);
+};
+
+/* A request by script. */
+struct swarm_request {
+    uint32_t at;     /* ms after the swarm began; later if its client is still busy then */
+    uint32_t client; /* from 1 */
+    uint32_t node;   /* passed over if that one is down then */
+    uint32_t timeout_ms;
+    bool forward;
+    bool query;
+    bool
+        again; /* the client repeats its last request, for it does not know how that ended; passed over if it does know */
+    struct slice name, args;
 };
 
 struct swarm_options {
@@ -53,7 +71,13 @@ struct swarm_options {
     uint32_t fault_ms;            /* length of the first phase */
     uint64_t faults;              /* one bit a fault: those that may be on */
     struct slice bundles;         /* the service: a MessagePack list; borrowed */
+    bool invariants;              /* hold every machine against the modules' invariants */
     struct workload workload;
+    /* Not NULL: in place of what the workload would think of, in order of time; borrowed. The first phase begins at
+     * form_ms then, and nothing fresh is asked after mending. */
+    const struct swarm_request *requests;
+    size_t requests_count;
+    uint32_t form_ms;
 };
 
 struct swarm_report {
@@ -63,6 +87,8 @@ struct swarm_report {
     uint64_t ms; /* simulated */
     uint64_t ok, refused, unknown;
     uint64_t strikes;
+    uint32_t nodes;     /* as drawn */
+    uint32_t form_ms;   /* when the first phase began, after the swarm */
     uint64_t committed; /* the last index */
     uint64_t hash;      /* of everything that happened */
 };
@@ -77,6 +103,12 @@ struct strike *swarm_script(struct swarm *swarm, size_t **count);
 
 /* Runs all phases, once. */
 void swarm_run(struct swarm *swarm, struct swarm_report *report);
+
+/* How often a fault has struck, by its place. */
+uint32_t swarm_struck(const struct swarm *swarm, size_t fault);
+
+/* What was asked so far, in order of time; valid until the swarm runs or is freed. */
+const struct swarm_request *swarm_requests(struct swarm *swarm, size_t *count);
 
 struct replica_world *swarm_world(struct swarm *swarm);
 

@@ -54,7 +54,7 @@ struct witness {
     struct committed *committed; /* by index */
     size_t committed_capacity;
     raft_index committed_last;
-    char broken[256];
+    char broken[512];
 };
 
 struct witness *witness_new(uint32_t nodes)
@@ -85,6 +85,12 @@ void witness_break(struct witness *witness, const char *what, uint64_t a, uint64
     if (witness->broken[0] == 0)
         snprintf(witness->broken, sizeof witness->broken, "%s (%llu, %llu)", what, (unsigned long long)a,
                  (unsigned long long)b);
+}
+
+void witness_break_text(struct witness *witness, const char *what)
+{
+    if (witness->broken[0] == 0)
+        snprintf(witness->broken, sizeof witness->broken, "%s", what);
 }
 
 static void *grown(void *list, size_t *capacity, uint64_t index, size_t size)

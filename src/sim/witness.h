@@ -22,6 +22,7 @@ const char *witness_broken(const struct witness *witness);
 
 /* Breaks: for what other parts of a world notice. `what` names both numbers. */
 void witness_break(struct witness *witness, const char *what, uint64_t a, uint64_t b);
+void witness_break_text(struct witness *witness, const char *what);
 
 /* A node starts on what its disk holds; its life ends, whatever way. */
 void witness_started(struct witness *witness, uint32_t node, struct storage *storage);

@@ -178,7 +178,7 @@ static enum status settle(struct storage *storage, const struct log_end *end)
     storage->tail.offset = end->offset;
     segment_name(name, end->segment);
     status = disk->open(disk, name, DISK_DIRECT, &storage->tail.file);
-    if (status != STATUS_OK || !end->torn)
+    if (status != STATUS_OK || !end->torn || MUTANT(67))
         return status;
     storage->torn = true;
     uint8_t *zeros = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);

@@ -35,7 +35,8 @@ static bool take(const uint8_t *block, struct vote_file *vote)
     memcpy(&crc, block, 4);
     memcpy(&magic, block + 4, 4);
     memcpy(&counter, block + 8, 8);
-    if (magic != VOTE_MAGIC || crc != crc32c(0, block + 4, VOTE_BYTES - 4) || counter == 0)
+    bool whole = crc == crc32c(0, block + 4, VOTE_BYTES - 4) || MUTANT(69);
+    if (magic != VOTE_MAGIC || !whole || counter == 0)
         return false;
     if (counter > vote->counter) {
         vote->counter = counter;
@@ -83,6 +84,14 @@ static enum status read_slots(struct disk *disk, struct vote_file *vote, struct 
     return STATUS_CORRUPT;
 }
 
+static enum status missing(struct buffer *why)
+{
+    const char text[] = "file vote is missing beside a log, so this node cannot know what it promised: set the "
+                        "directory aside and let the node join anew";
+    buffer_append(why, text, sizeof text - 1);
+    return STATUS_CORRUPT;
+}
+
 enum status vote_file_open(struct disk *disk, bool create, struct vote_file *vote, struct buffer *why)
 {
     memset(vote, 0, sizeof *vote);
@@ -90,12 +99,8 @@ enum status vote_file_open(struct disk *disk, bool create, struct vote_file *vot
     bool made = status == STATUS_NOT_FOUND && create;
     if (made)
         status = disk->open(disk, file_name, DISK_CREATE | DISK_DIRECT, &vote->file);
-    if (status == STATUS_NOT_FOUND) {
-        const char text[] = "file vote is missing beside a log, so this node cannot know what it promised: set the "
-                            "directory aside and let the node join anew";
-        buffer_append(why, text, sizeof text - 1);
-        return STATUS_CORRUPT;
-    }
+    if (status == STATUS_NOT_FOUND)
+        return missing(why);
     if (status != STATUS_OK)
         return status;
     vote->block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);
@@ -138,6 +143,8 @@ enum status storage_check_vote(struct disk *disk, struct storage_vote_report *re
 {
     struct vote_file vote = {0};
     enum status status = disk->open(disk, file_name, DISK_DIRECT, &vote.file);
+    if (status == STATUS_NOT_FOUND)
+        return missing(why);
     if (status != STATUS_OK)
         return status;
     vote.block = mem_alloc_aligned(DISK_BLOCK_BYTES, DISK_BLOCK_BYTES);

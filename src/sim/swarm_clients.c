@@ -1,0 +1,237 @@
+/* sim/swarm_clients.c - the clients of a seed: what they ask, whom, when; by the workload or by a script of requests. See
+ * sim/swarm.h. */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "sim/swarm_private.h"
+
+enum { RETRY_MS = 2 };
+
+uint64_t swarm_now(const struct swarm *swarm)
+{
+    return replica_world_now(swarm->world);
+}
+
+bool swarm_is_up(const struct swarm *swarm, uint32_t node)
+{
+    struct replica_world_status status;
+    replica_world_status(swarm->world, node, &status);
+    return status.up && !status.paused;
+}
+
+/* A client begins a request, or knows how it ended. */
+static void trace_client(struct swarm *swarm, const char *kind, uint32_t number, enum swarm_outcome outcome)
+{
+    static const char *const outcomes[] = {"ok", "refused", "unknown"};
+    struct transcript *t = replica_world_transcript(swarm->world);
+    if (!transcript_begin(t, swarm_now(swarm), 0, kind))
+        return;
+    transcript_number(t, "client", number + 1);
+    transcript_number(t, "request", swarm->clients[number].request);
+    if (strcmp(kind, "end") == 0)
+        transcript_text(t, "outcome", outcomes[outcome]);
+    transcript_end(t);
+}
+
+/* --- endings ---------------------------------------------------------------------------------------------------------------- */
+
+/* The client has its answer, or knows that none will come. */
+static bool client_ends(struct swarm *swarm, uint32_t number)
+{
+    struct client *client = &swarm->clients[number];
+    const struct workload *workload = &swarm->options.workload;
+    struct replica_world_reply reply = replica_world_reply(swarm->world, client->request);
+    if (reply.replies == 0 && !reply.node_died)
+        return false;
+    enum swarm_outcome outcome = SWARM_UNKNOWN;
+    if (reply.replies > 0)
+        outcome = reply.ok ? SWARM_OK : reply.definite ? SWARM_REFUSED : SWARM_UNKNOWN;
+    else
+        reply.at = swarm_now(swarm);
+    if (client->query && outcome == SWARM_UNKNOWN && reply.replies > 0)
+        swarm_broke(swarm, "a query ended unknown");
+    swarm->report->ok += outcome == SWARM_OK;
+    swarm->report->refused += outcome == SWARM_REFUSED;
+    swarm->report->unknown += outcome == SWARM_UNKNOWN;
+    swarm->answers +=
+        outcome == SWARM_OK || (workload->refusals_answer && outcome == SWARM_REFUSED && reply.index > 0);
+    trace_client(swarm, "end", number, outcome);
+    client->busy = false;
+    client->unknown = outcome == SWARM_UNKNOWN;
+    workload->ended(workload->context, number + 1, client->began, outcome, &reply);
+    const char *wrong = workload->wrong != NULL ? workload->wrong(workload->context) : NULL;
+    if (wrong != NULL)
+        swarm_broke(swarm, wrong);
+    return true;
+}
+
+/* --- beginnings ------------------------------------------------------------------------------------------------------------- */
+
+static struct swarm_request made_request(const struct swarm *swarm, size_t at)
+{
+    const struct made *made = &swarm->list[at];
+    struct swarm_request request = made->request;
+    request.name.data = swarm->made.data + made->name_offset;
+    request.args.data = swarm->made.data + made->args_offset;
+    return request;
+}
+
+static bool is_again(const struct swarm *swarm, const struct swarm_request *request)
+{
+    const struct client *client = &swarm->clients[request->client - 1];
+    if (!client->unknown || client->last == 0)
+        return false;
+    struct swarm_request last = made_request(swarm, client->last - 1);
+    return slice_equal(last.name, request->name) && slice_equal(last.args, request->args);
+}
+
+static void keep(struct swarm *swarm, const struct swarm_request *request)
+{
+    bool again = is_again(swarm, request);
+    if (swarm->list_count == swarm->list_capacity) {
+        swarm->list_capacity = swarm->list_capacity * 2 + 256;
+        swarm->list = mem_realloc(swarm->list, swarm->list_capacity * sizeof *swarm->list);
+    }
+    struct made *made = &swarm->list[swarm->list_count++];
+    *made = (struct made){.request = *request, .name_offset = swarm->made.size};
+    made->request.again = again;
+    buffer_append(&swarm->made, request->name.data, request->name.size);
+    made->args_offset = swarm->made.size;
+    buffer_append(&swarm->made, request->args.data, request->args.size);
+    swarm->clients[request->client - 1].last = swarm->list_count;
+}
+
+static void ask(struct swarm *swarm, const struct swarm_request *request)
+{
+    struct client *client = &swarm->clients[request->client - 1];
+    const struct workload *workload = &swarm->options.workload;
+    if (workload->begun != NULL) {
+        workload->begun(workload->context, request->client, request->name, request->args, request->query);
+        keep(swarm, request);
+    }
+    client->busy = true;
+    client->query = request->query;
+    client->began = swarm_now(swarm);
+    client->request = replica_world_request(swarm->world, request->node, request->name, request->args,
+                                            request->timeout_ms, false, request->forward, request->query);
+    trace_client(swarm, "begin", request->client - 1, SWARM_OK);
+}
+
+static void client_begins(struct swarm *swarm, uint32_t number)
+{
+    const struct workload *workload = &swarm->options.workload;
+    struct swarm_request request = {.at = (uint32_t)(swarm_now(swarm) - swarm->began), .client = number + 1};
+    request.node = (uint32_t)prng_below(&swarm->prng, swarm->field.nodes);
+    request.timeout_ms = (uint32_t)prng_between(&swarm->prng, 50, 3000);
+    request.forward = prng_below(&swarm->prng, 16) > 0;
+    buffer_clear(&swarm->name);
+    buffer_clear(&swarm->args);
+    if (!swarm_is_up(swarm, request.node))
+        return;
+    bool begins = workload->next(workload->context, number + 1, swarm_now(swarm), &swarm->prng, &swarm->name,
+                                 &swarm->args, &request.query);
+    const char *wrong = workload->wrong != NULL ? workload->wrong(workload->context) : NULL;
+    request.name = buffer_slice(&swarm->name);
+    request.args = buffer_slice(&swarm->args);
+    if (wrong != NULL)
+        swarm_broke(swarm, wrong);
+    else if (begins)
+        ask(swarm, &request);
+}
+
+/* --- by script ------------------------------------------------------------------------------------------------------------------ */
+
+static bool is_scripted(const struct swarm *swarm)
+{
+    return swarm->options.requests != NULL;
+}
+
+/* Finds the client's next request, from this one on, and when it begins. */
+static void find_scripted(struct swarm *swarm, uint32_t number, size_t from)
+{
+    struct client *client = &swarm->clients[number];
+    while (from < swarm->options.requests_count && swarm->options.requests[from].client != number + 1)
+        from++;
+    bool none = from == swarm->options.requests_count;
+    client->scripted = from;
+    client->next_at = none ? UINT64_MAX : swarm->began + swarm->options.requests[from].at;
+}
+
+static void step_scripted(struct swarm *swarm, uint32_t number)
+{
+    struct client *client = &swarm->clients[number];
+    size_t at = client->scripted;
+    if (client->busy || at == swarm->options.requests_count ||
+        swarm->began + swarm->options.requests[at].at > swarm_now(swarm))
+        return;
+    find_scripted(swarm, number, at + 1);
+    const struct swarm_request *request = &swarm->options.requests[at];
+    if (swarm_is_up(swarm, request->node) && (!request->again || client->unknown))
+        ask(swarm, request);
+}
+
+void swarm_clients_begin(struct swarm *swarm)
+{
+    for (uint32_t i = 0; is_scripted(swarm) && i < swarm->options.clients; i++)
+        find_scripted(swarm, i, 0);
+}
+
+/* When a busy client is looked at again: soon, and when its script says that it begins something. */
+static uint64_t look_again(const struct swarm *swarm, const struct client *client)
+{
+    uint64_t at = swarm_now(swarm) + RETRY_MS;
+    if (!is_scripted(swarm) || client->scripted == swarm->options.requests_count)
+        return at;
+    uint64_t begins = swarm->began + swarm->options.requests[client->scripted].at;
+    return begins > swarm_now(swarm) && begins < at ? begins : at;
+}
+
+void swarm_client_step(struct swarm *swarm, uint32_t number, bool may_begin)
+{
+    struct client *client = &swarm->clients[number];
+    uint64_t think = 2u * 1000u * swarm->options.clients / swarm->options.commands_per_second;
+    if (client->busy && !client_ends(swarm, number)) {
+        client->next_at = look_again(swarm, client);
+        return;
+    }
+    if (is_scripted(swarm)) {
+        find_scripted(swarm, number, client->scripted);
+        step_scripted(swarm, number);
+        if (client->busy)
+            client->next_at = look_again(swarm, client);
+        return;
+    }
+    if (may_begin)
+        client_begins(swarm, number);
+    client->next_at = swarm_now(swarm) + 1 + prng_below(&swarm->prng, think + 1);
+}
+
+bool swarm_clients_busy(const struct swarm *swarm)
+{
+    for (uint32_t i = 0; i < swarm->options.clients; i++)
+        if (swarm->clients[i].busy ||
+            (is_scripted(swarm) && swarm->clients[i].scripted < swarm->options.requests_count))
+            return true;
+    return false;
+}
+
+/* --- what was asked --------------------------------------------------------------------------------------------------------------- */
+
+const struct swarm_request *swarm_requests(struct swarm *swarm, size_t *count)
+{
+    *count = swarm->list_count;
+    swarm->requests = mem_realloc(swarm->requests, (swarm->list_count + 1) * sizeof *swarm->requests);
+    for (size_t i = 0; i < swarm->list_count; i++)
+        swarm->requests[i] = made_request(swarm, i);
+    return swarm->requests;
+}
+
+void swarm_clients_free(struct swarm *swarm)
+{
+    buffer_close(&swarm->name);
+    buffer_close(&swarm->args);
+    buffer_close(&swarm->made);
+    mem_free(swarm->list);
+    mem_free(swarm->requests);
+}

@@ -1,0 +1,67 @@
+/* sim/swarm_private.h - what swarm.c and swarm_clients.c share. Private to sim/. */
+#ifndef SIM_SWARM_PRIVATE_H
+#define SIM_SWARM_PRIVATE_H
+
+#include "sim/faults.h"
+#include "sim/swarm.h"
+
+struct client {
+    uint64_t next_at; /* when it is looked at again; UINT64_MAX: never */
+    bool busy;
+    uint32_t request;
+    uint64_t began;
+    bool query;
+    bool unknown;    /* how its last request ended */
+    size_t last;     /* its last request that was kept, plus 1 */
+    size_t scripted; /* its next one of options.requests */
+};
+
+/* A request that was made: name and args lie in swarm.made. */
+struct made {
+    struct swarm_request request; /* but for name and args */
+    size_t name_offset, args_offset;
+};
+
+struct swarm {
+    struct swarm_options options;
+    struct prng prng;       /* of clients */
+    struct prng watch_prng; /* of the watchman; the world has its own */
+    struct replica_world *world;
+    struct fault_field field;
+    uint32_t election_ms;
+    bool early; /* faults strike while the cluster forms, too */
+    struct strike *script;
+    size_t script_count;
+    size_t next_strike;
+    struct strike *active; /* struck, to be mended */
+    size_t active_count;
+    uint32_t struck[FAULTS_MAX];
+    uint64_t began;
+    uint64_t script_began;
+    uint64_t watch_at;
+    struct client clients[SWARM_CLIENTS_MAX];
+    struct buffer name, args;
+    uint64_t answers; /* of the service: ok, or what counts as such */
+    struct made *list;
+    size_t list_count, list_capacity;
+    struct buffer made;
+    struct swarm_request *requests; /* swarm_requests */
+    struct swarm_report *report;
+    char broken[1600];
+};
+
+/* swarm.c */
+void swarm_broke(struct swarm *swarm, const char *what);
+
+/* swarm_clients.c */
+uint64_t swarm_now(const struct swarm *swarm);
+bool swarm_is_up(const struct swarm *swarm, uint32_t node);
+/* Each client's first request by script. */
+void swarm_clients_begin(struct swarm *swarm);
+/* Looks after the client, number from 0: it has an answer, or begins something. A script does not ask may_begin. */
+void swarm_client_step(struct swarm *swarm, uint32_t number, bool may_begin);
+/* One is waiting for an answer, or has yet to begin what the script says. */
+bool swarm_clients_busy(const struct swarm *swarm);
+void swarm_clients_free(struct swarm *swarm);
+
+#endif
