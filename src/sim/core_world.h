@@ -25,7 +25,7 @@ struct core_world_options {
     uint32_t fetch_loss;   /* parts in a million, of snapshots that were offered */
     uint32_t election_ms;  /* 10 or more */
     uint32_t heartbeat_ms;
-    uint32_t drift;          /* parts in a million, below 500000: each clock runs slower or faster by up to so much */
+    uint32_t drift; /* parts in a million, below 500000: each clock runs slower or faster by up to so much */
     uint32_t lease_drift_ms; /* 0: reads ask a majority */
     bool follow_priority;
     bool forget_vote;        /* planted bug: a restart forgets its vote */
