@@ -209,6 +209,8 @@ static void persisted(struct raft *raft, uint64_t number)
     }
     if (raft->role == RAFT_LEADER)
         replication_advance_commit(raft);
+    else
+        election_count_votes(raft);
 }
 
 void raft_set_commit(struct raft *raft, raft_index index)
