@@ -133,6 +133,7 @@ local mutants = {
   { 144, 'a leader or candidate counts itself where it is no member' },
   { 145, 'joint, the old set is not asked for votes' },
   { 146, 'a lease does not allow for clocks that drift apart' },
+  { 147, 'a lone voter leads before its vote is durable' },
 }
 
 -- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.

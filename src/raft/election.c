@@ -109,10 +109,18 @@ static void become_candidate(struct raft *raft, bool transfer)
     raft_write_vote(raft);
     election_reset_deadline(raft);
     RAFT_TRACE(raft, "campaign in term %llu", (unsigned long long)raft->current_term);
-    if (have_majority(raft))
+    if (MUTANT(147) && have_majority(raft))
         replication_become_leader(raft);
     else
         ask_for_votes(raft, false, transfer);
+}
+
+/* Its own vote counts when it is durable, also if no other is needed: it could lead the term twice else, with a crash between, and
+ * learners would have entries of both. */
+void election_count_votes(struct raft *raft)
+{
+    if (raft->role == RAFT_CANDIDATE && raft->persisted_write >= raft->vote_write && have_majority(raft))
+        replication_become_leader(raft);
 }
 
 void election_timeout(struct raft *raft)
@@ -232,10 +240,8 @@ void election_recv_vote_response(struct raft *raft, const struct raft_message *m
         return;
     count_vote(raft, message->from);
     RAFT_TRACE(raft, "recv %s from %llu", pre_vote ? "pre-vote" : "vote", (unsigned long long)message->from);
-    if (!have_majority(raft))
-        return;
-    if (pre_vote)
+    if (pre_vote && have_majority(raft))
         become_candidate(raft, false);
-    else
-        replication_become_leader(raft);
+    else if (!pre_vote)
+        election_count_votes(raft);
 }

@@ -209,6 +209,8 @@ static void persisted(struct raft *raft, uint64_t number)
     }
     if (raft->role == RAFT_LEADER)
         replication_advance_commit(raft);
+    else
+        election_count_votes(raft);
 }
 
 void raft_set_commit(struct raft *raft, raft_index index)
@@ -237,9 +239,9 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
                (unsigned long long)raft->trail.last);
     raft->votes_from = now + raft->options.start_wait_ms;
     election_reset_deadline(raft);
-    const struct raft_configuration *now_in_force = &raft->configuration;
-    if (now_in_force->voters_count == 1 && now_in_force->old_voters_count == 0 && raft_is_voter(raft) &&
-        now >= raft->votes_from)
+    const struct raft_configuration *members = &raft->configuration;
+    bool alone = members->voters_count == 1 && members->old_voters_count == 0 && raft_is_voter(raft);
+    if (alone && now >= raft->votes_from)
         election_timeout(raft);
     end(raft);
 }

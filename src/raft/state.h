@@ -166,6 +166,7 @@ void transfer_prefer(struct raft *raft);
 void election_reset_deadline(struct raft *raft);
 void election_timeout(struct raft *raft);
 void election_campaign(struct raft *raft);
+void election_count_votes(struct raft *raft);
 void election_recv_timeout_now(struct raft *raft, const struct raft_message *message);
 void election_become_follower(struct raft *raft, raft_term term, node_id leader);
 void election_recv_request_vote(struct raft *raft, const struct raft_message *message);
