@@ -166,7 +166,8 @@ void raft_write_base(struct raft *raft, raft_index index, raft_term term, bool r
 {
     struct raft_write *write = &raft->effects->write;
     CHECK(write->cut_from == 0 && write->source == RAFT_APPEND_NONE);
-    CHECK(index > raft->commit_index || MUTANT(100));
+    bool is_news = index > raft->commit_index || MUTANT(100);
+    CHECK(is_news);
     uint64_t number = raft_write_number(raft);
     write->base_index = index;
     write->base_term = term;
