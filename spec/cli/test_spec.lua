@@ -142,6 +142,15 @@ describe('tidelock test', function()
   end)
 end)
 
+describe('each example', function()
+  for _, name in ipairs { 'bank', 'counter', 'kv', 'leaderboard', 'lock', 'orders', 'queue', 'rate_limiter', 'session_store' } do
+    it('holds in the simulator: ' .. name, function()
+      local status, said = run(('sim examples/%s.lua --seeds 1..8'):format(name))
+      assert.equal(0, status, said)
+    end)
+  end
+end)
+
 describe('tidelock new', function()
   it('writes a service whose checks all pass', function()
     local status, said = run('new stock --dir ' .. dir .. '/new')

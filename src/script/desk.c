@@ -239,7 +239,7 @@ const char *vm_take_remark(struct vm *vm)
 
 /* --- the rows ------------------------------------------------------------------------------------------------------------------------ */
 
-static uint32_t pack_map_rows(const struct vm *vm, const struct vm_mount *mount, const struct vm_map *map,
+static uint32_t pack_map_rows(struct vm *vm, const struct vm_mount *mount, const struct vm_map *map,
                               struct buffer *out)
 {
     struct buffer lo = {0};
@@ -270,7 +270,7 @@ static uint32_t pack_map_rows(const struct vm *vm, const struct vm_mount *mount,
     return count;
 }
 
-void vm_pack_rows(const struct vm *vm, struct buffer *out)
+void vm_pack_rows(struct vm *vm, struct buffer *out)
 {
     struct buffer rows = {0};
     uint32_t count = 0;

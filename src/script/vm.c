@@ -10,6 +10,7 @@
 #include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "script/due.h"
 #include "script/fail.h"
 #include "script/sandbox.h"
 #include "script/value.h"
@@ -53,7 +54,7 @@ uint64_t vm_now_ms(lua_State *L)
 
 bool vm_read_clock(const struct vm *vm)
 {
-    return vm->read_clock;
+    return vm->read_clock || vm->rows.timed || (vm->rows.counted && due_count(vm->tree, DUE_ROW) > 0);
 }
 
 uint64_t vm_spent(const struct vm *vm)
@@ -162,7 +163,7 @@ void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limit
     vm->limits = *limits;
     vm->events_before = vm_savepoint(vm);
     vm->prng_seeded = false;
-    vm->read_clock = false;
+    vm->read_clock = vm->rows.timed = vm->rows.counted = false;
     vm->calls_open = 0;
     vm->running = true;
     vm->serial++;

@@ -99,8 +99,9 @@ enum vm_outcome vm_session_end(struct vm *vm, struct slice mount, struct slice s
 /* Ends the entry. */
 void vm_end(struct vm *vm);
 
-/* Whether the entry that was begun last has looked at its clock. */
+/* Whether the entry that was begun last has looked at its clock, or at rows with a ttl, which come and go by it. */
 bool vm_read_clock(const struct vm *vm);
+
 /* A place to go back to: rows and events. */
 struct vm_mark {
     tree_mark rows;
@@ -142,7 +143,7 @@ const char *vm_take_remark(struct vm *vm);
 uint64_t vm_spent(const struct vm *vm);
 
 /* Appends a MessagePack list of the services' rows: [mount, map, key, value], and the deadline of one with a ttl. */
-void vm_pack_rows(const struct vm *vm, struct buffer *out);
+void vm_pack_rows(struct vm *vm, struct buffer *out);
 
 /* Cluster time of the entry in progress, for os.time; random numbers for math.random. */
 uint64_t vm_now_ms(struct lua_State *L);
