@@ -7,31 +7,15 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/prng.h"
+#include "sim/sim_names.h"
 
-enum { FILES_MAX = 256, SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
-
-struct inode {
-    struct buffer durable;
-    struct buffer now;
-    uint64_t extent;     /* where the last byte that was ever written ends, but for zeros */
-    uint32_t references; /* names, open files */
-};
+enum { FLIPS = 256, SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
 
 /* Bytes that the disk promised and did not keep. */
 struct wreck {
     struct inode *inode; /* a reference of its own */
     uint64_t offset;
     struct buffer good; /* what should stand there */
-};
-
-struct name {
-    char text[DISK_NAME_MAX];
-    struct inode *inode;
-};
-
-struct directory {
-    struct name names[FILES_MAX];
-    size_t count;
 };
 
 struct disk_file {
@@ -63,54 +47,6 @@ struct sim_disk {
 static struct sim_disk *sim(const struct disk *disk)
 {
     return (struct sim_disk *)(uintptr_t)disk;
-}
-
-/* --- inodes and names ------------------------------------------------------------------------------------------------------- */
-
-static void release(struct inode *inode)
-{
-    if (--inode->references > 0)
-        return;
-    buffer_close(&inode->durable);
-    buffer_close(&inode->now);
-    mem_free(inode);
-}
-
-static struct name *find(struct directory *directory, const char *text)
-{
-    for (size_t i = 0; i < directory->count; i++)
-        if (strcmp(directory->names[i].text, text) == 0)
-            return &directory->names[i];
-    return NULL;
-}
-
-static void set_name(struct directory *directory, const char *text, struct inode *inode)
-{
-    struct name *name = find(directory, text);
-    inode->references++;
-    if (name != NULL) {
-        release(name->inode);
-    } else {
-        CHECK(directory->count < FILES_MAX);
-        name = &directory->names[directory->count++];
-        snprintf(name->text, sizeof name->text, "%s", text);
-    }
-    name->inode = inode;
-}
-
-static void drop_name(struct directory *directory, struct name *name)
-{
-    release(name->inode);
-    *name = directory->names[--directory->count];
-}
-
-static void copy_directory(struct directory *to, const struct directory *from)
-{
-    for (size_t i = 0; i < from->count; i++)
-        from->names[i].inode->references++;
-    for (size_t i = 0; i < to->count; i++)
-        release(to->names[i].inode);
-    *to = *from;
 }
 
 static void set_bytes(struct buffer *to, uint64_t offset, const uint8_t *data, size_t size)
@@ -206,7 +142,7 @@ static void log_went_on(struct sim_disk *disk, struct inode *inode, uint64_t off
     if (inode != NULL)
         inode->references++;
     if (disk->log_inode != NULL)
-        release(disk->log_inode);
+        inode_release(disk->log_inode);
     disk->log_inode = inode;
     disk->log_offset = offset;
 }
@@ -221,7 +157,7 @@ static void settle_wrecks(struct sim_disk *disk)
             set_bytes(&wreck->inode->now, wreck->offset, wreck->good.data, wreck->good.size);
         }
         buffer_close(&wreck->good);
-        release(wreck->inode);
+        inode_release(wreck->inode);
     }
     disk->wrecks_count = 0;
     log_went_on(disk, NULL, 0);
@@ -237,12 +173,12 @@ bool sim_disk_flip(struct disk *disk, uint64_t which)
     struct inode *inode = names->names[which % names->count].inode;
     if (inode->extent == 0 || inode->extent > inode->durable.size || inode->extent > inode->now.size)
         return false;
-    uint64_t bit = which / FILES_MAX / 2 % (inode->extent * 8);
+    uint64_t bit = which / FLIPS / 2 % (inode->extent * 8);
     uint64_t at = bit / 8;
-    if (which / FILES_MAX % 2 == 0) /* every other one hits what is not just padding */
+    if (which / FLIPS % 2 == 0) /* every other one hits what is not just padding */
         while (at + 1 < inode->extent && inode->durable.data[at] == 0)
             at++;
-    at += which / FILES_MAX % 4 == 0 && at + which % HEADS < inode->extent ? which % HEADS : 0;
+    at += which / FLIPS % 4 == 0 && at + which % HEADS < inode->extent ? which % HEADS : 0;
     wreck_add(sim_disk, inode, at, inode->durable.data + at, 1);
     inode->durable.data[at] ^= (uint8_t)(1u << bit % 8);
     inode->now.data[at] ^= (uint8_t)(1u << bit % 8);
@@ -292,7 +228,7 @@ static bool goes_wrong(struct sim_disk *disk, const struct disk_file *file, uint
 static enum status sim_open(struct disk *disk, const char *text, unsigned flags, struct disk_file **file)
 {
     struct sim_disk *sim_disk = sim(disk);
-    struct name *name = find(&sim_disk->now, text);
+    struct name *name = directory_find(&sim_disk->now, text);
     if (sim_disk->crashed)
         return STATUS_IO;
     if (name != NULL && (flags & DISK_EXCLUSIVE) != 0)
@@ -305,10 +241,10 @@ static enum status sim_open(struct disk *disk, const char *text, unsigned flags,
         if (status != STATUS_OK)
             return status;
         struct inode *inode = mem_zalloc(1, sizeof *inode);
-        set_name(&sim_disk->now, text, inode);
+        directory_set(&sim_disk->now, text, inode);
         if (torn)
             return STATUS_IO;
-        name = find(&sim_disk->now, text);
+        name = directory_find(&sim_disk->now, text);
     }
     struct disk_file *made = mem_zalloc(1, sizeof *made);
     made->inode = name->inode;
@@ -321,7 +257,7 @@ static enum status sim_open(struct disk *disk, const char *text, unsigned flags,
 static void sim_close(struct disk *disk, struct disk_file *file)
 {
     (void)disk;
-    release(file->inode);
+    inode_release(file->inode);
     mem_free(file);
 }
 
@@ -408,23 +344,23 @@ static enum status sim_resize(struct disk *disk, struct disk_file *file, uint64_
 static enum status sim_rename(struct disk *disk, const char *from, const char *to)
 {
     struct sim_disk *sim_disk = sim(disk);
-    struct name *name = find(&sim_disk->now, from);
+    struct name *name = directory_find(&sim_disk->now, from);
     bool torn = false;
     enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, from, &torn);
     if (status != STATUS_OK)
         return status;
-    set_name(&sim_disk->now, to, name->inode);
-    drop_name(&sim_disk->now, find(&sim_disk->now, from));
+    directory_set(&sim_disk->now, to, name->inode);
+    directory_drop(&sim_disk->now, directory_find(&sim_disk->now, from));
     return torn ? STATUS_IO : STATUS_OK;
 }
 
 static enum status sim_remove(struct disk *disk, const char *text)
 {
-    struct name *name = find(&sim(disk)->now, text);
+    struct name *name = directory_find(&sim(disk)->now, text);
     bool torn = false;
     enum status status = name == NULL ? STATUS_NOT_FOUND : begin(disk, text, &torn);
     if (status == STATUS_OK)
-        drop_name(&sim(disk)->now, name);
+        directory_drop(&sim(disk)->now, name);
     return status == STATUS_OK && torn ? STATUS_IO : status;
 }
 
@@ -449,7 +385,7 @@ static enum status sim_sync_directory(struct disk *disk)
     enum status status = begin(disk, "directory", &torn);
     if (status != STATUS_OK || torn)
         return status != STATUS_OK ? status : STATUS_IO;
-    copy_directory(&sim(disk)->durable, &sim(disk)->now);
+    directory_copy(&sim(disk)->durable, &sim(disk)->now);
     return STATUS_OK;
 }
 
@@ -461,9 +397,8 @@ static const char *sim_error(struct disk *disk)
 static void sim_free(struct disk *disk)
 {
     settle_wrecks(sim(disk));
-    const struct directory none = {0};
-    copy_directory(&sim(disk)->now, &none);
-    copy_directory(&sim(disk)->durable, &none);
+    directory_close(&sim(disk)->now);
+    directory_close(&sim(disk)->durable);
     mem_free(disk);
 }
 
@@ -552,9 +487,9 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
     struct sim_disk *sim_disk = sim(disk);
     prng_seed(&sim_disk->prng, seed);
     if (prng_below(&sim_disk->prng, 2) == 0)
-        copy_directory(&sim_disk->now, &sim_disk->durable);
+        directory_copy(&sim_disk->now, &sim_disk->durable);
     else
-        copy_directory(&sim_disk->durable, &sim_disk->now);
+        directory_copy(&sim_disk->durable, &sim_disk->now);
     for (size_t i = 0; i < sim_disk->now.count; i++)
         settle(sim_disk, sim_disk->now.names[i].inode);
     settle_wrecks(sim_disk);
@@ -564,9 +499,8 @@ void sim_disk_restart(struct disk *disk, uint64_t seed)
 
 void sim_disk_wipe(struct disk *disk)
 {
-    const struct directory none = {0};
-    copy_directory(&sim(disk)->now, &none);
-    copy_directory(&sim(disk)->durable, &none);
+    directory_close(&sim(disk)->now);
+    directory_close(&sim(disk)->durable);
 }
 
 /* A file of its own with the durable bytes of `from`. */
@@ -575,8 +509,8 @@ static void copy_inode(struct sim_disk *to, const char *text, const struct inode
     struct inode *made = mem_zalloc(1, sizeof *made);
     buffer_append(&made->durable, from->durable.data, from->durable.size);
     buffer_append(&made->now, from->durable.data, from->durable.size);
-    set_name(&to->now, text, made);
-    set_name(&to->durable, text, made);
+    directory_set(&to->now, text, made);
+    directory_set(&to->durable, text, made);
 }
 
 void sim_disk_copy(struct disk *to, const struct disk *from)
@@ -589,7 +523,7 @@ void sim_disk_copy(struct disk *to, const struct disk *from)
 
 void sim_disk_copy_file(struct disk *to, const struct disk *from, const char *text)
 {
-    const struct name *name = find(&sim(from)->durable, text);
+    const struct name *name = directory_find(&sim(from)->durable, text);
     CHECK(name != NULL);
     copy_inode(sim(to), text, name->inode);
 }
