@@ -31,7 +31,7 @@ struct vm_function *vm_function_find(struct vm *vm, struct slice name)
     return found;
 }
 
-static void add_function(struct vm *vm, struct vm_function *function)
+void vm_function_add(struct vm *vm, struct vm_function *function)
 {
     if ((vm->functions_count + 1) * 2 > vm->functions_capacity) {
         struct vm_function **old = vm->functions;
@@ -128,7 +128,7 @@ static void add_named(lua_State *L, struct mounting *mounting, enum vm_kind kind
     }
     function->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_settop(L, value);
-    add_function(mounting->vm, function);
+    vm_function_add(mounting->vm, function);
 }
 
 static int by_name(const void *left, const void *right)
@@ -227,6 +227,8 @@ static int mount_protected(lua_State *L)
     mount->query_ref = take_function(L, module, "query");
     mount->on_expire_ref = take_function(L, module, "on_expire");
     mount->on_session_end_ref = take_function(L, module, "on_session_end");
+    mount->migrate_ref = take_function(L, module, "migrate");
+    mount->upgrade_row_ref = take_function(L, module, "upgrade_row");
     add_timers(L, mount, module);
     add_table(L, mounting, module, "commands", VM_COMMAND);
     add_table(L, mounting, module, "queries", VM_QUERY);
@@ -249,6 +251,9 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     mount->hash = bundle_hash(bundle);
     mount->apply_ref = mount->query_ref = mount->init_ref = LUA_NOREF;
     mount->on_expire_ref = mount->on_session_end_ref = LUA_NOREF;
+    mount->migrate_ref = mount->upgrade_row_ref = LUA_NOREF;
+    for (size_t i = 0; i < 2; i++)
+        mount->ctx[i].ref = mount->ctx[i].meta_ref = LUA_NOREF;
     mount->next = vm->mounts;
     vm->mounts = mount;
     struct mounting mounting = {
@@ -271,36 +276,10 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     if (status == 0 && !mounting.refused)
         return STATUS_OK;
     vm_unmount(vm, name);
-    return STATUS_INVALID;
-}
-
-void vm_unmount(struct vm *vm, struct slice name)
-{
-    struct vm_mount **link = &vm->mounts;
-    while (*link != NULL && !slice_equal(slice_text((*link)->name), name))
-        link = &(*link)->next;
-    struct vm_mount *mount = *link;
-    CHECK(mount != NULL);
-    *link = mount->next;
-    struct vm_function **old = vm->functions;
-    size_t old_capacity = vm->functions_capacity;
-    vm->functions = NULL;
-    vm->recent = NULL;
-    vm->functions_count = 0;
-    vm->functions_capacity = 0;
-    for (size_t i = 0; i < old_capacity; i++) {
-        if (old[i] == NULL)
-            continue;
-        if (old[i]->mount != mount) {
-            add_function(vm, old[i]);
-            continue;
-        }
-        luaL_unref(vm->L, LUA_REGISTRYINDEX, old[i]->ref);
-        args_free(old[i]->args);
-        mem_free(old[i]);
-    }
-    mem_free(old);
-    vm_mount_free(mount);
+    if (status != LUA_ERRMEM && status != LUA_ERRERR && vm->budget.fault != BUDGET_MEMORY)
+        return STATUS_INVALID;
+    snprintf(vm->why, sizeof vm->why, "out of memory");
+    return STATUS_NO_SPACE;
 }
 
 void vm_mount_free(struct vm_mount *mount)
