@@ -110,7 +110,7 @@ static void on_request(void *context, uint64_t call, const struct request *reque
     struct node *node = context;
     static const char host[] = "tidelock.";
     bool ours = request->name.size > sizeof host - 1 && memcmp(request->name.data, host, sizeof host - 1) == 0;
-    if (!ours || slice_equal(request->name, slice_text("tidelock.batch"))) {
+    if (!ours || slice_equal(request->name, slice_text("tidelock.batch")) || replica_takes(request->name)) {
         replica_request(node->replica, call, request, node_time());
         return;
     }
@@ -119,7 +119,8 @@ static void on_request(void *context, uint64_t call, const struct request *reque
     if (known)
         replica_pack_status(node->replica, &value);
     else
-        error_pack(&value, ERROR_UNKNOWN_COMMAND, "there are tidelock.status and tidelock.batch");
+        error_pack(&value, ERROR_UNKNOWN_COMMAND,
+                   "there are tidelock.status, .batch, .deploy, .undeploy and .code");
     rpc_reply(node->rpc, call, known, true, 0, buffer_slice(&value));
     buffer_close(&value);
 }

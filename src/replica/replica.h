@@ -100,9 +100,12 @@ uint64_t replica_wake_at(const struct replica *replica);
 /* --- clients ------------------------------------------------------------------------------------------------------ */
 
 /* Begins a request: `client` comes back in env.reply, which may be called before this returns. What `request` borrows is
- * copied. A batch has the name "tidelock.batch". Other "tidelock." names are the node's and must not come here. */
+ * copied. A batch has the name "tidelock.batch". Of other "tidelock." names
+ * those come here that replica_takes; the rest are the node's. */
 void replica_request(struct replica *replica, uint64_t client, const struct request *request,
                      struct replica_time now);
+
+bool replica_takes(struct slice name);
 
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);
