@@ -90,7 +90,7 @@ end
 -- Names that are flags wherever they are declared in what ships; others take the word after them, or are given as --x=y.
 call.flags = { nx = true }
 
-local function exit_code(err, is_query)
+function call.exit_code(err, is_query)
   local definite, code = wire.error_row(err.code)
   if definite == nil then return 1 end
   if is_query and not definite then return 3 end
@@ -121,7 +121,7 @@ local function print_answer(options, value, index)
   io.stdout:write(text, '\n')
 end
 
-local function print_error(options, err, cli)
+function call.print_error(options, err, cli)
   if options.json then
     io.stdout:write('{"error":', wire.pack_json(wire.pack(err)), '}\n')
   else
@@ -168,8 +168,8 @@ function call.go(words, cli, is_query)
   local value, err, index = c:raw(name, args, flags, is_query)
   c:close()
   if not value then
-    print_error(options, err, cli)
-    return exit_code(err, is_query)
+    call.print_error(options, err, cli)
+    return call.exit_code(err, is_query)
   end
   print_answer(options, value, index)
   return 0

@@ -70,11 +70,15 @@ function client:receive(id, deadline)
   end
 end
 
-local ARGS_BYTES_MAX = 1024 * 1024
+-- Of arguments; a bundle of code may be larger.
+local ARGS_BYTES_MAX, DEPLOY_BYTES_MAX = 1024 * 1024, 8 * 1024 * 1024 + 4096
 
 -- One request, with arguments and options packed already. -> packed value, nil, index | nil, error
 function client:raw(name, args, options, is_query)
-  if #args > ARGS_BYTES_MAX then return nil, failure('TOO_LARGE', 'the arguments are larger than 1 MiB', true) end
+  local bytes_max = name == 'tidelock.deploy' and DEPLOY_BYTES_MAX or ARGS_BYTES_MAX
+  if #args > bytes_max then
+    return nil, failure('TOO_LARGE', ('the arguments are larger than %d MiB'):format(bytes_max / 1024 / 1024), true)
+  end
   local deadline = sys.now() + self.timeout / 1000
   local last = failure('NO_LEADER', 'no server answered', true)
   while sys.now() < deadline do

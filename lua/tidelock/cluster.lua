@@ -118,6 +118,23 @@ function cluster:nodes() return self.list end
 function cluster:node(id) return type(id) == 'table' and id or self.list[id] end
 function cluster:call(...) return self.client:call(...) end
 function cluster:query(...) return self.client:query(...) end
+
+-- Puts [MOUNT=]FILE in force, and waits until it is. options: budget -> the answer; nil, err
+function cluster:deploy(word, options)
+  local deploy = require 'tidelock.deploy'
+  local built, why = deploy.build(word)
+  if not built then error('deploy: ' .. why, 2) end
+  local before, err = deploy.look(self.client, built.mount)
+  if not before then return nil, err end
+  local answer, refused, index = deploy.send(self.client, built, before.hash, options)
+  if not answer then return nil, refused end
+  if answer.migrating then
+    local ok, failed = deploy.wait(self.client, built.mount, index)
+    if not ok then return nil, failed end
+  end
+  return answer
+end
+
 function cluster.sleep(_, ms) sys.sleep(ms / 1000) end
 
 function cluster:note(format, ...)

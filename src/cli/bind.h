@@ -1,4 +1,5 @@
-/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`.
+/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`,
+ * `.machine`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
  */
@@ -18,6 +19,9 @@ int bind_node(struct lua_State *L);
 
 /* A few real cores, step by step: for scenarios. */
 int bind_stage(struct lua_State *L);
+
+/* A machine on its own, that applies records. */
+int bind_machine(struct lua_State *L);
 
 /* Whether a history of clients is linearizable. */
 int bind_history(struct lua_State *L);

@@ -57,6 +57,8 @@ static void add_loader(lua_State *L)
     lua_setfield(L, -2, "tidelock.stage");
     lua_pushcfunction(L, bind_history);
     lua_setfield(L, -2, "tidelock.checker");
+    lua_pushcfunction(L, bind_machine);
+    lua_setfield(L, -2, "tidelock.machine");
     lua_pop(L, 2);
 }
 
