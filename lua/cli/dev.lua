@@ -1,5 +1,5 @@
 -- cli/dev.lua: a cluster on this machine, in a temporary directory, until Ctrl-C.
-local sys, deploy = require 'tidelock.sys', require 'tidelock.deploy'
+local sys, client, deploy = require 'tidelock.sys', require 'tidelock.client', require 'tidelock.deploy'
 
 -- The text of a file; nil if it is not there.
 local function content(path)
@@ -21,7 +21,8 @@ local function files_of(built)
 end
 
 -- Watches what was deployed from these words. -> a function to be called now and then
-local function watcher(c, words, cli)
+local function watcher(to, words, cli)
+  local c = assert(client.new(to, { timeout = 10000 }))
   local watched = {}
   for i, word in ipairs(words) do
     local built = assert(deploy.build(word))
@@ -31,10 +32,10 @@ local function watcher(c, words, cli)
     local built, why = deploy.build(one.word)
     if not built then return cli.say(why) end
     one.files = files_of(built)
-    local before, err = deploy.look(c.client, built.mount)
+    local before, err = deploy.look(c, built.mount)
     if not before then return cli.say(one.mount, ': ', err.message) end
-    local answer, refused, index = deploy.send(c.client, built, before.hash, { any_version = true })
-    if answer and answer.migrating then answer, refused = deploy.wait(c.client, built.mount, index) end
+    local answer, refused, index = deploy.send(c, built, before.hash, { any_version = true })
+    if answer and answer.migrating then answer, refused = deploy.wait(c, built.mount, index) end
     if not answer then return cli.say(one.mount, ' was not deployed: ', refused.code, ': ', refused.message) end
     cli.say(('%s deployed again, from entry %.0f on'):format(one.mount, index))
     for _, line in ipairs(deploy.diff(before, built)) do cli.say('  ', line) end
@@ -89,7 +90,7 @@ A file that is saved is deployed again; migrate runs if its version was raised. 
       io.stdout:write('  ', sys.exe(), ' call ', example, '\n')
     end
     io.stdout:flush()
-    local watch = watcher(c, files, cli)
+    local watch = watcher(c.to, files, cli)
     while not sys.interrupted() do
       sys.sleep(0.2)
       watch()

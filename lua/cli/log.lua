@@ -36,8 +36,8 @@ tidelock log replay DIR    what each entry answers when it is applied again (--j
   options = { json = 'flag', with = 'value' },
   run = function(options, words, cli)
     local what, dir = words[1], words[2]
-    if what == 'replay' and dir then return require('cli.replay').run(options, dir, cli) end
-    if (what ~= 'cat' and what ~= 'verify') or not dir or options.with then
+    if what == 'replay' and dir and not words[3] then return require('cli.replay').run(options, dir, cli) end
+    if (what ~= 'cat' and what ~= 'verify') or not dir or words[3] or options.with then
       cli.stop(2, 'log cat DIR, log verify DIR, or log replay DIR [--with FILE]')
     end
     local records, frames = 0, 0

@@ -115,6 +115,8 @@ function ctx.cancel(id) end
 ---@field on_session_end? fun(ctx: tidelock.ctx, session: string)
 ---@field apply? fun(ctx: tidelock.ctx, name: string, ...): any
 ---@field query? fun(ctx: tidelock.ctx, name: string, ...): any
+---@field migrate? fun(ctx: tidelock.ctx, from_version: integer): string? instead of init, for a new version; "more": go on in another entry
+---@field upgrade_row? fun(map: string, key: tidelock.key, value: tidelock.value, from: integer): tidelock.value
 ---@field workload? fun(ctx: tidelock.ctx): table? { name, args... }, or nil to pause
 ---@field invariant? fun(ctx: tidelock.ctx): boolean?, string?
 

@@ -49,7 +49,7 @@ describe('a deploy', function()
   local m
   before_each(function() m = machine.new { t = module(1, 'return "one"') } end)
 
-  it('takes effect at one index', function()
+  it('takes effect at one index (bug 109)', function()
     assert.equal('one', m:call('t.run'))
     local value = assert(deploy(m, 't', module(2, 'return "two"')))
     assert.equal('two', m:call('t.run'))

@@ -43,7 +43,7 @@ local function filled(count)
 end
 
 describe('a deploy', function()
-  it('is taken by any node, and takes effect on all', function()
+  it('is taken by any node, and takes effect on all (bug 109)', function()
     local w = filled(3)
     local follower = other(w, w:leader())
     local reply = w:call(follower, 'tidelock.deploy', facts(w, follower), bundle_of(second(100)))
@@ -114,6 +114,36 @@ describe('a migration in many entries', function()
     w:until_true('it was taken back', function() return in_force(w, 0).version == 1 end)
     for i = 1, 20 do assert.equal(i, w:query(i % 3, 'counter.value', 'n' .. i).value) end
     assert.equal(21, w:call(1, 'counter.add', 'n20').value)
+    w:equal()
+  end)
+
+  it('is carried by a snapshot in its midst, to a node that comes back and may have to lead', function()
+    local w = W.formed { snapshot_ms_max = 20, segment_bytes = 64 * 1024, snapshots = { keep = 1 } }
+    for i = 1, 9 do assert(w:call(0, 'counter.add', 'n' .. i, i).ok) end
+    local leader = w:leader()
+    local absent, third = other(w, leader), other(w, other(w, leader))
+    w:crash(absent)
+    local endless = second(1, 'ctx.db.sum:add("round", 1) ctx.db.count:add("n1", 0)')
+    assert.is_true(w:call(leader, 'tidelock.deploy', facts(w, leader), bundle_of(endless)).value.migrating)
+    local began = w:status(leader).applied
+    w:until_true('it went on', function() return w:status(leader).applied > began + 20 end)
+    local snapshot = w:snapshot(leader)
+    assert.is_true(snapshot.ok, snapshot.message)
+    w:start(absent)
+    w:until_true('it has the snapshot', function() return w:status(absent).base > began end)
+    w:crash(third)
+    w:run(200)
+    w:crash(leader)
+    w:start(third)
+    w:until_true('another leads', function() return w:leader() ~= leader and w:leader() >= 0 end)
+    assert.equal('BUSY', w:call(absent, 'counter.add', 'n1').code)
+    local applied = w:status(absent).applied
+    w:until_true('it goes on', function() return w:status(absent).applied > applied + 20 end)
+    local aborted = facts(w, absent)
+    aborted.abort = true
+    assert.is_true(w:call(absent, 'tidelock.undeploy', aborted).value)
+    w:start(leader)
+    for i = 1, 9 do assert.equal(i, w:query(absent, 'counter.value', 'n' .. i).value) end
     w:equal()
   end)
 

@@ -260,7 +260,7 @@ static int play(lua_State *L)
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
-    log_setup(LOG_ERROR, LOG_TEXT); /* what simulated nodes tell their operators is none of the script's output */
+    log_setup(LOG_NONE, LOG_TEXT); /* what simulated nodes tell their operators is none of the script's output */
     struct scene *scene = scene_new(&options);
     lua_State *S = scene_lua(scene);
     lua_pushlightuserdata(S, (void *)(uintptr_t)&play_key);

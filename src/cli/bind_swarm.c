@@ -279,7 +279,7 @@ static int run(lua_State *L, struct swarm_options *how, struct slice bundle, con
     if (trace)
         replica_world_trace(swarm_world(swarm), (struct trace_sink){.line = write_line, .context = stdout});
     enum log_level level = log_level_now;
-    log_level_now = LOG_ERROR;
+    log_level_now = LOG_NONE;
     swarm_run(swarm, &report);
     log_level_now = level;
     push_report(L, swarm, &report);

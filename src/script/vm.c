@@ -243,12 +243,12 @@ static int call_protected(lua_State *L)
         lua_pushnil(L);
         return lua_error(L);
     }
-    desk_take_arguments(L, 2);
     if (calling->row_key.size > 0) {
         vm->current = calling->mount;
         upgrade_push_value(L, calling->row_key, calling->row_value);
         vm->current = NULL;
     }
+    desk_take_arguments(L, 2);
     vm_enter(L, 1, calling->ref, calling->mount, calling->querying);
     budget_rethrow(L);
     size_t start = calling->result->size;
