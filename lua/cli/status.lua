@@ -94,6 +94,15 @@ local function print_plain(list)
       for _, name in ipairs(refused) do
         io.stdout:write(('mount %s: REFUSED: %s\n'):format(name, node.service.refused[name]))
       end
+      local migration = node.service.migration
+      if migration and migration.mount then
+        io.stdout:write(('mount %s: is being migrated from version %d, %d steps so far; BUSY until then\n'):format(migration.mount,
+          migration.from, migration.steps))
+      elseif migration then
+        local failed = migration.failed
+        io.stdout:write(('mount %s: its last migration failed and was taken back: %s: %s\n'):format(failed.mount, failed.code,
+          failed.message))
+      end
       return
     end
   end

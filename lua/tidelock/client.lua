@@ -73,7 +73,8 @@ function client:receive(id, deadline)
   end
 end
 
-local ARGS_BYTES_MAX = 1024 * 1024
+-- Of arguments; a bundle of code may be larger.
+local ARGS_BYTES_MAX, DEPLOY_BYTES_MAX = 1024 * 1024, 8 * 1024 * 1024 + 4096
 
 -- One attempt at the server that the client is at. -> 'answered', packed error or nil, packed value, index; or, with a sentence:
 -- 'unreached' (it certainly has nothing), 'unsent' (not all of it), 'timeout', 'lost'
@@ -90,7 +91,10 @@ end
 
 -- One request, with arguments and options packed already. -> packed value, nil, index | nil, error
 function client:raw(name, args, options, is_query)
-  if #args > ARGS_BYTES_MAX then return nil, failure('TOO_LARGE', 'the arguments are larger than 1 MiB', true) end
+  local bytes_max = name == 'tidelock.deploy' and DEPLOY_BYTES_MAX or ARGS_BYTES_MAX
+  if #args > bytes_max then
+    return nil, failure('TOO_LARGE', ('the arguments are larger than %d MiB'):format(bytes_max / 1024 / 1024), true)
+  end
   local deadline = self.now() + self.timeout
   local last = failure('NO_LEADER', 'no server answered', true)
   while self.now() < deadline do

@@ -25,6 +25,12 @@ describe('three real nodes', function()
     assert.equal(0, code, text)
   end)
 
+  it('take new code under load, at one entry', function()
+    local code, text = run('run spec/live/rolling_deploy.lua')
+    assert.equal(0, code, text)
+    assert.truthy(text:find('answers, none failed', 1, true), text)
+  end)
+
   it('survive thousands of random and mutated frames', function()
     local code, text = run('run spec/live/garbage.lua 5000')
     assert.equal(0, code, text)

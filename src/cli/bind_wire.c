@@ -56,6 +56,21 @@ static int wire_unpack(lua_State *L)
     return value_push(L, bytes, &why) ? 2 : fail(L, why);
 }
 
+/* unpack_first(bytes) -> true, the first value of several, the bytes behind it; or nil, why */
+static int wire_unpack_first(lua_State *L)
+{
+    const char *why = NULL;
+    struct pack_reader reader = pack_reader_make(check_slice(L, 1));
+    struct slice first;
+    if (pack_skip(&reader, PACK_DEPTH_MAX, &first) != STATUS_OK)
+        return fail(L, "not a MessagePack value");
+    lua_pushboolean(L, 1);
+    if (!value_push(L, first, &why))
+        return fail(L, why);
+    lua_pushlstring(L, (const char *)pack_rest(&reader).data, pack_rest(&reader).size);
+    return 3;
+}
+
 /* --- JSON -------------------------------------------------------------------------------------------------------------------------- */
 
 /* json_pack(text) -> MessagePack bytes; or nil, why ("must be JSON: ...") */
@@ -162,10 +177,16 @@ static int wire_error_row(lua_State *L)
 
 int bind_wire(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"pack", wire_pack},           {"unpack", wire_unpack},         {"json_pack", wire_json_pack},
-        {"pack_json", wire_pack_json}, {"request", wire_request},       {"response", wire_response},
-        {"error_row", wire_error_row}, {"link_frame", wire_link_frame}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"pack", wire_pack},
+                                         {"unpack", wire_unpack},
+                                         {"unpack_first", wire_unpack_first},
+                                         {"json_pack", wire_json_pack},
+                                         {"pack_json", wire_pack_json},
+                                         {"request", wire_request},
+                                         {"response", wire_response},
+                                         {"error_row", wire_error_row},
+                                         {"link_frame", wire_link_frame},
+                                         {NULL, NULL}};
     value_setup(L);
     lua_newtable(L);
     luaL_register(L, NULL, functions);

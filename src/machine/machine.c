@@ -8,9 +8,9 @@
 #include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "machine/deploy_private.h"
 #include "machine/host_rows.h"
 #include "machine/limits.h"
-#include "machine/machine_private.h"
 #include "machine/session.h"
 #include "machine/timer.h"
 #include "script/due.h"
@@ -28,7 +28,6 @@ struct machine *machine_new_empty(const struct machine_options *options)
     machine->vm =
         vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
     vm_set_desk(machine->vm, options->desk);
-    machine->maps = VM_MAPS_FIRST;
     machine->invariants = options->invariants;
     machine->digests = mem_zalloc(1, sizeof *machine->digests);
     limits_standard(&machine->limits);
@@ -190,6 +189,14 @@ static bool read_request(const struct entry *entry, struct request *request)
            session_read_ticket(pack_rest(&reader), &request->ticket);
 }
 
+/* Whether an answer says that a mount is being migrated: the command may be sent again, under the same seq. */
+static bool is_busy(const struct buffer *result)
+{
+    struct slice code = {0}, message = {0}, data = {0};
+    return error_unpack(buffer_slice(result), &code, &message, &data) == STATUS_OK &&
+           slice_equal(code, slice_text(error_row(ERROR_BUSY)->name));
+}
+
 /* A command or batch, once for each (session, seq). */
 static enum vm_outcome apply_request(struct machine *machine, const struct entry *entry, bool skipped,
                                      struct buffer *result)
@@ -208,7 +215,7 @@ static enum vm_outcome apply_request(struct machine *machine, const struct entry
                                                : call_all(machine, request.args, result);
         vm_end(machine->vm);
     }
-    if (outcome != VM_PARK)
+    if (outcome != VM_PARK && !(outcome == VM_REFUSED && is_busy(result)))
         session_keep_answer(machine, &request.ticket, outcome, buffer_slice(result));
     return outcome;
 }
@@ -322,7 +329,9 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     case ENTRY_BATCH:
         return apply_request(machine, entry, skipped, result);
     case ENTRY_DUE:
-        return timer_apply(machine, skipped);
+        return machine->migration.mount[0] != 0 ? VM_OK : timer_apply(machine, skipped);
+    case ENTRY_MIGRATE:
+        return migration_apply(machine, entry, skipped, result);
     default:
         break;
     }
@@ -331,7 +340,11 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     switch (entry->kind) {
     case ENTRY_BUNDLE:
         return machine_apply_bundle(machine, entry, result);
+    case ENTRY_DEPLOY:
+        return deploy_apply(machine, entry, result);
     case ENTRY_SESSION:
+        if (machine->migration.mount[0] != 0 && !session_only_keeps(entry->payload))
+            return refuse(result, ERROR_BUSY, "a migration goes on, so no session begins or ends; try again");
         return session_apply(machine, entry, result);
     case ENTRY_LIMIT:
         return limits_change(machine, entry->payload, result);
@@ -386,6 +399,7 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
     enum vm_outcome outcome = apply_payload(machine, entry, skipped, &machine->result);
     if (outcome == VM_PARK) {
         tree_rollback(machine->tree, 0);
+        migration_load(machine);
         machine->now_ms = before_ms;
         machine->results_hash = results_hash;
         park(machine, entry->index, vm_why(machine->vm));
@@ -447,6 +461,8 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         vm_end(machine->vm);
         CHECK_EQ(tree_savepoint(machine->tree), 0);
         machine->query_timed = vm_read_clock(machine->vm);
+    } else if (slice_equal(name, slice_text("tidelock.code"))) {
+        outcome = deploy_tell_code(machine, args, &machine->result);
     } else if (!machine_say_refused(machine, name, &machine->result)) {
         char text[200];
         snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
@@ -486,7 +502,9 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->rows = tree_rows(machine->tree);
     status->bytes = tree_bytes(machine->tree);
     status->quota_bytes = tree_bytes_apart(machine->tree);
-    status->next_due_ms = due_first_of_all(machine->tree, &due) ? due.deadline_ms : DUE_NEVER;
+    status->migrating = machine->migration.mount[0] != 0;
+    memcpy(status->migrating_mount, machine->migration.mount, sizeof status->migrating_mount);
+    status->next_due_ms = !status->migrating && due_first_of_all(machine->tree, &due) ? due.deadline_ms : DUE_NEVER;
     status->sessions = session_count(machine->tree);
     status->timers = due_count(machine->tree, DUE_TIMER);
     status->timers_failed = host_counter(machine->tree, "failed");

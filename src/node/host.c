@@ -1,4 +1,5 @@
-/* node/host.c - clients' requests: the service's go to the replica, those named "tidelock." are the node's own. */
+/* node/host.c - clients' requests: the service's go to the replica, and so do those named "tidelock." that become entries or read what
+ * the machine keeps (replica/host_requests.c); the others the node answers itself. */
 #include <string.h>
 
 #include "node/state.h"
@@ -29,7 +30,7 @@ void node_on_request(void *context, uint64_t call, const struct request *request
     struct node *node = context;
     static const char host[] = "tidelock.";
     bool ours = request->name.size > sizeof host - 1 && memcmp(request->name.data, host, sizeof host - 1) == 0;
-    if (!ours || slice_equal(request->name, slice_text("tidelock.batch"))) {
+    if (!ours || slice_equal(request->name, slice_text("tidelock.batch")) || replica_takes(request->name)) {
         replica_request(node->replica, call, request, node_time());
         return;
     }
@@ -47,7 +48,7 @@ void node_on_request(void *context, uint64_t call, const struct request *request
         replica_pack_status(node->replica, &value);
     else
         error_pack(&value, ERROR_UNKNOWN_COMMAND,
-                   "there are tidelock.batch, tidelock.snapshot, tidelock.snapshot_read and tidelock.status");
+                   "there are tidelock.batch, .code, .deploy, .snapshot, .snapshot_read, .status and .undeploy");
     rpc_reply(node->rpc, call, known, true, 0, buffer_slice(&value));
     buffer_close(&value);
 }

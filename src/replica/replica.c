@@ -398,13 +398,7 @@ static void propose_bundles(struct replica *replica)
     for (uint32_t i = 0; i < count; i++) {
         struct slice bundle;
         CHECK(pack_read_text(&reader, &bundle) == STATUS_OK);
-        if (replica->batch_count == replica->batch_capacity) {
-            replica->batch_capacity = replica->batch_capacity * 2 + 64;
-            replica->batch = mem_realloc(replica->batch, replica->batch_capacity * sizeof *replica->batch);
-        }
-        replica->batch[replica->batch_count++] = (struct proposal){
-            .kind = ENTRY_BUNDLE, .offset = replica->batch_bytes.size, .size = bundle.size, .token = UINT64_MAX};
-        buffer_append(&replica->batch_bytes, bundle.data, bundle.size);
+        requests_propose_own(replica, ENTRY_BUNDLE, bundle);
     }
 }
 
@@ -427,6 +421,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
             replica_step(replica, &event);
         }
         propose_bundles(replica);
+        host_requests_turn(replica);
         requests_turn(replica);
         apply_queries(replica);
         receive_turn(replica);

@@ -135,9 +135,13 @@ uint64_t replica_wake_at(const struct replica *replica);
 /* --- clients ------------------------------------------------------------------------------------------------------ */
 
 /* Begins a request: `client` comes back in env.reply, which may be called before this returns. What `request` borrows is
- * copied. A batch has the name "tidelock.batch". Other "tidelock." names are the node's and must not come here. */
+ * copied. A batch has the name "tidelock.batch". Of other "tidelock." names
+ * those come here that replica_takes; the rest are the node's. */
 void replica_request(struct replica *replica, uint64_t client, const struct request *request,
                      struct replica_time now);
+
+/* Whether a "tidelock." name becomes an entry, or a read of what the machine keeps. */
+bool replica_takes(struct slice name);
 
 /* Begins tidelock.snapshot: a snapshot of what is applied now, or of later. Its answer is a map {bytes, digest, index, term}
  * when it counts, or an error that says why there is none. */

@@ -138,11 +138,13 @@ uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, c
     request->query_only = from->query_only;
     request->stale = from->read == READ_STALE && !batch;
     request->forward = from->forward;
+    request->host = batch ? NULL : host_request_find(from->name);
     request->name_size = (uint32_t)from->name.size;
     buffer_append(&request->bytes, from->name.data, from->name.size);
     buffer_append(&request->bytes, from->args.data, from->args.size);
     replica->requests_bytes += request->bytes.size;
-    if (from->args.size > ARGS_BYTES_MAX) {
+    bool larger = request->host != NULL && request->host->args_max > 0;
+    if (from->args.size > (larger ? request->host->args_max : ARGS_BYTES_MAX)) {
         request_fail(replica, request, ERROR_TOO_LARGE, "the arguments are larger than 1 MiB");
         return 0;
     }
@@ -183,20 +185,37 @@ static struct slice args_of(const struct pending *request)
     return slice_make(request->bytes.data + request->name_size, request->bytes.size - request->name_size);
 }
 
-static void propose(struct replica *replica, struct pending *request)
+/* Begins a proposal: its payload is what gets appended to batch_bytes until end_proposal. */
+static void begin_proposal(struct replica *replica, uint64_t token, uint8_t kind)
 {
     if (replica->batch_count == replica->batch_capacity) {
         replica->batch_capacity = replica->batch_capacity * 2 + 64;
         replica->batch = mem_realloc(replica->batch, replica->batch_capacity * sizeof *replica->batch);
     }
-    struct proposal *proposal = &replica->batch[replica->batch_count++];
-    *proposal = (struct proposal){.token = token_of(replica, request),
-                                  .kind = request->batch ? ENTRY_BATCH : ENTRY_COMMAND,
-                                  .offset = replica->batch_bytes.size};
+    replica->batch[replica->batch_count++] =
+        (struct proposal){.token = token, .kind = kind, .offset = replica->batch_bytes.size};
+}
+
+static void end_proposal(struct replica *replica)
+{
+    struct proposal *proposal = &replica->batch[replica->batch_count - 1];
+    proposal->size = replica->batch_bytes.size - proposal->offset;
+}
+
+void requests_propose_own(struct replica *replica, uint8_t kind, struct slice payload)
+{
+    begin_proposal(replica, UINT64_MAX, kind);
+    buffer_append(&replica->batch_bytes, payload.data, payload.size);
+    end_proposal(replica);
+}
+
+static void propose(struct replica *replica, struct pending *request)
+{
+    begin_proposal(replica, token_of(replica, request), request->batch ? ENTRY_BATCH : ENTRY_COMMAND);
     if (!request->batch)
         pack_text(&replica->batch_bytes, name_of(request));
     buffer_append(&replica->batch_bytes, args_of(request).data, args_of(request).size);
-    proposal->size = replica->batch_bytes.size - proposal->offset;
+    end_proposal(replica);
     request->state = REQUEST_PROPOSED;
     request->term = 0;
 }
@@ -234,12 +253,40 @@ static void fail_refused(struct replica *replica, struct pending *request)
     request_fail(replica, request, ERROR_SCRIPT_ERROR, text);
 }
 
+/* A request to the host. */
+static void serve_host(struct replica *replica, struct pending *request)
+{
+    request->is_query = request->host->kind == 0;
+    if (request->is_query) {
+        read(replica, request);
+        return;
+    }
+    if (request->query_only || request->stale) {
+        request_fail(replica, request, ERROR_BAD_REQUEST, "this changes the cluster, and is no query");
+        return;
+    }
+    begin_proposal(replica, token_of(replica, request), request->host->kind);
+    const char *why = request->host->encode(args_of(request), &replica->batch_bytes);
+    if (why != NULL) {
+        replica->batch_bytes.size = replica->batch[--replica->batch_count].offset;
+        request_fail(replica, request, ERROR_BAD_REQUEST, why);
+        return;
+    }
+    end_proposal(replica);
+    request->state = REQUEST_PROPOSED;
+    request->term = 0;
+}
+
 /* This node leads, or the request is content with what it has. */
 static void serve(struct replica *replica, struct pending *request)
 {
     if (replica->machine.parked_at != 0) {
         request->is_query = true; /* it did not enter the log: definite */
         request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+        return;
+    }
+    if (request->host != NULL) {
+        serve_host(replica, request);
         return;
     }
     if (request->batch) {
@@ -317,7 +364,8 @@ static void forward(struct replica *replica, struct pending *request, node_id le
     }
     request->state = REQUEST_FORWARDED;
     request->peer = leader;
-    request->is_query = request->query_only || catalog_find(replica->catalog, name_of(request)) == CATALOG_QUERY;
+    request->is_query = request->query_only || catalog_find(replica->catalog, name_of(request)) == CATALOG_QUERY ||
+                        (request->host != NULL && request->host->kind == 0);
 }
 
 void request_route(struct replica *replica, uint64_t token)
@@ -414,6 +462,10 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
                               .payload = slice_make(replica->batch_bytes.data + proposal->offset, proposal->size)};
         entry_encode(&records, &entry, replica->last_chain);
         replica->last_chain = entry.chain;
+        if (proposal->kind == ENTRY_MIGRATE) {
+            replica->migrate_index = entry.index;
+            replica->migrate_term = entry.term;
+        }
         struct pending *request = request_of(replica, proposal->token);
         if (request == NULL)
             continue;

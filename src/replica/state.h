@@ -187,6 +187,14 @@ enum request_state {
     REQUEST_FORWARDED /* at the leader `peer` */
 };
 
+/* A request to the host (host_requests.c). */
+struct host_request {
+    const char *name;
+    uint8_t kind;    /* of the entry that it becomes; 0: it is a read */
+    size_t args_max; /* bytes of arguments; 0: as of any request */
+    const char *(*encode)(struct slice args, struct buffer *payload); /* NULL, or why it makes no sense */
+};
+
 struct pending {
     enum request_state state;
     uint32_t generation;
@@ -202,15 +210,16 @@ struct pending {
     bool query_only;
     bool stale;
     bool forward;
-    bool is_query;       /* known to be one */
-    struct buffer bytes; /* name, then args; empty once proposed; kept if small */
+    bool is_query;                   /* known to be one */
+    const struct host_request *host; /* NULL: of the service */
+    struct buffer bytes;             /* name, then args; empty once proposed; kept if small */
     uint32_t name_size;
     uint32_t next_free;
 };
 
 /* A proposal of this turn. */
 struct proposal {
-    uint64_t token; /* of its pending; 0: the replica's own (a bundle) */
+    uint64_t token; /* of its pending; UINT64_MAX: the replica's own (a bundle, a step of a migration) */
     uint8_t kind;
     size_t offset; /* of the payload in replica->batch_bytes */
     size_t size;
@@ -280,6 +289,8 @@ struct replica {
     bool reluctant;
     raft_term bundles_proposed; /* in this term */
     bool bundles_dropped;
+    raft_index migrate_index; /* of the step of a migration that was proposed last, */
+    raft_term migrate_term;   /* in this term */
 
     /* cluster time */
     uint64_t stamp;    /* the last that was given or seen */
@@ -400,6 +411,12 @@ void requests_refuse_batch(struct replica *replica);
 void requests_applied(struct replica *replica, raft_index first, raft_index last, const struct machine_job *job);
 void requests_scan(struct replica *replica);
 struct pending *request_by_index(struct replica *replica, raft_index index);
+
+void requests_propose_own(struct replica *replica, uint8_t kind, struct slice payload);
+
+/* host_requests.c */
+const struct host_request *host_request_find(struct slice name);
+void host_requests_turn(struct replica *replica);
 
 /* clock.c */
 uint64_t clock_stamp(struct replica *replica);
