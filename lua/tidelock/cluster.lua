@@ -67,7 +67,8 @@ local function open(options)
   local how = {}
   for key, value in pairs(options) do how[key] = value end
   how.nodes = setting.nodes or options.nodes or 3
-  local self = setmetatable({ mode = mode, timeout = options.timeout or 10000, free = {}, single = {}, clients = 0, events = {}, cuts = {} }, cluster)
+  local self = setmetatable({ mode = mode, timeout = options.timeout or 10000, free = {}, single = {}, clients = 0,
+    events = {}, cuts = {} }, cluster)
   self.back = require(mode == 'sim' and 'tidelock.virtual' or 'tidelock.live').open(self, how)
   running[#running + 1] = self
   self.list, self.dir, self.to, self.seed = self.back.list, self.back.dir, self.back.to, self.back.seed
