@@ -241,11 +241,11 @@ static int machine_lua_query(lua_State *L)
 static int machine_lua_try(lua_State *L)
 {
     struct box *box = check_box(L);
-    struct slice session = {0};
+    struct slice ticket = {0};
     if (!lua_isnoneornil(L, 4))
-        session = check_slice(L, 4);
+        ticket = check_slice(L, 4);
     clear(box);
-    machine_try(box->machine, check_slice(L, 2), check_slice(L, 3), session, &box->results);
+    machine_try(box->machine, check_slice(L, 2), check_slice(L, 3), ticket, check_number(L, 5), &box->results);
     return push_answer(L, box);
 }
 

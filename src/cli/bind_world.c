@@ -35,6 +35,7 @@ struct box {
     uint32_t nodes;
     uint32_t *pending; /* requests without a reply */
     size_t pending_count, pending_capacity;
+    uint64_t told; /* events, so far */
     struct look seen[REPLICA_WORLD_NODES_MAX];
 };
 
@@ -197,7 +198,7 @@ static bool has_answers(struct box *box)
     return some;
 }
 
-/* run(ms): until then, or until a request has ended, or a node went up or down or changed its role or term. -> nil; or what a
+/* run(ms): until then, or until a request has ended, events were told, or a node went up or down or changed its role or term. -> nil; or what a
  * check of the simulator found broken */
 static int world_run(lua_State *L)
 {
@@ -214,7 +215,9 @@ static int world_run(lua_State *L)
             continue;
         events = replica_world_events(box->world);
         bool answers = has_answers(box);
-        if (has_changed(box) || answers)
+        bool told = replica_world_events_told(box->world) != box->told;
+        box->told = replica_world_events_told(box->world);
+        if (has_changed(box) || answers || told)
             break;
     }
     return 0;
@@ -310,14 +313,24 @@ static int world_status(lua_State *L)
 
 /* --- clients ------------------------------------------------------------------------------------------------------------------------ */
 
-/* request(id, name, packed list, timeout_ms, read stale, query only) -> its number */
+/* request(id, name, packed list, timeout_ms, read stale, query only, dry run, session or nil, seq, done_below) -> its number */
 static int world_request(lua_State *L)
 {
     struct box *box = check_box(L);
     uint32_t node = check_node(L, box, 2);
-    uint32_t number = replica_world_request(box->world, node, check_slice(L, 3), check_slice(L, 4),
-                                            (uint32_t)check_whole(L, 5, 4e9), lua_toboolean(L, 6) != 0, true,
-                                            lua_toboolean(L, 7) != 0);
+    struct request request = {.name = check_slice(L, 3),
+                              .args = check_slice(L, 4),
+                              .timeout_ms = (uint32_t)check_whole(L, 5, 4e9),
+                              .read = lua_toboolean(L, 6) ? READ_STALE : READ_LINEARIZABLE,
+                              .forward = true,
+                              .query_only = lua_toboolean(L, 7) != 0,
+                              .dry_run = lua_toboolean(L, 8) != 0};
+    if (!lua_isnoneornil(L, 9)) {
+        request.session = check_slice(L, 9);
+        request.seq = check_whole(L, 10, 9e15);
+        request.done_below = check_whole(L, 11, 9e15);
+    }
+    uint32_t number = replica_world_ask(box->world, node, &request);
     if (box->pending_count == box->pending_capacity) {
         box->pending_capacity = box->pending_capacity * 2 + 16;
         box->pending = mem_realloc(box->pending, box->pending_capacity * sizeof *box->pending);
@@ -325,6 +338,47 @@ static int world_request(lua_State *L)
     box->pending[box->pending_count++] = number;
     lua_pushnumber(L, number);
     return 1;
+}
+
+/* watch(id, packed arguments of tidelock.watch) -> its number; or nil, the packed error */
+static int world_watch(lua_State *L)
+{
+    struct box *box = check_box(L);
+    struct buffer error = {0};
+    uint32_t number = replica_world_watch(box->world, check_node(L, box, 2), check_slice(L, 3), &error);
+    if (number == UINT32_MAX) {
+        lua_pushnil(L);
+        lua_pushlstring(L, (const char *)error.data, error.size);
+        buffer_close(&error);
+        return 2;
+    }
+    lua_pushnumber(L, number);
+    return 1;
+}
+
+/* watch_from(number) -> the id behind which it began */
+static int world_watch_from(lua_State *L)
+{
+    struct buffer out = {0};
+    replica_world_watch_from(check_box(L)->world, (uint32_t)check_whole(L, 2, 4e9), &out);
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buffer_close(&out);
+    return 1;
+}
+
+/* next_event(number) -> "event", packed [id, topic, key, data]; "ended", packed error; "gone"; or nothing yet */
+static int world_next_event(lua_State *L)
+{
+    static const char *const words[] = {
+        [REPLICA_WORLD_EVENT] = "event", [REPLICA_WORLD_ENDED] = "ended", [REPLICA_WORLD_GONE] = "gone"};
+    struct buffer out = {0};
+    enum replica_world_told told = replica_world_next(check_box(L)->world, (uint32_t)check_whole(L, 2, 4e9), &out);
+    if (told == REPLICA_WORLD_NOTHING)
+        return 0;
+    lua_pushstring(L, words[told]);
+    lua_pushlstring(L, out.size > 0 ? (const char *)out.data : "", out.size);
+    buffer_close(&out);
+    return 2;
 }
 
 /* reply(number) -> "ok" | "error" | "died", packed value or error map, index, definite; nil: none yet */
@@ -472,6 +526,9 @@ int bind_world(lua_State *L)
                                        {"last_words", world_last_words},
                                        {"status", world_status},
                                        {"request", world_request},
+                                       {"watch", world_watch},
+                                       {"watch_from", world_watch_from},
+                                       {"next_event", world_next_event},
                                        {"reply", world_reply},
                                        {"cut", world_cut},
                                        {"lose", world_lose},

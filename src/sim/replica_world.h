@@ -27,6 +27,7 @@ struct replica_world_options {
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
+    size_t events_bytes;    /* of events kept at each node; 0: as a real node */
     size_t cache_bytes;     /* of recent records at each node; 0: as a real node */
     uint64_t segment_bytes; /* of the log; 0: 256 KiB */
     struct replica_snapshots snapshots;
@@ -57,6 +58,7 @@ struct replica_world_status {
     uint64_t applied;
     uint64_t digest_hi, digest_lo;
     uint64_t stamp_ms; /* the machine's cluster time */
+    uint64_t timers;   /* that wait there */
     uint64_t parked_at;
     uint64_t cluster_id;
     uint64_t incarnation;
@@ -111,9 +113,27 @@ struct slice replica_world_log(const struct replica_world *world);
 /* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                                uint32_t timeout_ms, bool stale, bool forward, bool query_only);
+uint32_t replica_world_ask(struct replica_world *world, uint32_t node, const struct request *request);
 struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
 /* tidelock.snapshot, answered as a request is. */
 uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
+
+/* Watches events of a node, as tidelock.watch with these arguments does: -> a number, or UINT32_MAX and `error` gets the map. */
+uint32_t replica_world_watch(struct replica_world *world, uint32_t node, struct slice args, struct buffer *error);
+
+/* Where it began: an id as text. */
+void replica_world_watch_from(const struct replica_world *world, uint32_t watch, struct buffer *out);
+
+enum replica_world_told {
+    REPLICA_WORLD_NOTHING, /* yet */
+    REPLICA_WORLD_EVENT,   /* `out` got the list [id, topic, key, data] */
+    REPLICA_WORLD_ENDED,   /* `out` got an error map */
+    REPLICA_WORLD_GONE     /* the node's life has ended */
+};
+enum replica_world_told replica_world_next(struct replica_world *world, uint32_t watch, struct buffer *out);
+/* Grows whenever some node has told new events. */
+uint64_t replica_world_events_told(const struct replica_world *world);
+
 /* Asks a node's machine at once, past consensus: for verdicts when all is at rest. The bytes are a MessagePack value (or the
  * error map), at the end of `out`; true: it is an answer. */
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
