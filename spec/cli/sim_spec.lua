@@ -146,6 +146,7 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
     status, said = sim(dir .. '/idle.lua --seed 1')
     assert.equal(1, status)
     has('the workload asked for nothing', said)
+    assert.truthy(said:find('%[%d up leader term %d'), said)
   end)
 
   it('refuses what makes no sense', function()

@@ -280,14 +280,13 @@ static int world_last_words(lua_State *L)
 /* look(id) -> up, paused, role or nil, term */
 static int world_look(lua_State *L)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct box *box = check_box(L);
     struct replica_world_status status;
     replica_world_status(box->world, check_node(L, box, 2), &status);
     lua_pushboolean(L, status.up);
     lua_pushboolean(L, status.paused);
-    if (status.raft && status.role < sizeof roles / sizeof *roles)
-        lua_pushstring(L, roles[status.role]);
+    if (status.raft)
+        lua_pushstring(L, raft_role_name((enum raft_role)status.role));
     else
         lua_pushnil(L);
     lua_pushnumber(L, (double)status.term);

@@ -50,7 +50,6 @@ void world_trace_end(struct world_node *node)
 /* What its core says of itself, where that is something new. */
 void world_trace_state(struct world_node *node)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct transcript *t = &node->world->transcript;
     const struct raft *raft = replica_raft(node->replica);
     if (t->sink.line == NULL || raft == NULL)
@@ -61,7 +60,7 @@ void world_trace_state(struct world_node *node)
     if ((!told->any || told->role != now.role || told->term != now.current_term ||
          told->voted_for != now.voted_for || told->leader != now.leader) &&
         world_tells(node, "state")) {
-        transcript_text(t, "role", roles[now.role]);
+        transcript_text(t, "role", raft_role_name(now.role));
         transcript_number(t, "term", now.current_term);
         transcript_number(t, "votedFor", now.voted_for);
         transcript_number(t, "leader", now.leader);

@@ -193,8 +193,9 @@ static void say_unsettled(struct swarm *swarm, const char *what)
         struct replica_world_status s;
         replica_world_status(swarm->world, i, &s);
         size += (size_t)snprintf(
-            said + size, sizeof said - size, " [%u %s role %u term %llu commit %llu last %llu applied %llu]", i + 1,
-            s.up ? "up" : replica_world_fatal(swarm->world, i), s.role, (unsigned long long)s.term,
+            said + size, sizeof said - size, " [%u %s %s term %llu commit %llu last %llu applied %llu]", i + 1,
+            s.up ? "up" : replica_world_fatal(swarm->world, i),
+            s.raft ? raft_role_name((enum raft_role)s.role) : "forming", (unsigned long long)s.term,
             (unsigned long long)s.commit, (unsigned long long)s.last, (unsigned long long)s.applied);
     }
     swarm_broke(swarm, said);
