@@ -124,6 +124,7 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
       local status, said = sim(write('m.lua', ("return { name = 'm', version = 1, %s }"):format(body)) .. ' --seed 1')
       assert.equal(1, status)
       has(text, said)
+      assert.equal('seed 1, ', said:sub(1, 8), said) -- no node's own log before it
     end
     for body, text in pairs {
       ['apply = function() end'] = 'give it a function workload(ctx)',
