@@ -330,7 +330,7 @@ static void mend_all(struct swarm *swarm)
     watch(swarm, 1);
 }
 
-/* All that are up have applied everything, the same; *settled: and a leader is among them. */
+/* All that can be up have applied everything, the same, and know one leader. */
 static bool is_settled(struct swarm *swarm)
 {
     struct replica_world_status first = {0};
