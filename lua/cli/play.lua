@@ -29,12 +29,18 @@ function play.seeds(script, from, to)
     if code ~= 0 then
       local why
       code, why = play.once(script)
-      return code, ('%sseed %.0f fails; repeat it by: tidelock sim %s --seed %.0f'):format(why and why .. '\n' or '', seed, script.name,
-        seed)
+      return code, ('%sseed %.0f fails; repeat it by: tidelock sim %s --seed %.0f'):format(why and why .. '\n' or '', seed,
+        play.quoted(script.name), seed)
     end
   end
   io.stdout:write(('%s: %.0f seeds, %.0f..%.0f, none failed\n'):format(script.name, to - from + 1, from, to))
   return 0
+end
+
+-- A word as a shell reads it back.
+function play.quoted(word)
+  if word:find('^[%w_./+,:@%%=-]+$') then return word end
+  return "'" .. word:gsub("'", "'\\''") .. "'"
 end
 
 -- Reads the file of a script; nil, why.

@@ -88,7 +88,7 @@ end
 
 -- The line that repeats the seed.
 local function again(file, seed, options)
-  return ('tidelock sim %s --seed %.0f%s%s'):format(file, seed, options.nodes and ' --nodes ' .. options.nodes or '',
+  return ('tidelock sim %s --seed %.0f%s%s'):format(play.quoted(file), seed, options.nodes and ' --nodes ' .. options.nodes or '',
     options.faults and ' --faults ' .. options.faults or '')
 end
 
@@ -108,7 +108,7 @@ local function print_shrunk(small, path)
   io.stdout:write(('shrunk to %d strike%s%s on %d node%s: %s\n'):format(#words, #words == 1 and '' or 's',
     small.requests and (' and %d command%s'):format(#small.requests, #small.requests == 1 and '' or 's') or '',
     small.nodes, small.nodes == 1 and '' or 's', #words == 0 and 'no fault is needed' or table.concat(words, '; ')))
-  io.stdout:write('tidelock sim ', path, '\n')
+  io.stdout:write('tidelock sim ', play.quoted(path), '\n')
 end
 
 local function print_json(sums, seconds, report, line, small, path)
@@ -158,7 +158,7 @@ local function run_service(file, options, cli)
   if options.json then print_json(sums, seconds, report, line, small, path)
   elseif options.trace then
     if failed then cli.say(('seed %.0f, %s, at %d ms: %s'):format(report.seed, report.phase, report.at, failed)) end
-    if small then cli.say('tidelock sim ', path) end
+    if small then cli.say('tidelock sim ', play.quoted(path)) end
   else
     if failed then
       io.stdout:write(('seed %.0f, %s, at %d ms: %s\n'):format(report.seed, report.phase, report.at, failed), line, '\n')
