@@ -134,11 +134,9 @@ local function run_service(file, options, cli)
     said = os.clock()
     io.stderr:write(tty and '\r\27[K' or '', text, tty and '' or '\n')
   end
-  local how = { seeds = seeds_of(options, cli), faults = faults_of(options, cli), nodes = cli.number(options, 'nodes', 1, 7) }
-  if options.trace then
-    if not options.seed then cli.stop(2, '--trace shows one seed: say --seed N') end
-    sim.trace = true
-  end
+  if options.trace and not options.seed then cli.stop(2, '--trace shows one seed: say --seed N') end
+  local how = { seeds = seeds_of(options, cli), faults = faults_of(options, cli), nodes = cli.number(options, 'nodes', 1, 7),
+    trace = options.trace }
   function how.each(report, sums)
     progress(('seed %.0f, to %.0f: %s simulated seconds'):format(report.seed, how.seeds[2], thousands(sums.ms / 1000)))
   end
@@ -146,7 +144,6 @@ local function run_service(file, options, cli)
   if not ok then cli.stop(78, sums) end
   local seconds, line, small, path = os.clock() - began, nil, nil, nil
   sums = sums or report.sums
-  sim.trace = false
   if failed then
     line = again(file, report.seed, options)
     if options.shrink then
