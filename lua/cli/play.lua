@@ -5,12 +5,12 @@ local play = {}
 
 local SECONDS = 10 -- that a script may run without letting virtual time pass
 
--- script: source, name (of its file), args, seed and nodes (nil: as the script says). -> exit code, why it is not 0; or 'service':
--- the file did nothing but return a table
+-- script: source, name (of its file), args, seed and nodes (nil: as the script says), html (where the page of its cluster goes),
+-- trace. -> exit code, why it is not 0; or 'service': the file did nothing but return a table
 function play.once(script, quiet)
   io.stdout:flush()
   local kind, result = scene.play { source = script.source, name = script.name, args = script.args, seed = script.seed,
-    nodes = script.nodes, quiet = quiet, trace = script.trace and not quiet, seconds = SECONDS }
+    nodes = script.nodes, html = script.html, quiet = quiet, trace = script.trace and not quiet, seconds = SECONDS }
   io.stdout:flush()
   if not kind then
     -- Where a function of C lies is nobody's business, and differs from run to run.

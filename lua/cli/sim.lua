@@ -34,10 +34,10 @@ local function seeds_of(options, cli)
   return { first, last }
 end
 
--- why: the file is none.
-local function only_for_services(options, names, cli, exit, why)
+-- why: what the file is, or why it is no service.
+local function not_for_this(options, names, cli, exit, why)
   for _, name in ipairs(names) do
-    if options[name] then cli.stop(exit, why, '\n(--', name, ' is for a service)') end
+    if options[name] then cli.stop(exit, why, '\n(--', name, ' is for a ', name == 'html' and 'script' or 'service', ')') end
   end
 end
 
@@ -58,7 +58,7 @@ end
 -- A file that is no service: a script, on virtual time; `why` says why it is none.
 local function run_script(file, why, options, cli)
   local script = { source = assert(play.read(file)), name = file, args = {}, seed = cli.number(options, 'seed', 0, 2^53 - 1),
-    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace }
+    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace, html = options.html }
   local code, failed
   if options.seeds then code, failed = play.seeds(script, unpack(seeds_of(options, cli)))
   else code, failed = play.once(script) end
@@ -176,7 +176,7 @@ return {
   summary = 'try a service under faults on virtual time; play a script, a scenario',
   usage = [[
 tidelock sim SERVICE.lua [--seed N | --seeds A..B] [--faults LIST] [--nodes N] [--trace] [--shrink] [--json]
-tidelock sim SCRIPT.lua [--seed N | --seeds A..B] [--nodes N] [--trace]
+tidelock sim SCRIPT.lua [--seed N | --seeds A..B] [--nodes N] [--trace] [--html OUT]
 tidelock sim SCENARIO.txt
 
   tidelock sim examples/bank.lua                  100 seeds of a service
@@ -199,18 +199,20 @@ fails, or if the simulator finds a promise broken. A scenario prints its transcr
   --nodes N                of the cluster, 1 to 7; else each seed, or the script, says it
   --trace                  everything that happens in one run, on stdout; a script writes to stderr then
   --shrink                 reduce the seed that fails to few strikes and commands: FILE.seedN.lua, beside the service
+  --html OUT               of a script: a page that shows its cluster: who led when, faults, calls; also if it fails
   --json                   one object: what was run, and what failed
   --faults LIST            those that may strike, separated by commas; or none; else all, of which a seed draws some:
 ]] .. faults_help() .. [[
 
 
 exit codes: 0 all well, 1 a seed, a script or a scenario failed, 2 usage, 78 the file makes no sense]],
-  options = { seed = 'value', seeds = 'value', faults = 'value', nodes = 'value', trace = 'flag', shrink = 'flag', json = 'flag' },
+  options = { seed = 'value', seeds = 'value', faults = 'value', nodes = 'value', html = 'value',
+    trace = 'flag', shrink = 'flag', json = 'flag' },
   run = function(options, files, cli)
     if #files ~= 1 then cli.stop(2, 'sim takes one file: tidelock sim FILE') end
     local file = files[1]
     if file:find('%.txt$') then
-      only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json' }, cli, 2, file .. ' is a scenario')
+      not_for_this(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json', 'html' }, cli, 2, file .. ' is a scenario')
       return play_text(file, cli)
     end
     if not file:find('%.lua$') then cli.stop(2, file, ': a service or a script ends in .lua, a scenario in .txt') end
@@ -218,8 +220,11 @@ exit codes: 0 all well, 1 a seed, a script or a scenario failed, 2 usage, 78 the
     if not there then cli.stop(2, missing) end
     there:close()
     local bytes, why = node.bundle('', file)
-    if bytes then return run_service(file, options, cli) end
-    only_for_services(options, { 'faults', 'shrink', 'json' }, cli, 78, why)
+    if bytes then
+      not_for_this(options, { 'html' }, cli, 2, file .. ' is a service')
+      return run_service(file, options, cli)
+    end
+    not_for_this(options, { 'faults', 'shrink', 'json' }, cli, 78, why)
     return run_script(file, why, options, cli)
   end,
 }
