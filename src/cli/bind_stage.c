@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "cli/stage_message.h"
 
 #define STAGE_TYPE "tidelock.stage"
