@@ -20,7 +20,7 @@
 
 #define WORLD_TYPE "tidelock.world"
 
-enum { LUA_BYTES_MAX = 256 * 1024 * 1024, LINE_BYTES = REPLICA_WORLD_NODES_MAX * 16, SLOW_MS_MAX = 60000 };
+enum { LUA_BYTES_MAX = 256 * 1024 * 1024, SLOW_MS_MAX = 60000 };
 
 /* What a script looks at: when it changes, run() comes back. */
 struct look {
@@ -117,7 +117,7 @@ static void put_line(void *context, const char *line)
 
 static int world_new(lua_State *L)
 {
-    char line[LINE_BYTES] = "";
+    char line[REPLICA_WORLD_LINE_BYTES];
     luaL_checktype(L, 1, LUA_TTABLE);
     struct replica_world_options how = {.nodes = option(L, "nodes", REPLICA_WORLD_NODES_MAX),
                                         .delay_ms_max = option(L, "delay_ms", SLOW_MS_MAX),
@@ -129,8 +129,7 @@ static int world_new(lua_State *L)
     luaL_argcheck(L, how.nodes >= 1 && how.delay_ms_max >= 1, 1, "at least one node, and 1 ms");
     lua_getfield(L, 1, "seed");
     how.seed = (uint64_t)luaL_checknumber(L, -1);
-    for (uint32_t i = 0; i < how.nodes; i++)
-        snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
+    replica_world_line(how.nodes, line);
     struct box *box = lua_newuserdata(L, sizeof *box);
     memset(box, 0, sizeof *box);
     luaL_getmetatable(L, WORLD_TYPE);

@@ -110,9 +110,8 @@ static void make_world(struct swarm *swarm, struct prng *prng)
         .cache_bytes = prng_below(prng, 2) == 0 ? 0 : (size_t)1 << prng_between(prng, 8, 16)};
     draw_snapshots(&how, prng);
     how.heartbeat_ms = how.election_ms / (uint32_t)prng_between(prng, 3, 10);
-    char line[REPLICA_WORLD_NODES_MAX * 16] = "";
-    for (uint32_t i = 0; i < how.nodes; i++)
-        snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
+    char line[REPLICA_WORLD_LINE_BYTES];
+    replica_world_line(how.nodes, line);
     swarm->election_ms = how.election_ms;
     swarm->snapshot_ms = (uint64_t)LIVENESS_SNAPSHOTS * how.snapshot_ms_max + 4000;
     if (how.snapshots.rate != 0)
