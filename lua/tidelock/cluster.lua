@@ -42,7 +42,8 @@ local function check(options)
   if mode ~= 'live' and mode ~= 'sim' then wrong("mode '" .. tostring(mode) .. "' is not there; 'live' and 'sim' are") end
   mode = setting.mode or mode
   local most = mode == 'sim' and 7 or 9
-  if options.nodes ~= nil and not is_whole(options.nodes, 1, most) then
+  local nodes = setting.nodes or options.nodes
+  if nodes ~= nil and not is_whole(nodes, 1, most) then
     wrong(('nodes must be a whole number from 1 to %d'):format(most))
   end
   if options.seed ~= nil and not is_whole(options.seed, 0, 2^53 - 1) then wrong('seed must be a whole number below 2^53') end
@@ -470,6 +471,7 @@ function cluster:close()
   for _, one in ipairs(running) do if one ~= self then kept[#kept + 1] = one end end
   if #kept == #running then return end
   running = kept
+  if setting.html then self:report { html = setting.html, title = setting.file } end
   for _, free in pairs(self.free) do for _, c in ipairs(free) do c:close() end end
   for _, c in ipairs(self.single) do c:close() end
   self.back:close()

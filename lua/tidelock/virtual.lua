@@ -4,7 +4,7 @@
 local world, wire, machines = require 'tidelock.world', require 'tidelock.wire', require 'tidelock.node'
 local client, tasks, setting = require 'tidelock.client', require 'tidelock.tasks', require 'tidelock.setting'
 
-local virtual, node = { mode = 'sim', nodes_max = world.nodes_max }, {}
+local virtual, node = {}, {}
 virtual.__index, node.__index = virtual, node
 
 local WALL_START_MS, PAUSE_MS, STOP_MS = 1700000000000, 1e14, 60000

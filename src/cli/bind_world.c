@@ -20,7 +20,7 @@
 
 #define WORLD_TYPE "tidelock.world"
 
-enum { LUA_BYTES_MAX = 256 * 1024 * 1024, LINE_BYTES = REPLICA_WORLD_NODES_MAX * 16 };
+enum { LUA_BYTES_MAX = 256 * 1024 * 1024, SLOW_MS_MAX = 60000 };
 
 /* What a script looks at: when it changes, run() comes back. */
 struct look {
@@ -118,21 +118,19 @@ static void put_line(void *context, const char *line)
 
 static int world_new(lua_State *L)
 {
-    char line[LINE_BYTES] = "";
-    enum { SECONDS = 60000 };
+    char line[REPLICA_WORLD_LINE_BYTES];
     luaL_checktype(L, 1, LUA_TTABLE);
     struct replica_world_options how = {.nodes = option(L, "nodes", REPLICA_WORLD_NODES_MAX),
-                                        .delay_ms_max = option(L, "delay_ms", SECONDS),
-                                        .write_ms_max = option(L, "write_ms", SECONDS),
-                                        .apply_ms_max = option(L, "apply_ms", SECONDS),
-                                        .election_ms = option(L, "election_ms", SECONDS),
-                                        .heartbeat_ms = option(L, "heartbeat_ms", SECONDS),
+                                        .delay_ms_max = option(L, "delay_ms", SLOW_MS_MAX),
+                                        .write_ms_max = option(L, "write_ms", SLOW_MS_MAX),
+                                        .apply_ms_max = option(L, "apply_ms", SLOW_MS_MAX),
+                                        .election_ms = option(L, "election_ms", SLOW_MS_MAX),
+                                        .heartbeat_ms = option(L, "heartbeat_ms", SLOW_MS_MAX),
                                         .lua_bytes_max = LUA_BYTES_MAX};
     luaL_argcheck(L, how.nodes >= 1 && how.delay_ms_max >= 1, 1, "at least one node, and 1 ms");
     lua_getfield(L, 1, "seed");
     how.seed = (uint64_t)luaL_checknumber(L, -1);
-    for (uint32_t i = 0; i < how.nodes; i++)
-        snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
+    replica_world_line(how.nodes, line);
     struct box *box = lua_newuserdata(L, sizeof *box);
     memset(box, 0, sizeof *box);
     luaL_getmetatable(L, WORLD_TYPE);
@@ -283,14 +281,13 @@ static int world_last_words(lua_State *L)
 /* look(id) -> up, paused, role or nil, term */
 static int world_look(lua_State *L)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct box *box = check_box(L);
     struct replica_world_status status;
     replica_world_status(box->world, check_node(L, box, 2), &status);
     lua_pushboolean(L, status.up);
     lua_pushboolean(L, status.paused);
-    if (status.raft && status.role < sizeof roles / sizeof *roles)
-        lua_pushstring(L, roles[status.role]);
+    if (status.raft)
+        lua_pushstring(L, raft_role_name((enum raft_role)status.role));
     else
         lua_pushnil(L);
     lua_pushnumber(L, (double)status.term);
@@ -425,7 +422,7 @@ static int world_lose(lua_State *L)
 static int world_delay(lua_State *L)
 {
     struct box *box = check_box(L);
-    uint32_t ms = (uint32_t)check_whole(L, 2, 60000);
+    uint32_t ms = (uint32_t)check_whole(L, 2, SLOW_MS_MAX);
     replica_world_delay(box->world, ms > 0 ? ms : 1);
     return 0;
 }
@@ -433,8 +430,8 @@ static int world_delay(lua_State *L)
 static int world_slow(lua_State *L)
 {
     struct box *box = check_box(L);
-    replica_world_slow(box->world, check_node(L, box, 2), (uint32_t)check_whole(L, 3, 60000),
-                       (uint32_t)check_whole(L, 4, 60000));
+    replica_world_slow(box->world, check_node(L, box, 2), (uint32_t)check_whole(L, 3, SLOW_MS_MAX),
+                       (uint32_t)check_whole(L, 4, SLOW_MS_MAX));
     return 0;
 }
 
@@ -547,7 +544,5 @@ int bind_world(lua_State *L)
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
-    lua_pushnumber(L, REPLICA_WORLD_NODES_MAX);
-    lua_setfield(L, -2, "nodes_max");
     return 1;
 }

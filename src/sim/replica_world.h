@@ -3,7 +3,7 @@
  *
  * Jobs of the log and of the machine take time and are done in order; a crash may fall between a write and its report.
  * Connections are streams of bytes that arrive in pieces; they can be cut, broken and stalled. One heap of events, one
- * seed. After each event: no request has two ends, and no two machines differ at an index. The simulator grows from here.
+ * seed. After each event: no request has two ends, and no two machines differ at an index.
  * Nodes are numbered from 0 here; node i has the id i + 1. Depends on replica and everything below.
  */
 #ifndef SIM_REPLICA_WORLD_H
@@ -14,7 +14,7 @@
 
 struct replica_world;
 
-enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255 };
+enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255, REPLICA_WORLD_LINE_BYTES = 128 };
 
 struct replica_world_options {
     uint64_t seed;
@@ -22,8 +22,8 @@ struct replica_world_options {
     uint32_t delay_ms_max; /* of bytes on their way, from 1 */
     uint32_t write_ms_max; /* of a log job, from 0; twice: until it is done, and until that is known */
     uint32_t apply_ms_max; /* of a machine job, from 0 */
-    uint32_t
-        snapshot_ms_max; /* of a job of the snapshot thread, from 0: twice, as for the log; a tenth: of a transfer's */
+    /* Of a job of the snapshot thread, from 0: twice, as for the log; a tenth: of a transfer's. */
+    uint32_t snapshot_ms_max;
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
@@ -72,6 +72,9 @@ struct replica_world_status {
     bool installing; /* a leader's snapshot is about to count */
     int fatal_code;  /* of the last life that ended itself; 0: none did */
 };
+
+/* The cluster line of `nodes` members, 1 and up, at the addresses by which their nodes find each other. */
+void replica_world_line(uint32_t nodes, char line[REPLICA_WORLD_LINE_BYTES]);
 
 /* All nodes are down at first. `line` and `bundles` (a MessagePack list) are what each is first started with. */
 struct replica_world *replica_world_new(const struct replica_world_options *options, const char *line,
