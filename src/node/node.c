@@ -125,7 +125,7 @@ static void snapshot_job_done(void *owner, void *job)
 }
 
 static const struct worker_ops snapshot_ops = {
-    .name = "tidelock-snap", .run = run_snapshot_job, .done = snapshot_job_done};
+    .name = "tidelock-snap", .background = true, .run = run_snapshot_job, .done = snapshot_job_done};
 static const struct worker_ops transfer_ops = {
     .name = "tidelock-file", .run = run_transfer_job, .done = snapshot_job_done};
 static const struct worker_ops log_ops = {
