@@ -51,7 +51,7 @@ end
 function play.range(text)
   local from, to = tostring(text):match('^(%d+)%.%.(%d+)$')
   from, to = tonumber(from), tonumber(to)
-  if from and from <= to and to <= 2^53 then return from, to end
+  if from and from <= to and to < 2^53 then return from, to end
 end
 
 return play

@@ -25,7 +25,7 @@ end
 local function seeds_of(options, cli)
   if options.seed and options.seeds then cli.stop(2, '--seed is one, --seeds are many: say one of them') end
   if options.seed then
-    local seed = cli.number(options, 'seed', 0, 2 ^ 53)
+    local seed = cli.number(options, 'seed', 0, 2^53 - 1)
     return { seed, seed }
   end
   if not options.seeds then return SEEDS end
@@ -34,30 +34,30 @@ local function seeds_of(options, cli)
   return { first, last }
 end
 
-local function only_for_services(options, names, cli, exit, ...)
+-- why: the file is none.
+local function only_for_services(options, names, cli, exit, why)
   for _, name in ipairs(names) do
-    if options[name] then cli.stop(exit, '--', name, ' is for a service: ', ...) end
+    if options[name] then cli.stop(exit, why, '\n(--', name, ' is for a service)') end
   end
 end
 
 local function faults_of(options, cli)
   if not options.faults then return nil end
+  if options.faults == 'none' then return {} end
   local known, list = {}, {}
   for _, name in ipairs(sim.faults()) do known[name] = true end
-  for name in options.faults:gmatch('[^,]+') do
-    if name ~= 'none' then
-      if not known[name] then
-        cli.stop(2, '--faults ', name, ': there is no such fault; there are ', table.concat(sim.faults(), ' '), ', and none')
-      end
-      list[#list + 1] = name
+  for name in (options.faults .. ','):gmatch('([^,]*),') do
+    if not known[name] then
+      cli.stop(2, "--faults: there is no fault '", name, "'; there are ", table.concat(sim.faults(), ' '), '; or none, alone')
     end
+    list[#list + 1] = name
   end
   return list
 end
 
 -- A file that is no service: a script, on virtual time; `why` says why it is none.
 local function run_script(file, why, options, cli)
-  local script = { source = assert(play.read(file)), name = file, args = {}, seed = cli.number(options, 'seed', 0, 2^53),
+  local script = { source = assert(play.read(file)), name = file, args = {}, seed = cli.number(options, 'seed', 0, 2^53 - 1),
     nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace }
   local code, failed
   if options.seeds then code, failed = play.seeds(script, unpack(seeds_of(options, cli)))
@@ -158,6 +158,7 @@ local function run_service(file, options, cli)
   if options.json then print_json(sums, seconds, report, line, small, path)
   elseif options.trace then
     if failed then cli.say(('seed %.0f, %s, at %d ms: %s'):format(report.seed, report.phase, report.at, failed)) end
+    if small then cli.say('tidelock sim ', path) end
   else
     if failed then
       io.stdout:write(('seed %.0f, %s, at %d ms: %s\n'):format(report.seed, report.phase, report.at, failed), line, '\n')
@@ -202,7 +203,7 @@ fails, or if the simulator finds a promise broken. A scenario prints its transcr
   --trace                  everything that happens in one run, on stdout; a script writes to stderr then
   --shrink                 reduce the seed that fails to few strikes and commands: FILE.seedN.lua, beside the service
   --json                   one object: what was run, and what failed
-  --faults LIST            those that may strike, separated by commas; none; else all, of which a seed draws some:
+  --faults LIST            those that may strike, separated by commas; or none; else all, of which a seed draws some:
 ]] .. faults_help() .. [[
 
 
@@ -212,7 +213,7 @@ exit codes: 0 all well, 1 a seed, a script or a scenario failed, 2 usage, 78 the
     if #files ~= 1 then cli.stop(2, 'sim takes one file: tidelock sim FILE') end
     local file = files[1]
     if file:find('%.txt$') then
-      only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json' }, cli, 2, file, ' is a scenario')
+      only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json' }, cli, 2, file .. ' is a scenario')
       return play_text(file, cli)
     end
     if not file:find('%.lua$') then cli.stop(2, file, ': a service or a script ends in .lua, a scenario in .txt') end

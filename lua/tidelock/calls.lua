@@ -49,6 +49,11 @@ end
 
 local NO = { NOT_FOUND = true, CONFLICT = true, EXISTS = true }
 
+-- Refused before anything was looked at: they say nothing of the data, and what they were asked may make no sense.
+local SENSELESS = { BAD_ARGS = true, BAD_REQUEST = true, TOO_LARGE = true, UNKNOWN_COMMAND = true }
+
+local function is_senseless(one) return one.err and one.err.definite and SENSELESS[one.err.code] end
+
 -- Writes the end of a call, by what the client was told.
 local function write_end(h, op, kind, one)
   local err = one.err
@@ -71,7 +76,7 @@ function calls:text(mapping)
   if self.full then error(('check_history: more than %d calls were made'):format(CALLS_MAX), 0) end
   local events, at = {}, 0
   for i, one in ipairs(self.list) do
-    if mapping[one.name] then
+    if mapping[one.name] and not is_senseless(one) then
       events[#events + 1] = { at = one.began, order = i, one = one }
       if one.ended then events[#events + 1] = { at = one.ended, order = i + CALLS_MAX, one = one, is_end = true } end
     end

@@ -45,7 +45,7 @@ local function check(options)
   if options.nodes ~= nil and not is_whole(options.nodes, 1, most) then
     wrong(('nodes must be a whole number from 1 to %d'):format(most))
   end
-  if options.seed ~= nil and not is_whole(options.seed, 0, 2^53) then wrong('seed must be a whole number up to 2^53') end
+  if options.seed ~= nil and not is_whole(options.seed, 0, 2^53 - 1) then wrong('seed must be a whole number below 2^53') end
   if options.timeout ~= nil and not is_whole(options.timeout, 1, 3600000) then wrong('timeout must be a whole number of ms') end
   if options.machines ~= nil and type(options.machines) ~= 'table' then wrong("machines must be a table: { kv = 'kv.lua' }") end
   if not options.machine and not next(options.machines or {}) then wrong("no machine; give machine = 'kv.lua'") end
@@ -139,6 +139,7 @@ local function ask(self, options, verb, name, ...)
   local value, err, index = c[verb](c, name, ...)
   if call then self.calls:ended(call, value, err) end
   free[#free + 1] = c
+  if verb == 'call' and value == nil and not err then value = true end -- so that assert(c:call(...)) says what went wrong, if it did
   return value, err, index
 end
 

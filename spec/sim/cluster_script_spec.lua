@@ -198,6 +198,10 @@ describe('faults', function()
       print(c:node(n.id) == n, c:stop(n), n:alive())]], 'TIMEOUT\ttrue\tnil\n4\ntrue\t0\tfalse\n')
   end)
 
+  it('call gives something true for a command that gives nothing', function()
+    gives("assert(c:call('kv.set', 'a', 1)) print((c:query('kv.count')), (c:call('kv.set')))", '1\tnil\n')
+  end)
+
   it('partition and cut: a minority commits nothing, heal ends it', function()
     gives([[
       local n = c:wait_leader()
@@ -211,7 +215,7 @@ describe('faults', function()
       for _, other in ipairs(c:nodes()) do if other ~= n then c:cut(n, other) end end
       c:call('kv.set', 'a', 3)
       print(pcall(c.wait_equal, c, { within = 500 }))]],
-      'true\ttrue\nnil\tnil\t5\n2\tnil\t5\nfalse\twaited 500 ms for all nodes equal\n')
+      'true\ttrue\ntrue\tnil\t5\n2\tnil\t5\nfalse\twaited 500 ms for all nodes equal\n')
   end)
 
   it('corrupt: names where, and a node that finds it says so', function()
@@ -250,6 +254,10 @@ describe('check_history', function()
       .. "c:check_history { ['kv.set'] = function(k, v) return 'put', k, v end, ['kv.get'] = function(k) return 'get', k end }",
       'NOT linearizable: key a')
     fails('c:check_history()', 'none of the calls is one that it knows')
+  end)
+
+  it('leaves out what was refused because it makes no sense', function()
+    gives("c:call('kv.set', 'a', 1) c:call('kv.set') c:call('kv.set', 'a') print((c:check_history()))", 'linearizable\n')
   end)
 
   it('knows kv.lua, with all that it refuses', function()

@@ -242,6 +242,26 @@ describe('the state tree', function()
     C.tree_free(tree)
   end)
 
+  it('stays in order through waves of rows put and deleted, upwards and downwards', function()
+    for seed = 4, 6 do
+      local random, tree, n = core.random(seed), C.tree_new(), 10000
+      for wave = 1, 40 do
+        local lo = random(n)
+        local hi = math.min(n, lo + random(n / 2))
+        local put, down = random(2) == 1, random(2) == 1
+        local stride = random(3) == 1 and random(7) or 1
+        for i = down and hi or lo, down and lo or hi, down and -stride or stride do
+          local key = core.slice(('%07d'):format(i))
+          if put then C.tree_put(tree, key, core.slice('v')) else C.tree_del(tree, key) end
+        end
+        C.tree_commit(tree)
+        local broken = C.tree_invariants(tree)
+        assert.equal('none', broken ~= nil and ffi.string(broken) or 'none', ('seed %d wave %d'):format(seed, wave))
+      end
+      C.tree_free(tree)
+    end
+  end)
+
   it('counts bytes of keys and values exactly', function()
     local tree = C.tree_new()
     C.tree_put(tree, core.slice('ab'), core.slice('12345'))

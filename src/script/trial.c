@@ -8,7 +8,8 @@
 #include "script/vm_private.h"
 #include "wire/error.h"
 
-/* Calls the invariant of the mount in progress: what it returns after false becomes an error. Stack: ctx [-1, +0] */
+/* Calls the invariant of the mount in progress: what it returns after false becomes an error; after nil too, for that is how
+ * commands refuse. Stack: ctx [-1, +0] */
 static int hold(lua_State *L)
 {
     struct vm *vm = vm_of(L);
@@ -16,7 +17,7 @@ static int hold(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->entered_ref);
     lua_insert(L, 1);
     lua_call(L, 1, 2);
-    if (!lua_isboolean(L, 1) || lua_toboolean(L, 1))
+    if (lua_toboolean(L, 1) || (lua_isnil(L, 1) && lua_isnil(L, 2)))
         return 0;
     lua_createtable(L, 0, 2);
     lua_pushliteral(L, "INVARIANT");

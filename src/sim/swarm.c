@@ -375,7 +375,9 @@ static void form(struct swarm *swarm)
     uint64_t until = swarm_now(swarm) + FORM_MS;
     while (swarm->report->broken == NULL && swarm->answers == 0) {
         if (swarm_now(swarm) >= until)
-            say_unsettled(swarm, "the service does not answer");
+            say_unsettled(swarm, swarm->options.workload.begun != NULL && swarm->list_count == 0
+                                     ? "the workload asked for nothing all the time"
+                                     : "the service does not answer");
         run_to(swarm, swarm_now(swarm) + 20);
         for (uint32_t i = 0; i < swarm->options.clients; i++)
             swarm_client_step(swarm, i, true);

@@ -372,10 +372,18 @@ static void tidy_child(struct tree *tree, struct node *node, size_t at)
         return;
     struct node *into = own(tree, node->children[left]);
     struct node *from = own(tree, node->children[left + 1]);
+    struct row *first = node->firsts[left + 1];
+    if (!from->leaf) {
+        /* What is below its first key went to its first child as well, so that key may stand too high: it was nothing while
+         * no child was before it. The node's own key is right for both. */
+        struct row *high = from->firsts[0];
+        node_set(from, 0, first);
+        first = high;
+    }
     merge(tree, into, from);
     node->children[left] = into;
     node_counts(node)[left] += node_counts(node)[left + 1];
-    tree_drop_row(tree, node->firsts[left + 1]);
+    tree_drop_row(tree, first);
     close_gap(node, left + 1);
 }
 

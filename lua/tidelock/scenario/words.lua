@@ -10,6 +10,18 @@ function words.wrong(...)
 end
 local wrong = words.wrong
 
+-- How many words follow a verb; those that are not here have a grammar of their own.
+local MOST = { campaign = 2, timeout = 1, advance = 1, run = 1, stabilize = 2, propose = 2, read = 2, transfer = 2, deliver = 2, drop = 2,
+  duplicate = 2, hold = 1, release = 1, cut = 1, heal = 1, link = 2, crash = 3, restart = 1, persist = 2, trace = 1,
+  ['hold-disk'] = 1, ['release-disk'] = 1, ['hold-entries'] = 1, ['release-entries'] = 1, ['fail-disk'] = 1 }
+
+-- Refuses what follows the last word that `verb` takes.
+function words.at_most(list, verb)
+  local most = MOST[verb]
+  if most and #list > most then wrong('%s: what is %s? at most %d word%s follow%s', verb, list[most + 1], most, most == 1 and '' or 's',
+    most == 1 and 's' or '') end
+end
+
 -- A whole number from `low` to `high`; `what` is its name in the complaint.
 function words.number(word, what, low, high)
   low, high = low or 0, high or NUMBER_MAX
@@ -40,6 +52,21 @@ function words.node(word, count, what)
   local id = word and word:match('^%d+$') and tonumber(word)
   if not id or id < 1 or id > count then wrong('%s wants a node, 1 to %d, not %s', what, count, word or 'nothing') end
   return id
+end
+
+-- As words.nodes, or none. What a list of members wants: in order, each once.
+function words.members(word, count, what)
+  if word == 'none' then return {} end
+  local list = words.nodes(word, count, what)
+  table.sort(list)
+  for i = 2, #list do
+    if list[i] == list[i - 1] then wrong('%s names node %d twice', what, list[i]) end
+  end
+  return list
+end
+
+function words.show_members(list)
+  return #list > 0 and table.concat(list, ',') or 'none'
 end
 
 function words.is_way(word)
@@ -115,23 +142,24 @@ end
 
 -- Fields in the order they are shown; the paper's names where it has them (Figure 2).
 local fields = {
-  RequestVote = { 'term', 'lastLogIndex', 'lastLogTerm' },
+  RequestVote = { 'term', 'lastLogIndex', 'lastLogTerm', 'transfer' },
   PreVote = { 'term', 'lastLogIndex', 'lastLogTerm' },
   VoteReply = { 'term', 'voteGranted' },
   PreVoteReply = { 'term', 'voteGranted' },
   AppendEntries = { 'term', 'prevLogIndex', 'prevLogTerm', 'entries', 'leaderCommit', 'round', 'epoch' },
-  AppendReply = { 'term', 'success', 'matchIndex', 'rejectIndex', 'hintIndex', 'hintTerm', 'round', 'epoch' },
+  AppendReply = { 'term', 'success', 'matchIndex', 'rejectIndex', 'hintIndex', 'hintTerm', 'round', 'epoch', 'voteWait' },
   InstallSnapshot = { 'term', 'lastIncludedIndex', 'lastIncludedTerm', 'epoch' },
+  TimeoutNow = { 'term' },
 }
-local flags = { voteGranted = true, success = true }
+local flags = { voteGranted = true, success = true, transfer = true }
 
 -- TYPE [FIELD VALUE]... from word `at` on: a table of what was said.
 function words.message(list, at, what)
   local kind = list[at]
   local known = fields[kind or '']
   if not known then
-    wrong('%s wants a message: RequestVote, PreVote, VoteReply, PreVoteReply, AppendEntries, AppendReply or InstallSnapshot, not %s', what,
-      kind or 'nothing')
+    wrong('%s wants a message: RequestVote, PreVote, VoteReply, PreVoteReply, AppendEntries, AppendReply, InstallSnapshot or TimeoutNow, '
+      .. 'not %s', what, kind or 'nothing')
   end
   local message = { type = kind }
   at = at + 1
@@ -168,7 +196,8 @@ function words.show_message(message)
   for _, name in ipairs(fields[message.type]) do
     local value = message[name]
     -- What says nothing is left out: no round, no epoch, no entries, the half of a reply that it does not use.
-    local quiet = value == nil or ((name == 'round' or name == 'epoch') and value == 0)
+    local quiet = value == nil or ((name == 'round' or name == 'epoch' or name == 'voteWait') and value == 0)
+      or (name == 'transfer' and not value)
       or (name == 'entries' and #value == 0) or (name == 'matchIndex' and not message.success)
       or ((name:match('^hint') or name == 'rejectIndex') and message.success)
     if not quiet then out[#out + 1] = name .. ' ' .. show_field(name, value) end
