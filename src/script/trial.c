@@ -56,8 +56,8 @@ bool vm_holds(struct vm *vm, struct buffer *why)
     struct buffer result = {0};
     bool holds = true;
     for (struct vm_mount *mount = vm->mounts; mount != NULL && holds; mount = mount->next) {
-        if (mount->hold_ref == LUA_NOREF)
-            continue;
+        if (mount->hold_ref == LUA_NOREF || mount->busy)
+            continue; /* in the midst of a migration nothing is said of its rows */
         buffer_clear(&result);
         enum vm_outcome outcome = vm_run(vm, mount, mount->hold_ref, &result);
         holds = outcome == VM_OK;

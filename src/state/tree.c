@@ -523,6 +523,14 @@ tree_mark tree_savepoint(const struct tree *tree)
     return tree->changes_count;
 }
 
+bool tree_change(const struct tree *tree, tree_mark at, struct slice *key, struct slice *before)
+{
+    CHECK(at < tree->changes_count);
+    const struct change *change = &tree->changes[at];
+    *key = row_key(change->before != NULL ? change->before : change->after);
+    return give_old(change->before, before);
+}
+
 void tree_rollback(struct tree *tree, tree_mark mark)
 {
     CHECK(mark <= tree->changes_count);

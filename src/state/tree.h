@@ -65,6 +65,10 @@ tree_mark tree_savepoint(const struct tree *tree);
 /* Puts back all rows, the digest and the counts as they were at `mark`. */
 void tree_rollback(struct tree *tree, tree_mark mark);
 
+/* The change at a place of the undo list before tree_savepoint's: the row's key, and the value that it had before; false: there
+ * was none. Borrowed until the entry ends or is rolled back. */
+bool tree_change(const struct tree *tree, tree_mark at, struct slice *key, struct slice *before);
+
 /* Ends an entry: forgets the undo list; what was changed stays. No cursor may be open. */
 void tree_commit(struct tree *tree);
 
