@@ -100,6 +100,11 @@ static void run_machine_job(void *context, void *job)
     machine_job_run(job, ((struct node *)context)->machine);
 }
 
+static bool idle_machine(void *context)
+{
+    return machine_sweep(((struct node *)context)->machine);
+}
+
 static void machine_job_done(void *owner, void *job)
 {
     replica_machine_done(((struct node *)owner)->replica, job, node_time());
@@ -121,13 +126,13 @@ static void snapshot_job_done(void *owner, void *job)
 }
 
 static const struct worker_ops snapshot_ops = {
-    .name = "tidelock-snap", .run = run_snapshot_job, .done = snapshot_job_done};
+    .name = "tidelock-snap", .background = true, .run = run_snapshot_job, .done = snapshot_job_done};
 static const struct worker_ops transfer_ops = {
     .name = "tidelock-file", .run = run_transfer_job, .done = snapshot_job_done};
 static const struct worker_ops log_ops = {
     .name = "tidelock-log", .run = run_log_job, .idle = idle_log, .done = log_job_done};
 static const struct worker_ops machine_ops = {
-    .name = "tidelock-lua", .run = run_machine_job, .done = machine_job_done};
+    .name = "tidelock-lua", .run = run_machine_job, .idle = idle_machine, .done = machine_job_done};
 
 /* --- clients ---------------------------------------------------------------------------------------------------------------------------- */
 

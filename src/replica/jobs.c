@@ -111,6 +111,7 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         for (size_t i = 0; i < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX; i++)
             run_query(job, &job->queries[i], machine);
     }
+    (void)machine_sweep(machine); /* also where jobs leave it no idle moment */
     machine_get_status(machine, &job->status);
     if (job->status.catalog_version != before.catalog_version || job->type == MACHINE_JOB_SWAP) {
         machine_catalog(machine, &job->catalog);

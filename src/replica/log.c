@@ -146,7 +146,7 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
     if (write->source == RAFT_APPEND_NONE)
         return;
     /* Entries behind a cut of an older chunk can leave the cache with a gap at its end: it begins anew then. */
-    if (replica->cache.youngest != NULL && replica->cache.youngest->last + 1 != write->first)
+    if (replica->cache.count > 0 && cache_last(&replica->cache) + 1 != write->first)
         cache_close(&replica->cache);
     if (write->source == RAFT_APPEND_NOOP)
         make_noop(replica, write);
