@@ -7,6 +7,7 @@
  *
  * lua/tidelock/prelude.lua runs first in there, with a table of what it gets from here.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,7 +85,7 @@ static int host_write_file(lua_State *S)
         done = fclose(file) == 0 && done;
     if (!done && !play_of(S)->quiet) {
         lua_pushnil(S);
-        lua_pushfstring(S, "%s cannot be written", path);
+        lua_pushfstring(S, "%s cannot be written: %s", path, strerror(errno));
         return 2;
     }
     lua_pushboolean(S, 1);
