@@ -81,6 +81,10 @@ local function print_plain(list)
   end
   for _, node in ipairs(list) do
     if not node.down and node.service.mounts then
+      local quota = node.service.limits.quota
+      io.stdout:write(('state %d bytes in %d rows%s, %d sessions, %d timers%s\n'):format(node.quota_bytes, node.rows,
+        quota > 0 and (' (quota %.0f bytes)'):format(quota) or '', node.sessions, node.timers,
+        node.timers_failed > 0 and (', %d failed'):format(node.timers_failed) or ''))
       local names = {}
       for name in pairs(node.service.mounts) do names[#names + 1] = name end
       table.sort(names)

@@ -5,8 +5,10 @@
 local sys, client, tasks = require 'tidelock.sys', require 'tidelock.client', require 'tidelock.tasks'
 local world, proxy = require 'tidelock.world', require 'tidelock.proxy'
 
-local live, node = { mode = 'live', nodes_max = 9 }, {}
+local live, node = {}, {}
 live.__index, node.__index = live, node
+
+local STOP_MS = 60000
 
 local driver = {}
 function driver.now() return sys.now() * 1000 end
@@ -83,8 +85,10 @@ end
 function node:stop()
   if self.paused then error(('node %d is paused: resume it first'):format(self.id), 2) end
   self:signal('TERM')
+  local deadline = driver.now() + STOP_MS
   local code
   repeat
+    if driver.now() > deadline then error(('node %d did not stop within %d ms'):format(self.id, STOP_MS), 2) end
     tasks.sleep(5)
     code = sys.wait(self.pid, false)
   until code
@@ -195,8 +199,10 @@ end
 function live.write_file(path, text)
   local file, why = io.open(path, 'wb')
   if not file then return nil, why end
-  file:write(text)
-  return file:close()
+  local written
+  written, why = file:write(text)
+  local closed, late = file:close()
+  return written and closed, why or late
 end
 
 function live.corrupt(one, file, at, bytes)

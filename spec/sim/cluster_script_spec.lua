@@ -289,4 +289,27 @@ describe('report', function()
     for _, bad in ipairs { '<script', 'http:', 'https:', 'src=', 'href=', 'url%(', '@import' } do assert.falsy(page:find(bad), bad) end
     assert.truthy(page:find('</html>\n$'))
   end)
+
+  it('is written by --html, also of a script that fails', function()
+    for code, text in pairs { ["c:note('well') c:close()"] = 'well', ["c:note('ill') error('no luck')"] = 'ill' } do
+      local path = dir .. '/option.html'
+      local status, said = play(code, '--html ' .. path)
+      local plain, told = play(code)
+      assert.equal(plain, status)
+      assert.equal(told:gsub(': in [^\n]*', ''), said:gsub(': in [^\n]*', '')) -- what a frame of ours is called does not count
+      local file = assert(io.open(path))
+      assert.truthy(file:read('*a'):find(text, 1, true))
+      file:close()
+      os.remove(path)
+    end
+    local status, said = tidelock('sim examples/kv.lua --html x.html')
+    assert.equal(2, status)
+    assert.truthy(said:find('--html is for a script', 1, true), said)
+  end)
+
+  it('does not begin with more nodes than there can be', function()
+    local status, said = tidelock('run --mode sim --nodes 9 examples/demos/failover.lua')
+    assert.equal(1, status)
+    assert.truthy(said:find('nodes must be a whole number from 1 to 7', 1, true), said)
+  end)
 end)

@@ -60,7 +60,7 @@ describe('a deploy', function()
     for _, args in ipairs { {}, { 1, 2 }, { facts(w, 0) }, { { kind = 'machine', mount = 'counter' }, bundle },
       { { kind = 'machine', mount = 'counter', expect = '', undeploy = true }, bundle } } do
       local reply = w:call(w:leader(), 'tidelock.deploy', unpack(args))
-      assert.same({ 'BAD_REQUEST', true }, { reply.code, reply.definite })
+      assert.same({ 'BAD_ARGS', true }, { reply.code, reply.definite })
     end
     assert.equal('CONFLICT', w:call(0, 'tidelock.deploy', { kind = 'machine', mount = 'counter', expect = '' }, bundle).code)
     assert.equal('NOT_FOUND', w:call(0, 'tidelock.undeploy', { kind = 'machine', mount = 'none', expect = '' }).code)

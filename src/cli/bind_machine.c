@@ -21,6 +21,7 @@
 #include "base/memory.h"
 #include "base/trace.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "machine/snapshot.h"
 #include "script/desk.h"
 #include "sim/sim_disk.h"
@@ -241,11 +242,11 @@ static int machine_lua_query(lua_State *L)
 static int machine_lua_try(lua_State *L)
 {
     struct box *box = check_box(L);
-    struct slice session = {0};
+    struct slice ticket = {0};
     if (!lua_isnoneornil(L, 4))
-        session = check_slice(L, 4);
+        ticket = check_slice(L, 4);
     clear(box);
-    machine_try(box->machine, check_slice(L, 2), check_slice(L, 3), session, &box->results);
+    machine_try(box->machine, check_slice(L, 2), check_slice(L, 3), ticket, check_number(L, 5), &box->results);
     return push_answer(L, box);
 }
 
@@ -270,12 +271,6 @@ static int machine_lua_has(lua_State *L)
 
 /* --- telling ----------------------------------------------------------------------------------------------------------------- */
 
-static void set_number(lua_State *L, const char *name, uint64_t number)
-{
-    lua_pushnumber(L, (double)number);
-    lua_setfield(L, -2, name);
-}
-
 static int machine_lua_status(lua_State *L)
 {
     struct machine_status status;
@@ -286,16 +281,16 @@ static int machine_lua_status(lua_State *L)
     lua_newtable(L);
     lua_pushstring(L, digest);
     lua_setfield(L, -2, "digest");
-    set_number(L, "applied", status.applied);
-    set_number(L, "now", status.now_ms);
-    set_number(L, "rows", status.rows);
-    set_number(L, "bytes", status.quota_bytes);
-    set_number(L, "sessions", status.sessions);
-    set_number(L, "timers", status.timers);
-    set_number(L, "timers_failed", status.timers_failed);
-    set_number(L, "spent", status.spent);
+    bind_set_number(L, "applied", status.applied);
+    bind_set_number(L, "now", status.now_ms);
+    bind_set_number(L, "rows", status.rows);
+    bind_set_number(L, "bytes", status.quota_bytes);
+    bind_set_number(L, "sessions", status.sessions);
+    bind_set_number(L, "timers", status.timers);
+    bind_set_number(L, "timers_failed", status.timers_failed);
+    bind_set_number(L, "spent", status.spent);
     if (status.next_due_ms != UINT64_MAX)
-        set_number(L, "next_due", status.next_due_ms);
+        bind_set_number(L, "next_due", status.next_due_ms);
     if (status.parked_at > 0) {
         lua_pushstring(L, status.parked_why);
         lua_setfield(L, -2, "parked");

@@ -20,6 +20,8 @@
 #include "wire/error.h"
 #include "wire/pack.h"
 
+enum { EVENTS_BYTES_MAX = 16 * 1024 * 1024 }; /* of one range: nobody keeps more */
+
 struct machine *machine_new_empty(const struct machine_options *options)
 {
     struct machine *machine = mem_zalloc(1, sizeof *machine);
@@ -65,7 +67,7 @@ struct hash128 machine_digest_now(const struct machine *machine)
 
 /* --- answers ---------------------------------------------------------------------------------------------------------------- */
 
-static void add_result(struct machine_results *results, raft_index index, bool ok, struct slice value)
+void machine_add_result(struct machine_results *results, raft_index index, bool ok, struct slice value)
 {
     if (results->count == results->capacity) {
         results->capacity = results->capacity * 2 + 64;
@@ -93,7 +95,7 @@ void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struc
 
 /* --- commands --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t seed_of(const struct machine *machine, raft_index index)
+uint64_t machine_seed(const struct machine *machine, raft_index index)
 {
     const uint64_t parts[2] = {MUTANT(91) ? (uint64_t)(uintptr_t)machine : machine->cluster_id, index};
     return hash64(parts, sizeof parts);
@@ -104,7 +106,7 @@ void machine_begin(struct machine *machine, const struct entry *entry, uint64_t 
     struct vm_entry facts = {.index = entry->index,
                              .term = entry->term,
                              .now_ms = machine->now_ms,
-                             .seed = seed_of(machine, entry->index),
+                             .seed = machine_seed(machine, entry->index),
                              .session = session};
     if (part > 0) {
         const uint64_t parts[2] = {facts.seed, part};
@@ -113,8 +115,7 @@ void machine_begin(struct machine *machine, const struct entry *entry, uint64_t 
     vm_begin(machine->vm, &facts, &machine->limits);
 }
 
-/* Calls one command; `name` may be of any client's making. */
-static enum vm_outcome call(struct machine *machine, struct slice name, struct slice args, struct buffer *result)
+enum vm_outcome machine_call(struct machine *machine, struct slice name, struct slice args, struct buffer *result)
 {
     enum vm_kind kind = vm_find(machine->vm, name);
     if (kind == VM_COMMAND || kind == VM_RAW)
@@ -134,8 +135,7 @@ static enum vm_outcome refuse(struct buffer *result, enum error_code code, const
     return VM_REFUSED;
 }
 
-/* A list of [name, args]: all or nothing, and the list of answers. */
-static enum vm_outcome call_all(struct machine *machine, struct slice list, struct buffer *result)
+enum vm_outcome machine_call_all(struct machine *machine, struct slice list, struct buffer *result)
 {
     struct pack_reader reader = pack_reader_make(list);
     uint32_t count = 0;
@@ -159,7 +159,7 @@ static enum vm_outcome call_all(struct machine *machine, struct slice list, stru
             pack_skip(&reader, PACK_DEPTH_MAX - 2, &args) != STATUS_OK)
             error_pack(&one, ERROR_BAD_REQUEST, "each command of a batch is [name, [arguments]]");
         else
-            outcome = call(machine, name, args, &one);
+            outcome = machine_call(machine, name, args, &one);
         if (outcome != VM_OK) {
             if (!MUTANT(92))
                 vm_rollback(machine->vm, mark);
@@ -211,8 +211,8 @@ static enum vm_outcome apply_request(struct machine *machine, const struct entry
         outcome = refuse(result, ERROR_SKIPPED, "an operator had this entry skipped");
     } else {
         machine_begin(machine, entry, 0, request.ticket.session);
-        outcome = entry->kind == ENTRY_COMMAND ? call(machine, request.name, request.args, result)
-                                               : call_all(machine, request.args, result);
+        outcome = entry->kind == ENTRY_COMMAND ? machine_call(machine, request.name, request.args, result)
+                                               : machine_call_all(machine, request.args, result);
         vm_end(machine->vm);
     }
     if (outcome != VM_PARK && !(outcome == VM_REFUSED && is_busy(result)))
@@ -376,7 +376,7 @@ static void give_results(struct machine *machine, const struct entry *entry, enu
         buffer_append(&results->events, events.data, events.size);
     }
     if (answers && want)
-        add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
+        machine_add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
 }
 
 /* Applies one entry; false: parked, and nothing of it is left. */
@@ -422,72 +422,16 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
     while (records.size > 0 && machine->parked_at == 0) {
         struct entry entry;
         CHECK(entry_peek(records, &entry) == STATUS_OK);
+        if (results->events.size > EVENTS_BYTES_MAX) {
+            results->events_lost = machine->applied;
+            buffer_clear(&results->events);
+        }
         if (!apply_entry(machine, &entry, want_results, results))
             break;
         records.data += entry.size;
         records.size -= entry.size;
     }
     return machine->applied;
-}
-
-/* The answer to what this node alone ran. */
-static void answer_alone(struct machine *machine, enum vm_outcome outcome, struct machine_results *results)
-{
-    if (outcome == VM_PARK) {
-        /* Nothing was changed, and other nodes did not run it: this query alone ends. */
-        buffer_clear(&machine->result);
-        error_pack(&machine->result, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
-        outcome = VM_REFUSED;
-    }
-    add_result(results, machine->applied, outcome == VM_OK, buffer_slice(&machine->result));
-}
-
-void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
-                   struct machine_results *results)
-{
-    buffer_clear(&machine->result);
-    enum vm_outcome outcome = VM_REFUSED;
-    enum vm_kind kind = vm_find(machine->vm, name);
-    machine->query_timed = false;
-    if (machine->parked_at != 0) {
-        error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
-    } else if (kind == VM_QUERY || kind == VM_RAW) {
-        const struct vm_entry facts = {.index = machine->applied,
-                                       .term = machine->term,
-                                       .now_ms = now_ms > machine->now_ms ? now_ms : machine->now_ms,
-                                       .seed = seed_of(machine, machine->applied)};
-        vm_begin(machine->vm, &facts, &machine->limits);
-        outcome = vm_call(machine->vm, name, args, true, &machine->result);
-        vm_end(machine->vm);
-        CHECK_EQ(tree_savepoint(machine->tree), 0);
-        machine->query_timed = vm_read_clock(machine->vm);
-    } else if (slice_equal(name, slice_text("tidelock.code"))) {
-        outcome = deploy_tell_code(machine, args, &machine->result);
-    } else if (!machine_say_refused(machine, name, &machine->result)) {
-        char text[200];
-        snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
-                 (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
-        error_pack(&machine->result, ERROR_UNKNOWN_COMMAND, text);
-    }
-    answer_alone(machine, outcome, results);
-}
-
-void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
-                 struct machine_results *results)
-{
-    enum vm_outcome outcome = VM_REFUSED;
-    buffer_clear(&machine->result);
-    if (machine->parked_at != 0) {
-        error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
-    } else {
-        const struct entry next = {.index = machine->applied + 1, .term = machine->term};
-        machine_begin(machine, &next, 0, session);
-        outcome = call(machine, name, args, &machine->result);
-        vm_end(machine->vm);
-        tree_rollback(machine->tree, 0);
-        vm_events_clear(machine->vm);
-    }
-    answer_alone(machine, outcome, results);
 }
 
 /* --- telling ------------------------------------------------------------------------------------------------------------------ */
@@ -519,11 +463,6 @@ const char *machine_broken(const struct machine *machine, raft_index *index)
 {
     *index = machine->broken_at;
     return machine->broken_at != 0 ? (const char *)machine->broken.data : NULL;
-}
-
-bool machine_query_timed(const struct machine *machine)
-{
-    return machine->query_timed;
 }
 
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest)

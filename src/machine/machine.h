@@ -35,6 +35,7 @@ struct machine_results {
     size_t count;
     size_t capacity;
     struct buffer bytes;
+    raft_index events_lost; /* there were too many events: those up to this entry are not there; 0: all are */
     struct buffer
         events; /* MessagePack lists [index, n, "mount.topic", key, data], in order; n from 1 in each entry */
 };
@@ -73,10 +74,12 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
 void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
                    struct machine_results *results);
 
-/* Runs a command as if it were the next entry (`session` empty: without one), and takes everything back: a dry run. Adds one answer, whose index is `applied`;
- * no events. A parked machine answers PARKED. */
-void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
-                 struct machine_results *results);
+/* Runs a command, or a batch (`name` empty), as if it were the next entry, at cluster time now_ms (0: the last stamp), and takes
+ * everything back: a dry run. `ticket` is empty, or [session, seq, done_below]. Adds one answer, whose index is `applied`: an
+ * error as it would be, or the map {answer, events}, events being a list of [topic, key, data], without data that is
+ * nil. A parked machine answers PARKED. */
+void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice ticket,
+                 uint64_t now_ms, struct machine_results *results);
 
 /* Says that the log has a SKIP of entry `index`, before that entry is applied: it will be refused with SKIPPED, and a machine
  * that parked at it goes on. False: it was applied already, so at the SKIP this machine will park. */

@@ -67,6 +67,15 @@ void machine_begin(struct machine *machine, const struct entry *entry, uint64_t 
 /* Counts an answer, or what came of a part of an entry, in the hash that is in the digest. */
 void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer);
 
+/* The seed of an entry's random numbers. */
+uint64_t machine_seed(const struct machine *machine, raft_index index);
+
+/* Calls one command; `name` may be of any client's making. A list of [name, args]: all or nothing, and the list of answers. */
+enum vm_outcome machine_call(struct machine *machine, struct slice name, struct slice args, struct buffer *result);
+enum vm_outcome machine_call_all(struct machine *machine, struct slice list, struct buffer *result);
+
+void machine_add_result(struct machine_results *results, raft_index index, bool ok, struct slice value);
+
 /* --- mounts.c --------------------------------------------------------------------------------------------------------- */
 
 /* Applies an entry BUNDLE. */

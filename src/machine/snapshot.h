@@ -49,8 +49,11 @@ struct machine_frozen;
 /* Freezes the state between two entries: O(1). Not of a parked machine (checked). */
 struct machine_frozen *machine_freeze(struct machine *machine);
 
-/* Gives the view back and frees it. */
+/* Gives the view back and frees it: O(1). What the view alone held goes by machine_sweep. */
 void machine_thaw(struct machine *machine, struct machine_frozen *frozen);
+
+/* Frees some of what views held and nothing holds any more, for some 20 us. True: there is more. */
+bool machine_sweep(struct machine *machine);
 
 /* What was frozen; readable from any thread until it is thawed. */
 const struct snapshot_head *machine_frozen_head(const struct machine_frozen *frozen);

@@ -13,7 +13,7 @@
 #include "machine/snapshot_private.h"
 #include "wire/pack.h"
 
-enum { LAYOUT = 1, FIELDS = 18 };
+enum { LAYOUT = 1, FIELDS = 18, SWEEP_STEPS = 256 };
 
 static void pack_hash(struct buffer *out, struct hash128 hash)
 {
@@ -124,6 +124,11 @@ void machine_thaw(struct machine *machine, struct machine_frozen *frozen)
     tree_view_release(machine->tree, frozen->view);
     buffer_close(&frozen->configuration);
     mem_free(frozen);
+}
+
+bool machine_sweep(struct machine *machine)
+{
+    return tree_sweep(machine->tree, SWEEP_STEPS);
 }
 
 const struct snapshot_head *machine_frozen_head(const struct machine_frozen *frozen)

@@ -71,6 +71,17 @@ void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk
         snprintf(job->why, sizeof job->why, "%s", storage_why(storage));
 }
 
+static void run_query(struct machine_job *job, const struct machine_query_item *item, struct machine *machine)
+{
+    struct slice name = slice_make(job->bytes.data + item->name_offset, item->name_size);
+    struct slice args = slice_make(job->bytes.data + item->args_offset, item->args_size);
+    struct slice ticket = slice_make(args.data + args.size, item->ticket_size);
+    if (item->try)
+        machine_try(machine, name, args, ticket, item->now_ms, &job->results);
+    else
+        machine_query(machine, name, args, item->now_ms, &job->results);
+}
+
 void machine_job_run(struct machine_job *job, struct machine *machine)
 {
     struct machine_status before;
@@ -81,6 +92,9 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         break;
     case MACHINE_JOB_LOOK:
         job->found = machine_digest_at(machine, job->index, &job->digest);
+        break;
+    case MACHINE_JOB_SKIP:
+        (void)machine_skip(machine, job->index);
         break;
     case MACHINE_JOB_FREEZE:
         if (before.parked_at == 0)
@@ -94,13 +108,10 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         machine_swap(machine, job->built);
         break;
     default:
-        for (size_t i = 0; i < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX; i++) {
-            const struct machine_query_item *item = &job->queries[i];
-            machine_query(machine, slice_make(job->bytes.data + item->name_offset, item->name_size),
-                          slice_make(job->bytes.data + item->args_offset, item->args_size), item->now_ms,
-                          &job->results);
-        }
+        for (size_t i = 0; i < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX; i++)
+            run_query(job, &job->queries[i], machine);
     }
+    (void)machine_sweep(machine); /* also where jobs leave it no idle moment */
     machine_get_status(machine, &job->status);
     if (job->status.catalog_version != before.catalog_version || job->type == MACHINE_JOB_SWAP) {
         machine_catalog(machine, &job->catalog);

@@ -62,14 +62,17 @@ enum machine_job_type {
     MACHINE_JOB_LOOK,   /* the digest at an index */
     MACHINE_JOB_FREEZE, /* the state as it is now, for a snapshot */
     MACHINE_JOB_THAW,
-    MACHINE_JOB_SWAP /* what was built from a snapshot takes the machine's place */
+    MACHINE_JOB_SKIP, /* the entry `index` is to be skipped */
+    MACHINE_JOB_SWAP  /* what was built from a snapshot takes the machine's place */
 };
 
 struct machine_query_item {
     uint64_t request;              /* the replica's number for it */
     uint64_t now_ms;               /* 0: the last stamp */
+    bool try;                      /* run a command, or a batch (without a name), and take it back */
     size_t name_offset, name_size; /* in machine_job.bytes */
     size_t args_offset, args_size;
+    size_t ticket_size; /* behind the arguments; 0: none */
 };
 
 struct machine_job {
@@ -84,7 +87,7 @@ struct machine_job {
     struct machine_query_item *queries;
     size_t queries_count;
     struct buffer bytes;
-    /* LOOK */
+    /* LOOK, SKIP */
     raft_index index;
     bool found; /* set, with the digest */
     struct hash128 digest;

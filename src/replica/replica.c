@@ -31,6 +31,21 @@ const struct raft *replica_raft(const struct replica *replica)
     return replica->raft;
 }
 
+const struct events *replica_events(const struct replica *replica)
+{
+    return replica->events;
+}
+
+raft_index replica_applied(const struct replica *replica)
+{
+    return replica->applied;
+}
+
+raft_index replica_parked_at(const struct replica *replica)
+{
+    return replica->machine.parked_at;
+}
+
 const struct identity *replica_identity(const struct replica *replica)
 {
     return &replica->identity;
@@ -146,6 +161,7 @@ static void restore(struct replica *replica, struct storage *storage, const stru
     replica->set_differs = !is_own_state(replica, storage, recovered);
     restore_snapshot(replica, storage, recovered);
     find_stamp(replica, storage, recovered);
+    skip_restore(replica, storage);
     if (replica->last_index < replica->formed_at)
         return;
     replica->raft = raft_new(&replica->raft_options);
@@ -170,6 +186,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->by_index = mem_zalloc(UNCOMMITTED_MAX, sizeof *replica->by_index);
     replica->cache.bytes_max = options->cache_bytes > 0 ? options->cache_bytes : REPLICA_CACHE_BYTES;
     replica->catalog = catalog_new(slice_make(NULL, 0));
+    replica->due_at = UINT64_MAX;
     replica->snapshots.policy = options->snapshots;
     replica->snapshots.machine = options->machine;
     buffer_append(&replica->bundles, options->bundles.data, options->bundles.size);
@@ -188,6 +205,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
                                                   .uncommitted_entries_max = UNCOMMITTED_MAX - 1,
                                                   .trace = options->trace};
     restore(replica, storage, options->recovered);
+    replica->events = events_new(replica->applied, options->events_bytes);
     return replica;
 }
 
@@ -231,6 +249,8 @@ void replica_abandon(struct replica *replica)
     mem_free(replica->waiting);
     mem_free(replica->batch);
     mem_free(replica->reads);
+    mem_free(replica->skips);
+    events_free(replica->events);
     if (replica->snapshots.receive.built != NULL)
         machine_free(replica->snapshots.receive.built);
     mem_free(replica);
@@ -430,6 +450,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         take_turn(replica);
         log_maintain(replica);
         replica_drain(replica);
+        skip_turn(replica);
         apply_committed(replica);
     } else {
         requests_turn(replica);
@@ -448,6 +469,7 @@ uint64_t replica_wake_at(const struct replica *replica)
         at = replica->effects.wake_at;
         at = take < at ? take : at;
         at = send < at ? send : at;
+        at = replica->due_at < at ? replica->due_at : at;
     }
     if (replica->requests_count > 0 && replica->next_scan < at)
         at = replica->next_scan;

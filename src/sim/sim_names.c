@@ -102,8 +102,7 @@ static void make_change(struct directory *names, const struct change *change)
         directory_set(names, change->to, change->inode);
 }
 
-/* Power is back: of the changes that were not synced all, none or some are there. (A file system that keeps their order
- * leaves a part of these cases; nothing that POSIX promises does.) */
+/* A file system that keeps the order of changes leaves a part of these cases; nothing that POSIX promises does. */
 void names_settle(struct sim_names *names, struct prng *prng)
 {
     uint64_t luck = prng_below(prng, 4);

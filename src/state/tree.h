@@ -92,10 +92,15 @@ void tree_cursor_close(struct tree_cursor *cursor);
 /* Freezes the tree as it is: the undo list must be empty. Cheap: O(1). The owner's thread only. */
 struct view *tree_view(struct tree *tree);
 
-/* Gives a view back; its nodes that nothing else uses are freed. The owner's thread only (others send it home). */
+/* Gives a view back: O(views). What it alone held is freed by tree_sweep. The owner's thread only (others send it home). */
 void tree_view_release(struct tree *tree, struct view *view);
 
-/* Bytes of nodes that only views hold. */
+/* Looks at `most` of the rows and nodes that views may have held, and frees those that none holds any more. A view that was out
+ * for long has held millions: freed in one go they would stop the owner for as long as it takes. True: there is more to look
+ * at. The owner's thread only. */
+bool tree_sweep(struct tree *tree, size_t most);
+
+/* Bytes of nodes that only views hold, or held and are not swept yet. */
 uint64_t tree_view_bytes(const struct tree *tree);
 
 /* Checks everything we believe about the tree's shape, counts, bytes and digest; NULL, or a static sentence. O(n). */

@@ -11,7 +11,7 @@ end
 local wrong = words.wrong
 
 -- How many words follow a verb; those that are not here have a grammar of their own.
-local MOST = { campaign = 1, timeout = 1, advance = 1, run = 1, stabilize = 2, propose = 2, read = 1, deliver = 2, drop = 2,
+local MOST = { campaign = 2, timeout = 1, advance = 1, run = 1, stabilize = 2, propose = 2, read = 2, transfer = 2, deliver = 2, drop = 2,
   duplicate = 2, hold = 1, release = 1, cut = 1, heal = 1, link = 2, crash = 3, restart = 1, persist = 2, trace = 1,
   ['hold-disk'] = 1, ['release-disk'] = 1, ['hold-entries'] = 1, ['release-entries'] = 1, ['fail-disk'] = 1 }
 
