@@ -44,7 +44,7 @@ struct machine *machine_new(const struct machine_options *options)
 
 void machine_free(struct machine *machine)
 {
-    CHECK_EQ(machine->frozen, 0);
+    CHECK(machine->frozen == NULL);
     vm_free(machine->vm);
     tree_free(machine->tree);
     buffer_close(&machine->result);
@@ -93,19 +93,20 @@ void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struc
 
 /* --- commands --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t seed_of(const struct machine *machine, raft_index index)
+uint64_t machine_seed(uint64_t cluster_id, raft_index index)
 {
-    const uint64_t parts[2] = {MUTANT(91) ? (uint64_t)(uintptr_t)machine : machine->cluster_id, index};
+    const uint64_t parts[2] = {cluster_id, index};
     return hash64(parts, sizeof parts);
 }
 
 void machine_begin(struct machine *machine, const struct entry *entry, uint64_t part, struct slice session)
 {
-    struct vm_entry facts = {.index = entry->index,
-                             .term = entry->term,
-                             .now_ms = machine->now_ms,
-                             .seed = seed_of(machine, entry->index),
-                             .session = session};
+    struct vm_entry facts = {
+        .index = entry->index,
+        .term = entry->term,
+        .now_ms = machine->now_ms,
+        .seed = machine_seed(MUTANT(91) ? (uint64_t)(uintptr_t)machine : machine->cluster_id, entry->index),
+        .session = session};
     if (part > 0) {
         const uint64_t parts[2] = {facts.seed, part};
         facts.seed = hash64(parts, sizeof parts);
@@ -415,44 +416,14 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
     return machine->applied;
 }
 
-/* The answer to what this node alone ran. */
-static void answer_alone(struct machine *machine, enum vm_outcome outcome, struct machine_results *results)
+void machine_answer_alone(struct machine_results *results, raft_index index, enum vm_outcome outcome,
+                          struct buffer *answer)
 {
     if (outcome == VM_PARK) {
-        /* Nothing was changed, and other nodes did not run it: this query alone ends. */
-        buffer_clear(&machine->result);
-        error_pack(&machine->result, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
-        outcome = VM_REFUSED;
+        buffer_clear(answer);
+        error_pack(answer, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
     }
-    add_result(results, machine->applied, outcome == VM_OK, buffer_slice(&machine->result));
-}
-
-void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
-                   struct machine_results *results)
-{
-    buffer_clear(&machine->result);
-    enum vm_outcome outcome = VM_REFUSED;
-    enum vm_kind kind = vm_find(machine->vm, name);
-    machine->query_timed = false;
-    if (machine->parked_at != 0) {
-        error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
-    } else if (kind == VM_QUERY || kind == VM_RAW) {
-        const struct vm_entry facts = {.index = machine->applied,
-                                       .term = machine->term,
-                                       .now_ms = now_ms > machine->now_ms ? now_ms : machine->now_ms,
-                                       .seed = seed_of(machine, machine->applied)};
-        vm_begin(machine->vm, &facts, &machine->limits);
-        outcome = vm_call(machine->vm, name, args, true, &machine->result);
-        vm_end(machine->vm);
-        CHECK_EQ(tree_savepoint(machine->tree), 0);
-        machine->query_timed = vm_read_clock(machine->vm);
-    } else if (!machine_say_refused(machine, name, &machine->result)) {
-        char text[200];
-        snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
-                 (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
-        error_pack(&machine->result, ERROR_UNKNOWN_COMMAND, text);
-    }
-    answer_alone(machine, outcome, results);
+    add_result(results, index, outcome == VM_OK, buffer_slice(answer));
 }
 
 void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
@@ -470,7 +441,7 @@ void machine_try(struct machine *machine, struct slice name, struct slice args, 
         tree_rollback(machine->tree, 0);
         vm_events_clear(machine->vm);
     }
-    answer_alone(machine, outcome, results);
+    machine_answer_alone(results, machine->applied, outcome, &machine->result);
 }
 
 /* --- telling ------------------------------------------------------------------------------------------------------------------ */
@@ -499,11 +470,6 @@ const char *machine_broken(const struct machine *machine, raft_index *index)
 {
     *index = machine->broken_at;
     return machine->broken_at != 0 ? (const char *)machine->broken.data : NULL;
-}
-
-bool machine_query_timed(const struct machine *machine)
-{
-    return machine->query_timed;
 }
 
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest)

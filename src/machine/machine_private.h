@@ -33,9 +33,9 @@ struct machine {
     struct machine_format format;
     struct buffer refused; /* pairs: mount, why */
     uint32_t refused_count;
-    uint32_t maps;     /* user maps numbered so far */
-    uint32_t frozen;   /* views that are out */
-    raft_index *skips; /* entries that a SKIP of the log names, and that are not applied yet */
+    uint32_t maps;                 /* user maps numbered so far */
+    struct machine_frozen *frozen; /* what is out, youngest first */
+    raft_index *skips;             /* entries that a SKIP of the log names, and that are not applied yet */
     size_t skips_count;
     const struct entry *entry; /* in progress */
     uint64_t parts;            /* of it, that ran */
@@ -54,6 +54,13 @@ struct machine {
 /* Begins an entry in the vm: its facts, a full budget. For a part of one (a timer that fires), the number of the part, from 1 on,
  * gives it random numbers of its own; `session` without data: none. vm_end ends it. */
 void machine_begin(struct machine *machine, const struct entry *entry, uint64_t part, struct slice session);
+
+/* The seed of what an entry draws, or a query of the state at it. */
+uint64_t machine_seed(uint64_t cluster_id, raft_index index);
+
+/* Adds an answer of this node alone: what parks in an entry ends a query alone, for nothing was changed. */
+void machine_answer_alone(struct machine_results *results, raft_index index, enum vm_outcome outcome,
+                          struct buffer *answer);
 
 /* Counts an answer, or what came of a part of an entry, in the hash that is in the digest. */
 void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer);

@@ -97,7 +97,8 @@ void apply_queries(struct replica *replica)
         struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id}};
         replica_step(replica, &event);
     }
-    if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX)
+    if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX ||
+        replica->snapshots.receive.state == RECEIVE_READY)
         return;
     struct machine_job *job = NULL;
     size_t kept = 0;
@@ -213,12 +214,12 @@ static void aside(struct replica *replica, struct machine_job *job)
 /* Queries that were not reached are asked again, before the others. */
 static void ask_again(struct replica *replica, const struct machine_job *job)
 {
-    size_t capacity = job->queries_count - job->results.count + replica->reads_count;
-    if (job->results.count == job->queries_count)
+    size_t capacity = job->queries_count - job->reached + replica->reads_count;
+    if (job->reached == job->queries_count)
         return;
     struct read_wait *reads = mem_alloc(capacity * sizeof *reads);
     size_t count = 0;
-    for (size_t i = job->results.count; i < job->queries_count; i++) {
+    for (size_t i = job->reached; i < job->queries_count; i++) {
         struct pending *request = request_of(replica, job->queries[i].request);
         if (request == NULL || request->state != REQUEST_QUERYING)
             continue;
@@ -232,6 +233,23 @@ static void ask_again(struct replica *replica, const struct machine_job *job)
     replica->reads = reads;
     replica->reads_count += count;
     replica->reads_capacity = capacity;
+}
+
+static void answer_queries(struct replica *replica, const struct machine_job *job)
+{
+    size_t answers = 0;
+    CHECK(job->reached <= job->queries_count);
+    for (size_t i = 0; i < job->reached; i++) {
+        if (job->queries[i].later) {
+            query_later(replica, &job->queries[i]);
+            continue;
+        }
+        struct pending *request = request_of(replica, job->queries[i].request);
+        const struct machine_result *result = &job->results.list[answers++];
+        if (request != NULL && request->state == REQUEST_QUERYING)
+            request_end(replica, request, result->ok, true, result->index,
+                        slice_make(job->results.bytes.data + result->offset, result->size));
+    }
 }
 
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now)
@@ -254,15 +272,8 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
         if (replica->waiting_count > 0)
             replica->route_again = true; /* a name may be there now */
     } else {
-        CHECK(job->results.count <= job->queries_count);
         replica->query_out = false;
-        for (size_t i = 0; i < job->results.count; i++) {
-            struct pending *request = request_of(replica, job->queries[i].request);
-            const struct machine_result *result = &job->results.list[i];
-            if (request != NULL && request->state == REQUEST_QUERYING)
-                request_end(replica, request, result->ok, true, result->index,
-                            slice_make(job->results.bytes.data + result->offset, result->size));
-        }
+        answer_queries(replica, job);
         ask_again(replica, job);
     }
     take_parking(replica);

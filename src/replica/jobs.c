@@ -71,6 +71,21 @@ void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk
         snprintf(job->why, sizeof job->why, "%s", storage_why(storage));
 }
 
+/* Each has its slice; those that want more are run over a view, which they share. */
+static void run_queries(struct machine_job *job, struct machine *machine)
+{
+    uint64_t used = 0;
+    while (job->reached < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX &&
+           used < QUERIES_WORK_MAX) {
+        struct machine_query_item *item = &job->queries[job->reached++];
+        item->later = !machine_query_briefly(
+            machine, slice_make(job->bytes.data + item->name_offset, item->name_size),
+            slice_make(job->bytes.data + item->args_offset, item->args_size), item->now_ms, &used, &job->results);
+        if (item->later && machine_frozen_bytes(machine) <= QUERY_VIEW_BYTES)
+            item->frozen = machine_share(machine);
+    }
+}
+
 void machine_job_run(struct machine_job *job, struct machine *machine)
 {
     struct machine_status before;
@@ -94,12 +109,8 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         machine_swap(machine, job->built);
         break;
     default:
-        for (size_t i = 0; i < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX; i++) {
-            const struct machine_query_item *item = &job->queries[i];
-            machine_query(machine, slice_make(job->bytes.data + item->name_offset, item->name_size),
-                          slice_make(job->bytes.data + item->args_offset, item->args_size), item->now_ms,
-                          &job->results);
-        }
+        run_queries(job, machine);
+        break;
     }
     machine_get_status(machine, &job->status);
     if (job->status.catalog_version != before.catalog_version || job->type == MACHINE_JOB_SWAP) {
@@ -266,6 +277,22 @@ void machine_job_free(struct machine_job *job)
     mem_free(job->queries);
     if (job->built != NULL)
         machine_free(job->built);
+    mem_free(job);
+}
+
+void view_job_run(struct view_job *job, struct reader *reader)
+{
+    const uint8_t *args = job->bytes.data + job->name_size;
+    reader_query(reader, job->frozen, slice_make(job->bytes.data, job->name_size),
+                 slice_make(args, job->bytes.size - job->name_size), job->now_ms, &job->results);
+}
+
+void view_job_free(struct view_job *job)
+{
+    buffer_close(&job->bytes);
+    buffer_close(&job->results.bytes);
+    buffer_close(&job->results.events);
+    mem_free(job->results.list);
     mem_free(job);
 }
 

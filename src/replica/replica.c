@@ -189,7 +189,7 @@ static void free_queue(struct replica *replica)
 void replica_free(struct replica *replica)
 {
     CHECK(replica->links == NULL);
-    CHECK_EQ(replica->log_jobs + replica->machine_jobs, 0);
+    CHECK_EQ(replica->log_jobs + replica->machine_jobs + replica->long_queries.out, 0);
     CHECK_EQ(replica->snapshots.jobs + replica->snapshots.machine_jobs, 0);
     replica_abandon(replica);
 }
@@ -217,6 +217,7 @@ void replica_abandon(struct replica *replica)
     mem_free(replica->waiting);
     mem_free(replica->batch);
     mem_free(replica->reads);
+    mem_free(replica->long_queries.list);
     if (replica->snapshots.receive.built != NULL)
         machine_free(replica->snapshots.receive.built);
     mem_free(replica);
@@ -411,6 +412,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         propose_bundles(replica);
         requests_turn(replica);
         apply_queries(replica);
+        query_turn(replica);
         receive_turn(replica);
         send_turn(replica);
         digest_turn(replica);
@@ -461,6 +463,6 @@ void replica_stop(struct replica *replica, struct replica_time now)
 bool replica_stopped(const struct replica *replica)
 {
     return replica->requests_count == 0 && replica->log_jobs == 0 && replica->queue_first == NULL &&
-           replica->machine_jobs == 0 && replica->snapshots.jobs == 0 && replica->snapshots.machine_jobs == 0 &&
-           !receive_installs(replica) && !replica_leads(replica);
+           replica->machine_jobs == 0 && query_holds_none(replica) && replica->snapshots.jobs == 0 &&
+           replica->snapshots.machine_jobs == 0 && !receive_installs(replica) && !replica_leads(replica);
 }

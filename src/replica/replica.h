@@ -20,6 +20,9 @@
  *     recover.c        a restart: newest snapshot that counts, then the log from there
  * A file has its name from when it counts; what does not count is gone after a restart. Old or new at each step.
  *
+ * Queries (DESIGN.md §5, §7): apply.c finds out when they may be answered; each has a slice of the machine's thread, and those
+ * that want more go on in query.c, on readers' threads over a frozen view.
+ *
  * Every request ends in exactly one env.reply: ok, a definite refusal, or one that is not definite (unknown outcome).
  * Depends on raft, storage, machine, wire, base.
  */
@@ -37,6 +40,7 @@ struct link;
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
     REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
+    REPLICA_READERS = 2,                          /* view jobs out at once: threads that run them */
     REPLICA_CACHE_BYTES = 64 * 1024 * 1024,       /* recent records kept for followers and the machine */
     REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024     /* bytes that env.send may hold back for one peer */
 };
@@ -63,12 +67,13 @@ struct replica_env {
     bool (*send)(void *context, struct link *link, const struct slice *parts, size_t parts_count);
     /* Closes a link after what is queued went out; the owner then calls link_closed. */
     void (*close)(void *context, struct link *link);
-    /* Hands a job to the thread of the log, of the machine, of snapshots or of transfers. Never refuses: the replica bounds
-     * how many are out. */
+    /* Hands a job to the thread of the log, of the machine, of snapshots, of transfers, or to a reader that has none. Never
+     * refuses: the replica bounds how many are out. */
     void (*log)(void *context, struct log_job *job);
     void (*apply)(void *context, struct machine_job *job);
     void (*snapshot)(void *context, struct snapshot_job *job);
     void (*transfer)(void *context, struct snapshot_job *job);
+    void (*view)(void *context, struct view_job *job);
     /* Begins to connect a bulk link to a peer: link_opened follows with bulk, or link_not_opened. */
     void (*dial_bulk)(void *context, node_id peer);
     /* Ends a request. */
@@ -172,6 +177,7 @@ void link_closed(struct replica *replica, struct link *link, struct replica_time
 void replica_log_done(struct replica *replica, struct log_job *job, struct replica_time now);
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now);
 void replica_snapshot_done(struct replica *replica, struct snapshot_job *job, struct replica_time now);
+void replica_view_done(struct replica *replica, struct view_job *job, struct replica_time now);
 
 /* --- ending -------------------------------------------------------------------------------------------------------- */
 

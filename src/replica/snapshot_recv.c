@@ -249,7 +249,7 @@ static void offer_to_core(struct replica *replica)
     const struct taking *take = &replica->snapshots.take;
     if (take->state != TAKE_IDLE && take->state != TAKE_PUBLISHING)
         take_drop(replica);
-    if (take->frozen != NULL || take->state == TAKE_FREEZING)
+    if (take->frozen != NULL || take->state == TAKE_FREEZING || !query_holds_none(replica))
         return;
     struct raft_configuration configuration = {.id = receive->head.configuration_index};
     configuration.voters_count = replica->identity.members_count;

@@ -17,6 +17,7 @@ enum {
     SCAN_MS = 50,                 /* requests' deadlines are looked at this often */
     MARK_MS = 5,                  /* a log idle for this long gets a mark */
     UNCOMMITTED_MAX = 131072,     /* entries; a power of two: proposals are found by index in a ring of this size */
+    LONG_QUERIES_MAX = 256,       /* that wait for a reader; beyond it: BUSY */
     SNAPSHOT_WHY_BYTES = 400,
     SNAPSHOT_FILES_MAX = 8, /* the newest, and older ones that are still being sent */
     PROTOCOL = 1
@@ -213,6 +214,20 @@ struct read_wait {
     raft_index index; /* 0: not confirmed yet */
 };
 
+/* A query that takes longer than a slice (query.c). */
+struct long_query {
+    uint64_t token;
+    uint64_t now_ms;
+    struct machine_frozen *frozen;
+};
+
+struct long_queries {
+    struct long_query *list; /* a ring of LONG_QUERIES_MAX: those that wait for a reader, oldest first */
+    size_t first, count;
+    size_t out;  /* view jobs */
+    size_t held; /* views that are not yet on their way back */
+};
+
 struct replica {
     struct replica_env env;
     struct raft *raft; /* NULL while the cluster forms */
@@ -295,6 +310,7 @@ struct replica {
     uint64_t next_scan;
     bool stopping;
 
+    struct long_queries long_queries;
     struct digests digests;
     struct snapshots snapshots;
 };
@@ -321,6 +337,12 @@ void apply_read_back(struct replica *replica, struct log_job *done);
 void apply_read_effects(struct replica *replica);
 
 void apply_catalog(struct replica *replica, const struct machine_job *job);
+
+/* query.c */
+void query_later(struct replica *replica, const struct machine_query_item *item);
+void query_turn(struct replica *replica);
+/* Whether no view is out of the machine for queries; while a built machine waits for that, no query begins. */
+bool query_holds_none(const struct replica *replica);
 
 /* digest.c */
 void digest_turn(struct replica *replica);

@@ -56,6 +56,29 @@ bool vm_read_clock(const struct vm *vm)
     return vm->read_clock;
 }
 
+uint64_t vm_used(const struct vm *vm)
+{
+    return (uint64_t)((int64_t)vm->limits.budget - vm->budget.left);
+}
+
+bool vm_spent(const struct vm *vm)
+{
+    return vm->budget.fault == BUDGET_SPENT;
+}
+
+void vm_look_at(struct vm *vm, const struct view *view)
+{
+    CHECK(!vm->running);
+    vm->rows.view = view;
+}
+
+size_t vm_bound_memory(struct vm *vm, size_t bytes_max)
+{
+    size_t before = vm->lua_bytes_max;
+    vm->lua_bytes_max = bytes_max;
+    return before;
+}
+
 size_t vm_lua_bytes(const struct vm *vm)
 {
     return vm->lua_bytes;

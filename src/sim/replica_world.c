@@ -160,6 +160,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                     .apply = env_apply,
                                     .snapshot = world_env_snapshot,
                                     .transfer = world_env_transfer,
+                                    .view = world_env_view,
                                     .dial_bulk = world_env_dial_bulk,
                                     .reply = env_reply,
                                     .fatal = env_fatal};
