@@ -86,6 +86,18 @@ static void run_queries(struct machine_job *job, struct machine *machine)
     }
 }
 
+static void thaw(struct machine_job *job, struct machine *machine)
+{
+    struct machine_frozen *frozen = NULL;
+    if (job->frozen != NULL)
+        machine_thaw(machine, job->frozen);
+    job->frozen = NULL;
+    for (size_t at = 0; at < job->thaw.size; at += sizeof frozen) {
+        memcpy(&frozen, job->thaw.data + at, sizeof frozen);
+        machine_thaw(machine, frozen);
+    }
+}
+
 void machine_job_run(struct machine_job *job, struct machine *machine)
 {
     struct machine_status before;
@@ -102,8 +114,7 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
             job->frozen = machine_freeze(machine);
         break;
     case MACHINE_JOB_THAW:
-        machine_thaw(machine, job->frozen);
-        job->frozen = NULL;
+        thaw(job, machine);
         break;
     case MACHINE_JOB_SWAP:
         machine_swap(machine, job->built);
@@ -268,6 +279,7 @@ void machine_job_free(struct machine_job *job)
     if (job->pinned != NULL)
         chunk_release(job->pinned);
     buffer_close(&job->owned);
+    buffer_close(&job->thaw);
     buffer_close(&job->bytes);
     buffer_close(&job->results.bytes);
     buffer_close(&job->results.events);

@@ -93,8 +93,9 @@ struct machine_job {
     raft_index index;
     bool found; /* set, with the digest */
     struct hash128 digest;
-    /* FREEZE: set, NULL if the machine is parked. THAW */
+    /* FREEZE: set, NULL if the machine is parked. THAW, with a list of more: pointers in `thaw` */
     struct machine_frozen *frozen;
+    struct buffer thaw;
     /* SWAP: what was built; then, what was there */
     struct machine *built;
     /* all: set by machine_job_run */

@@ -15,10 +15,20 @@ bool query_holds_none(const struct replica *replica)
 
 static void thaw(struct replica *replica, struct machine_frozen *frozen)
 {
+    buffer_append(&replica->long_queries.back, &frozen, sizeof frozen);
+}
+
+/* All that are not wanted any more, in one job. */
+static void give_back(struct replica *replica)
+{
+    struct long_queries *queries = &replica->long_queries;
+    if (queries->back.size == 0)
+        return;
     struct machine_job *job = mem_zalloc(1, sizeof *job);
     job->type = MACHINE_JOB_THAW;
-    job->frozen = frozen;
-    replica->long_queries.held--;
+    job->thaw = queries->back;
+    queries->back = (struct buffer){0};
+    queries->held -= job->thaw.size / sizeof(struct machine_frozen *);
     replica->snapshots.machine_jobs++;
     replica->env.apply(replica->env.context, job);
 }
@@ -67,6 +77,7 @@ void query_turn(struct replica *replica)
         else
             thaw(replica, query.frozen); /* it has timed out */
     }
+    give_back(replica);
 }
 
 void replica_view_done(struct replica *replica, struct view_job *job, struct replica_time now)

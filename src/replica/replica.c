@@ -218,6 +218,7 @@ void replica_abandon(struct replica *replica)
     mem_free(replica->batch);
     mem_free(replica->reads);
     mem_free(replica->long_queries.list);
+    buffer_close(&replica->long_queries.back);
     if (replica->snapshots.receive.built != NULL)
         machine_free(replica->snapshots.receive.built);
     mem_free(replica);

@@ -226,6 +226,7 @@ struct long_queries {
     size_t first, count;
     size_t out;  /* view jobs */
     size_t held; /* views that are not yet on their way back */
+    struct buffer back; /* those that are to go back this turn: pointers */
 };
 
 struct replica {

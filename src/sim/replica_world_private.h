@@ -8,7 +8,7 @@
 #include "sim/replica_world.h"
 #include "sim/witness.h"
 
-enum { WORLD_JOBS_MAX = 512 };
+enum { WORLD_JOBS_MAX = 64 };
 
 enum world_event_kind {
     WORLD_WAKE,
