@@ -85,6 +85,14 @@ static void park(struct machine *machine, raft_index index, const char *why)
         (unsigned long long)index, machine->parked_why);
 }
 
+void machine_park(struct machine *machine, const char *why)
+{
+    if (machine->parked_at != 0)
+        return;
+    machine->parked_why[0] = 0;
+    park(machine, machine->applied > 0 ? machine->applied : 1, why);
+}
+
 void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer)
 {
     const uint64_t parts[3] = {machine->results_hash, (uint64_t)outcome, hash64(answer.data, answer.size)};

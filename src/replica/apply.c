@@ -39,6 +39,7 @@ static void read_back(struct replica *replica, raft_index commit)
 void apply_committed(struct replica *replica)
 {
     raft_index commit = MUTANT(63) ? replica->last_index : replica->effects.commit_index;
+    commit = diverge_limit(replica) < commit ? diverge_limit(replica) : commit;
     raft_index until = UINT64_MAX;
     while (take_before_apply(replica, commit, &until) && replica->machine_jobs < MACHINE_JOBS_MAX &&
            replica->apply_next <= commit && !replica->apply_reading && replica->machine.parked_at == 0) {
@@ -67,8 +68,8 @@ void apply_committed(struct replica *replica)
 void apply_read_back(struct replica *replica, struct log_job *done)
 {
     replica->apply_reading = false;
-    if (done->first != replica->apply_next || replica->machine.parked_at != 0)
-        return;
+    if (done->first != replica->apply_next || replica->machine.parked_at != 0 || done->got > diverge_limit(replica))
+        return; /* what is still wanted of it is read again */
     struct machine_job *job = mem_zalloc(1, sizeof *job);
     job->owned = done->records;
     done->records = (struct buffer){0};
@@ -166,10 +167,10 @@ void apply_catalog(struct replica *replica, const struct machine_job *job)
     }
 }
 
-/* The machine cannot go on: consensus does, without it (DESIGN.md §1). */
-static void take_parking(struct replica *replica)
+/* The machine cannot go on, or its state is not to be trusted: consensus does, without it (DESIGN.md §1). */
+void apply_step_aside(struct replica *replica)
 {
-    if (replica->machine.parked_at == 0 || replica->reluctant)
+    if (replica->reluctant)
         return;
     replica->reluctant = true;
     struct raft_event reluctant = {.type = RAFT_EVENT_RELUCTANT, .reluctant = {.on = true}};
@@ -191,6 +192,12 @@ static void take_parking(struct replica *replica)
     replica->reads_count = 0;
 }
 
+static void take_parking(struct replica *replica)
+{
+    if (replica->machine.parked_at != 0)
+        apply_step_aside(replica);
+}
+
 /* Jobs of snapshots. */
 static void aside(struct replica *replica, struct machine_job *job)
 {
@@ -202,6 +209,12 @@ static void aside(struct replica *replica, struct machine_job *job)
         break;
     case MACHINE_JOB_FREEZE:
         take_frozen(replica, job);
+        break;
+    case MACHINE_JOB_SHARE:
+        if (job->number == SHARE_SCRUB)
+            scrub_shared(replica, job);
+        else
+            diverge_shared(replica, job);
         break;
     case MACHINE_JOB_SWAP:
         receive_swapped(replica, job);
@@ -246,7 +259,9 @@ static void answer_queries(struct replica *replica, const struct machine_job *jo
         }
         struct pending *request = request_of(replica, job->queries[i].request);
         const struct machine_result *result = &job->results.list[answers++];
-        if (request != NULL && request->state == REQUEST_QUERYING)
+        if (request != NULL && request->state == REQUEST_QUERYING && replica_is_parked(replica))
+            request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+        else if (request != NULL && request->state == REQUEST_QUERYING)
             request_end(replica, request, result->ok, true, result->index,
                         slice_make(job->results.bytes.data + result->offset, result->size));
     }

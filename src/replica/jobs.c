@@ -116,6 +116,13 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
     case MACHINE_JOB_THAW:
         thaw(job, machine);
         break;
+    case MACHINE_JOB_SHARE:
+        if (before.parked_at == 0)
+            job->frozen = machine_share(machine);
+        break;
+    case MACHINE_JOB_PARK:
+        machine_park(machine, (const char *)job->bytes.data);
+        break;
     case MACHINE_JOB_SWAP:
         machine_swap(machine, job->built);
         break;
@@ -292,15 +299,37 @@ void machine_job_free(struct machine_job *job)
     mem_free(job);
 }
 
-void view_job_run(struct view_job *job, struct reader *reader)
+static void run_query(struct view_job *job, struct reader *reader)
 {
     const uint8_t *args = job->bytes.data + job->name_size;
     reader_query(reader, job->frozen, slice_make(job->bytes.data, job->name_size),
                  slice_make(args, job->bytes.size - job->name_size), job->now_ms, &job->results);
 }
 
+void view_job_run(struct view_job *job, struct reader *reader)
+{
+    switch (job->type) {
+    case VIEW_JOB_QUERY:
+        run_query(job, reader);
+        break;
+    case VIEW_JOB_TELL:
+        compare_tell(job->frozen, buffer_slice(&job->lo), buffer_slice(&job->hi), &job->told);
+        break;
+    case VIEW_JOB_COMPARE:
+        job->verdict = compare_with(job->frozen, &job->lo, &job->hi, buffer_slice(&job->told), &job->what);
+        break;
+    default:
+        job->verdict = compare_self(job->frozen, &job->lo, job->bytes_max, &job->what) ? COMPARE_SAME : COMPARE_ROW;
+        break;
+    }
+}
+
 void view_job_free(struct view_job *job)
 {
+    buffer_close(&job->lo);
+    buffer_close(&job->hi);
+    buffer_close(&job->told);
+    buffer_close(&job->what);
     buffer_close(&job->bytes);
     buffer_close(&job->results.bytes);
     buffer_close(&job->results.events);

@@ -7,6 +7,7 @@
 #ifndef REPLICA_JOBS_H
 #define REPLICA_JOBS_H
 
+#include "machine/compare.h"
 #include "machine/query.h"
 #include "machine/snapshot.h"
 #include "storage/snapshot_file.h"
@@ -64,7 +65,9 @@ enum machine_job_type {
     MACHINE_JOB_LOOK,   /* the digest at an index */
     MACHINE_JOB_FREEZE, /* the state as it is now, for a snapshot */
     MACHINE_JOB_THAW,
-    MACHINE_JOB_SWAP /* what was built from a snapshot takes the machine's place */
+    MACHINE_JOB_SHARE, /* the same for somebody who only looks */
+    MACHINE_JOB_PARK,  /* for the reason in `bytes`, zero-terminated */
+    MACHINE_JOB_SWAP   /* what was built from a snapshot takes the machine's place */
 };
 
 struct machine_query_item {
@@ -89,11 +92,12 @@ struct machine_job {
     size_t queries_count;
     size_t reached; /* set: the first so many were looked at; those that are not `later` have answers, in order */
     struct buffer bytes;
+    uint64_t number; /* SHARE: the replica's, to know whom it is for */
     /* LOOK */
     raft_index index;
     bool found; /* set, with the digest */
     struct hash128 digest;
-    /* FREEZE: set, NULL if the machine is parked. THAW, with a list of more: pointers in `thaw` */
+    /* FREEZE, SHARE: set, NULL if the machine is parked. THAW, with a list of more: pointers in `thaw` */
     struct machine_frozen *frozen;
     struct buffer thaw;
     /* SWAP: what was built; then, what was there */
@@ -140,9 +144,23 @@ struct snapshot_job {
 };
 
 /* Something that is read from a frozen state, whatever is applied meanwhile. */
+enum view_job_type {
+    VIEW_JOB_QUERY,
+    VIEW_JOB_TELL,    /* what the rows between lo and hi sum to, for another node */
+    VIEW_JOB_COMPARE, /* holds what another node told against them */
+    VIEW_JOB_SCRUB    /* whether rows from `lo` on are as they were put */
+};
+
 struct view_job {
+    enum view_job_type type;
     struct machine_frozen *frozen; /* borrowed; thawed by whoever made the job */
-    /* a query */
+    /* TELL, COMPARE, SCRUB */
+    struct buffer lo, hi;
+    struct buffer told;           /* TELL: set; COMPARE */
+    enum compare_verdict verdict; /* set; SCRUB: SAME or ROW */
+    struct buffer what;           /* set, if it is ROW */
+    uint64_t bytes_max;           /* SCRUB */
+    /* QUERY */
     uint64_t request; /* the replica's number for it */
     uint64_t now_ms;
     struct buffer bytes; /* its name, then its arguments */

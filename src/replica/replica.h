@@ -18,6 +18,9 @@
  *     snapshot_recv.c  pieces -> SNAPSHOT_IN -> build (a new machine, verified) -> core takes it -> published and log begun
  *                      anew in one log job -> machines exchanged, applied = index
  *     recover.c        a restart: newest snapshot that counts, then the log from there
+ *     diverge.c        a state that is not the majority's parks; which row differs?
+ *     rebuild.c        a parked node's state becomes the leader's
+ *     scrub.c          does memory hold what was put there?
  * A file has its name from when it counts; what does not count is gone after a restart. Old or new at each step.
  *
  * Queries (DESIGN.md §5, §7): apply.c finds out when they may be answered; each has a slice of the machine's thread, and those
@@ -40,7 +43,7 @@ struct link;
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
     REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
-    REPLICA_READERS = 2,                          /* view jobs out at once: threads that run them */
+    REPLICA_READERS = 3,                          /* view jobs out at once: threads that run them */
     REPLICA_CACHE_BYTES = 64 * 1024 * 1024,       /* recent records kept for followers and the machine */
     REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024     /* bytes that env.send may hold back for one peer */
 };
@@ -114,6 +117,7 @@ struct replica_options {
     size_t cache_bytes;       /* of recent records; 0: REPLICA_CACHE_BYTES */
     struct replica_snapshots snapshots;
     struct machine_options machine; /* for what is built from a leader's snapshot */
+    uint64_t scrub_rate;            /* bytes of the state a second that are looked at for rot; 0: none */
     const struct replica_recovered *recovered;
     struct trace_sink trace;
 };
@@ -147,6 +151,10 @@ void replica_request(struct replica *replica, uint64_t client, const struct requ
  * when it counts, or an error that says why there is none. */
 void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t timeout_ms,
                               struct replica_time now);
+
+/* Begins tidelock.rebuild: this node parks, and its state becomes the leader's. Its answer is a map {index} when it has. */
+void replica_request_rebuild(struct replica *replica, uint64_t client, uint32_t timeout_ms,
+                             struct replica_time now);
 
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);
@@ -202,6 +210,9 @@ struct replica_snapshot_status {
     bool installing;         /* the core took a leader's snapshot that does not count yet */
     const char *why;         /* the last failure; "" if none */
 };
+/* Why this node answers nothing, and the entry it is about; NULL: it does. */
+const char *replica_parked(const struct replica *replica, raft_index *index);
+uint64_t replica_scrubbed(const struct replica *replica); /* passes over the whole state */
 void replica_get_snapshots(const struct replica *replica, struct replica_snapshot_status *status);
 const struct raft *replica_raft(const struct replica *replica); /* NULL while the cluster forms */
 const struct identity *replica_identity(const struct replica *replica);

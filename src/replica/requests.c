@@ -237,7 +237,7 @@ static void fail_refused(struct replica *replica, struct pending *request)
 /* This node leads, or the request is content with what it has. */
 static void serve(struct replica *replica, struct pending *request)
 {
-    if (replica->machine.parked_at != 0) {
+    if (replica_is_parked(replica)) {
         request->is_query = true; /* it did not enter the log: definite */
         request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
         return;
@@ -327,7 +327,7 @@ void request_route(struct replica *replica, uint64_t token)
     node_id leader = replica->raft != NULL ? replica->effects.leader : 0;
     if (request->stale && replica->raft != NULL && catalog_mounts(replica->catalog) > 0)
         serve(replica, request);
-    else if (replica_leads(replica) && (apply_code_ready(replica) || replica->machine.parked_at != 0))
+    else if (replica_leads(replica) && (apply_code_ready(replica) || replica_is_parked(replica)))
         serve(replica, request);
     else if (leader != 0 && leader != replica->identity.id && request->origin == 0 && request->forward)
         forward(replica, request, leader);
@@ -490,7 +490,10 @@ void requests_scan(struct replica *replica)
         else if (request->state == REQUEST_SNAPSHOT)
             request_fail(replica, request, ERROR_TIMEOUT,
                          "the snapshot does not count yet; tidelock status says how far it is");
-        else if (replica->machine.parked_at != 0)
+        else if (request->state == REQUEST_REBUILD)
+            request_fail(replica, request, ERROR_TIMEOUT,
+                         "no state has taken this one's place yet; tidelock status says how far it is");
+        else if (replica_is_parked(replica))
             request_fail(replica, request, ERROR_PARKED,
                          "this node is parked (see tidelock status), and no other was found in time");
         else

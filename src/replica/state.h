@@ -48,6 +48,7 @@ struct send {
     bool dialling;
     bool failed; /* the file could not be read: it was said */
     struct link *bulk;
+    bool rebuild; /* its log lacks nothing: it wants the state (rebuild.c) */
 };
 
 /* What this node knows of another member. */
@@ -87,7 +88,10 @@ struct digests {
     struct digest_slot wanted; /* of the snapshot that is being taken here */
     struct digest_slot agreed; /* the last that is known to be agreed on */
     bool looking;              /* a LOOK job is out */
-    bool differs;              /* this node's was not the majority's */
+    raft_index none;           /* leading: there, no majority has one digest, and none will; 0: that is not so */
+    uint64_t none_since;
+    raft_index undecided; /* it was said that there is none yet */
+    bool differs;         /* this node's was not the majority's */
     uint64_t named_at;
     size_t turn; /* the member that wanted last */
 };
@@ -141,6 +145,7 @@ struct receiving {
     struct snapshot_progress progress;
     struct machine *built;
     struct snapshot_head head;
+    bool apart; /* the log stays as it is, and the file does not count (rebuild.c) */
     uint32_t failures;
     uint64_t not_before;
 };
@@ -176,6 +181,7 @@ enum request_state {
     REQUEST_READING,  /* for a ReadIndex round, then for applying up to `index` */
     REQUEST_QUERYING, /* at the machine */
     REQUEST_SNAPSHOT, /* until one counts that includes `read_id` entries */
+    REQUEST_REBUILD,  /* until the state is another */
     REQUEST_FORWARDED /* at the leader `peer` */
 };
 
@@ -221,11 +227,69 @@ struct long_query {
     struct machine_frozen *frozen;
 };
 
-struct long_queries {
-    struct long_query *list; /* a ring of LONG_QUERIES_MAX: those that wait for a reader, oldest first */
+enum diverge_state {
+    DIVERGE_NONE,
+    DIVERGE_FOUND,    /* looks for somebody to compare with */
+    DIVERGE_APPLYING, /* up to where the other looks */
+    DIVERGE_SHARING,  /* at the machine */
+    DIVERGE_ASKING,   /* for sums */
+    DIVERGE_LOOKING,  /* at a reader */
+    DIVERGE_PARKING   /* at the machine, or there already */
+};
+
+/* This node's state is not the majority's (diverge.c). */
+struct diverging {
+    enum diverge_state state;
+    raft_index index; /* where that was found */
+    char why[256];
+    node_id with;
+    uint64_t number;
+    raft_index until;
+    uint64_t ask_at, give_up_at;
+    struct machine_frozen *frozen;
+    struct buffer lo, hi; /* the rows in question */
+};
+
+/* Another node's is not: it asks this one. */
+struct comparing {
+    node_id with; /* 0: nobody does */
+    uint64_t number;
+    raft_index at_least, index;
+    uint64_t give_up_at;
+    struct machine_frozen *frozen;
+    bool sharing; /* a SHARE job is out */
+    bool wanted;  /* sums of: */
+    struct buffer lo, hi;
+    bool looking; /* a TELL job is out */
+};
+
+/* Whom a SHARE job is for. */
+enum { SHARE_OWN, SHARE_OTHER, SHARE_SCRUB };
+
+/* Memory that rots (scrub.c). */
+struct scrubbing {
+    uint64_t rate; /* bytes a second; 0: off */
+    struct buffer from;
+    uint64_t next_at, began_at;
+    bool busy; /* a job of it is out */
+    uint64_t passes;
+};
+
+/* This node throws its state away, for the leader's (rebuild.c). */
+struct rebuilding {
+    bool on;
+    raft_index need; /* the snapshot must include it */
+    uint64_t ask_at;
+};
+
+/* What is out of the machine for readers (query.c). */
+struct views {
+    struct long_query *queries; /* a ring of LONG_QUERIES_MAX: those that wait for a reader, oldest first */
     size_t first, count;
-    size_t out;  /* view jobs */
-    size_t held; /* views that are not yet on their way back */
+    size_t querying;    /* of the jobs that are out, those of queries */
+    bool looking;       /* another job is out: of comparing or scrubbing */
+    size_t out;         /* view jobs */
+    size_t held;        /* views that are not yet on their way back */
     struct buffer back; /* those that are to go back this turn: pointers */
 };
 
@@ -311,7 +375,11 @@ struct replica {
     uint64_t next_scan;
     bool stopping;
 
-    struct long_queries long_queries;
+    struct views views;
+    struct diverging diverging;
+    struct comparing comparing;
+    struct scrubbing scrubbing;
+    struct rebuilding rebuilding;
     struct digests digests;
     struct snapshots snapshots;
 };
@@ -336,14 +404,49 @@ void apply_queries(struct replica *replica);
 bool apply_code_ready(const struct replica *replica);
 void apply_read_back(struct replica *replica, struct log_job *done);
 void apply_read_effects(struct replica *replica);
+/* This node answers nothing and leads no more. */
+void apply_step_aside(struct replica *replica);
 
 void apply_catalog(struct replica *replica, const struct machine_job *job);
 
 /* query.c */
 void query_later(struct replica *replica, const struct machine_query_item *item);
 void query_turn(struct replica *replica);
-/* Whether no view is out of the machine for queries; while a built machine waits for that, no query begins. */
-bool query_holds_none(const struct replica *replica);
+/* Views are counted by whoever gets one from the machine; each goes back once. While a built machine waits for there being none,
+ * nobody takes another. */
+void view_took(struct replica *replica);
+void view_give_back(struct replica *replica, struct machine_frozen *frozen);
+bool view_none_out(const struct replica *replica);
+void view_submit(struct replica *replica, struct view_job *job);
+
+/* diverge.c */
+bool replica_is_parked(const struct replica *replica);
+/* A majority has another digest at `index`; or, for `why`, this state is not to be trusted. */
+void diverge_found(struct replica *replica, raft_index index);
+void diverge_park(struct replica *replica, raft_index index, const char *why);
+/* Another state is there. */
+void diverge_reset(struct replica *replica);
+raft_index diverge_limit(const struct replica *replica);
+void diverge_turn(struct replica *replica);
+uint64_t diverge_wake_at(const struct replica *replica);
+void diverge_asked(struct replica *replica, node_id from, const struct message_compare *asked);
+void diverge_told(struct replica *replica, node_id from, const struct message_compared *told);
+void diverge_shared(struct replica *replica, struct machine_job *job);
+void diverge_looked(struct replica *replica, struct view_job *job);
+
+/* scrub.c */
+void scrub_turn(struct replica *replica);
+uint64_t scrub_wake_at(const struct replica *replica);
+void scrub_shared(struct replica *replica, struct machine_job *job);
+void scrub_looked(struct replica *replica, struct view_job *job);
+
+/* rebuild.c */
+void rebuild_turn(struct replica *replica);
+uint64_t rebuild_wake_at(const struct replica *replica);
+void rebuild_heard(struct replica *replica, struct peer *peer, const struct message_rebuild *said);
+/* Whether what was built from a snapshot may take the state's place, though it brings the log nothing. */
+bool rebuild_fits(const struct replica *replica, const struct snapshot_head *head);
+void rebuild_swapped(struct replica *replica);
 
 /* digest.c */
 void digest_turn(struct replica *replica);
@@ -381,6 +484,8 @@ void send_turn(struct replica *replica);
 uint64_t send_wake_at(const struct replica *replica);
 raft_index send_pin(const struct replica *replica, raft_index index);
 bool send_holds(const struct replica *replica, raft_index index);
+/* A node that wanted the state has taken it. */
+void send_rebuilt(struct replica *replica, struct peer *peer);
 
 /* snapshot_recv.c */
 void receive_offered(struct replica *replica, node_id from, const struct message_snapshot *file);

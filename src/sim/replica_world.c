@@ -174,6 +174,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .cache_bytes = options->cache_bytes,
                                         .snapshots = options->snapshots,
                                         .machine = machine_options(options),
+                                        .scrub_rate = options->scrub_rate,
                                         .recovered = recovered};
     node->machine = recovered->machine;
     node->replica = replica_new(&how, &env, node->storage);
@@ -386,9 +387,10 @@ static void machine_done(struct world_node *node)
         witness_installed(node->world->witness, node->number, &job->status);
         world_trace_snapshot(node, "installed", job->status.applied);
     }
-    if (job->type == MACHINE_JOB_APPLY) {
+    if (job->type == MACHINE_JOB_PARK)
+        witness_distrusts(node->world->witness, node->number);
+    if (job->type == MACHINE_JOB_APPLY)
         look_at_applied(node, job);
-    }
     replica_machine_done(node->replica, job, world_time(node));
 }
 
@@ -526,6 +528,17 @@ uint32_t replica_world_snapshot(struct replica_world *world, uint32_t number, ui
     if (node->replica == NULL)
         return at;
     replica_request_snapshot(node->replica, at, timeout_ms, world_time(node));
+    world_after(node);
+    return at;
+}
+
+uint32_t replica_world_rebuild(struct replica_world *world, uint32_t number, uint32_t timeout_ms)
+{
+    struct world_node *node = &world->nodes[number];
+    uint32_t at = new_request(world, node);
+    if (node->replica == NULL)
+        return at;
+    replica_request_rebuild(node->replica, at, timeout_ms, world_time(node));
     world_after(node);
     return at;
 }
