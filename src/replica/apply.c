@@ -184,6 +184,9 @@ void apply_step_aside(struct replica *replica)
             request_fail(replica, request, ERROR_LOST,
                          "this node parked before it could answer; the outcome is unknown");
     }
+    for (uint32_t i = 0; i < replica->requests_capacity && replica->requests_count > 0; i++)
+        if (replica->requests[i].state == REQUEST_SNAPSHOT)
+            request_fail(replica, &replica->requests[i], ERROR_PARKED, "this node has parked; ask another");
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct pending *request = request_of(replica, replica->reads[i].token);
         if (request != NULL && request->state == REQUEST_READING)

@@ -106,8 +106,6 @@ static void agreed(struct replica *replica, raft_index index, struct hash128 dig
                 (unsigned long long)index, (unsigned long long)own->digest.hi, (unsigned long long)own->digest.lo,
                 (unsigned long long)digest.hi, (unsigned long long)digest.lo);
         digests->differs = differs;
-        if (differs)
-            diverge_found(replica, index);
     }
     digests->agreed = (struct digest_slot){.index = index, .known = true, .digest = digest};
     digests->undecided = 0;
@@ -115,6 +113,8 @@ static void agreed(struct replica *replica, raft_index index, struct hash128 dig
         digests->wanted = (struct digest_slot){0};
         take_agreed(replica, digest);
     }
+    if (digests->differs)
+        diverge_found(replica, index);
 }
 
 /* At `index` no majority has one digest, and none will: nobody can say whose state is right. */
@@ -342,7 +342,7 @@ void digest_attach(struct replica *replica, struct peer *peer, struct message *m
 void digest_heard(struct replica *replica, struct peer *peer, const struct message *message)
 {
     const struct message_digests *said = &message->digests;
-    if (message->raft.term != replica->effects.term)
+    if (message->raft.term != replica->effects.term || replica_is_parked(replica))
         return;
     if (message->raft.type == RAFT_APPEND_ENTRIES && replica->effects.leader == peer->member.id) {
         const struct digest_slot own = replica->digests.asked;
