@@ -180,8 +180,8 @@ tidy: all tidy-lua tidy-c ## floors, purity, sizes, lint
 	@$(RUN_SPEC) spec/tidy_spec.lua
 
 tidy-lua: test-deps
-	@luacheck -q --no-color --std luajit --max-line-length 144 $(wildcard lua examples)
-	@luacheck -q --no-color --std luajit+busted --max-line-length 144 spec
+	@luacheck -q --no-color --std luajit --max-line-length 144 $(filter-out examples/spec,$(wildcard lua examples/*))
+	@luacheck -q --no-color --std luajit+busted --max-line-length 144 spec examples/spec
 
 tidy-c: test-deps
 	@printf '%s\n' $(SRC) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet --checks=$(TIDY_CHECKS) \
@@ -220,9 +220,9 @@ micro-snapshot: $(BUILD)/libcore.so ## what taking and building a snapshot of 1 
 fmt: test-deps ## format the C sources
 	@clang-format -i src/*/*.c src/*/*.h
 
-install: all ## install the binary and the examples: PREFIX=/usr/local DESTDIR=
+install: all ## install the binary, the examples, types for editors: PREFIX=/usr/local DESTDIR=
 	@install -D -m 755 $(BUILD)/tidelock $(DESTDIR)$(PREFIX)/bin/tidelock
-	@for f in $$(find examples -type f); do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/tidelock/$$f; done
+	@for f in $$(find examples -type f) lua/tidelock/types.lua; do install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/tidelock/$$f; done
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/tidelock"
 
 uninstall: ## take out what install put in

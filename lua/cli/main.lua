@@ -1,11 +1,12 @@
 -- cli/main.lua: finds the subcommand, reads its options, turns failures into exit codes.
 --
 -- A subcommand is a file beside this one that returns { summary, usage, options = { name = 'value'|'flag'|'many' }, run }.
-local commands = { 'dev', 'start', 'call', 'query', 'status', 'snapshot', 'check', 'run', 'sim', 'history', 'log', 'version', 'help' }
+local commands = { 'dev', 'start', 'call', 'query', 'status', 'snapshot', 'backup', 'restore',
+  'recover', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
 
 -- Words that people know from elsewhere.
 local elsewhere = { get = 'query', put = 'call', set = 'call', member = 'status', members = 'status', endpoint = 'status',
-  init = 'start', server = 'start', serve = 'start', repl = 'run' }
+  init = 'start', dump = 'backup', save = 'backup', export = 'backup', load = 'restore', server = 'start', serve = 'start', repl = 'run' }
 
 local cli = { commands = commands }
 

@@ -7,7 +7,7 @@ local start = {
 tidelock start --id N --data DIR --listen H:P [--cluster 1=H:P,2=H:P,... --machine [NAME=]FILE]
 
 The first start of every node needs the same --cluster and --machine: the nodes find each other and form the cluster. Later
-starts need neither: the code is in the log.
+starts need neither: the code is in the log. Directories that tidelock restore made need --cluster alone.
 
   --id N                 this node, a whole number from 1
   --data DIR             where it keeps its log; made if it is not there (its parent must be)
@@ -79,13 +79,18 @@ function start.bundle(words, cli, exit)
   return bundles
 end
 
--- The snapshot format as one more bundle.
-local function add_format(bundles, path, cli)
-  if not path then return bundles end
+-- A snapshot format as a bundle. -> bytes; nil if there is no path
+function start.format(path, cli)
+  if not path then return nil end
   if not check.survives(path) then cli.stop(78, path, ': LuaJIT itself cannot load this file') end
   local bytes, why = node.bundle('', path, 'format')
   if not bytes then cli.stop(78, why) end
-  bundles[#bundles + 1] = bytes
+  return bytes
+end
+
+-- The format as one more bundle.
+local function add_format(bundles, path, cli)
+  bundles[#bundles + 1] = start.format(path, cli)
   return bundles
 end
 

@@ -9,6 +9,7 @@ local stage = require 'tidelock.stage'
 local words = require 'tidelock.scenario.words'
 local expect = require 'tidelock.scenario.expect'
 local look = require 'tidelock.scenario.look'
+local members = require 'tidelock.scenario.members'
 
 local scenario = {}
 
@@ -67,7 +68,7 @@ local function elect(self, id, role, node)
   if role == 'leader' and node.own > 1 then s:propose(id, node.own - 1) end
   local first = role == 'leader' and 'AppendEntries' or role == 'candidate' and 'RequestVote' or 'PreVote'
   for peer = 1, self.count do
-    while peer ~= id and s:message(id, peer, 1).type ~= first do s:drop(id, peer, 1) end
+    while peer ~= id and s:count(id, peer) > 0 and s:message(id, peer, 1).type ~= first do s:drop(id, peer, 1) end
   end
 end
 
@@ -86,15 +87,15 @@ local function before_election(self, id, node)
     wrong('node %d: a new leader knows no entry of its own term to be committed; let it commit them', id)
   end
   if node.role ~= 'leader' then return end
-  local may = 1
-  for peer = 1, self.count do
+  local may, voters = 1, self.options.voters or words.nodes('*', self.count)
+  for _, peer in ipairs(voters) do
     local other = self.nodes[peer]
     if peer ~= id and other.term == node.term then other.voted = other.voted or id end
     if peer ~= id and (other.term > node.term or (other.term == node.term and other.voted == id)) then may = may + 1 end
   end
-  if may * 2 <= self.count then
+  if may * 2 <= #voters then
     wrong('node %d leads term %d, but only %d of %d nodes can have voted for it: give the others that term', id, node.term, may,
-      self.count)
+      #voters)
   end
 end
 
@@ -104,7 +105,7 @@ function play:begin()
   self.options.nodes = self.count
   self.stage = stage.new(self.options)
   for id = 1, self.count do
-    self.nodes[id] = self.nodes[id] or { term = 1, log = { 1 } }
+    self.nodes[id] = self.nodes[id] or (members.has(self, id) and { term = 1, log = { 1 } } or { term = 0, log = {} })
   end
   for id, node in ipairs(self.nodes) do
     if node.role and node.role ~= 'pre-candidate' then before_election(self, id, node) end
@@ -137,18 +138,19 @@ local switches = { prevote = 'no_pre_vote', checkquorum = 'no_check_quorum', sti
 local settings = { election = { 'election_timeout_ms', 10, 1000000 }, heartbeat = { 'heartbeat_ms', 1, 100000 },
   window = { 'window_messages', 1, 256 }, ['window-bytes'] = { 'window_bytes', 1, 4000000000 },
   ['message-bytes'] = { 'message_bytes_max', 1, 4000000000 }, ['entry-bytes'] = { 'entry_bytes', 1, 1000000 },
-  uncommitted = { 'uncommitted_entries_max', 1, 1000000 } }
+  uncommitted = { 'uncommitted_entries_max', 1, 1000000 }, lease = { 'lease_drift_ms', 1, 1000000 } }
 
 function setup.set(self, list)
   local name, value = list[1], list[2]
   if switches[name] or name == 'startwait' then
     if value ~= 'on' and value ~= 'off' then wrong('set %s wants on or off, not %s', name, value or 'nothing') end
     if name == 'startwait' then self.startwait = value == 'on' else self.options[switches[name]] = value == 'off' end
+  elseif members.setup[name] then members.setup[name](self, list)
   elseif settings[name] then
     self.options[settings[name][1]] = words.number(value, 'set ' .. name, settings[name][2], settings[name][3])
   else
-    wrong('set knows prevote checkquorum stickiness startwait (on, off) and election heartbeat window window-bytes '
-      .. 'message-bytes entry-bytes uncommitted (a number), not %s', name or 'nothing')
+    wrong('set knows prevote checkquorum stickiness startwait followpriority (on, off), election heartbeat window window-bytes '
+      .. 'message-bytes entry-bytes uncommitted lease (a number), voters learners priority, not %s', name or 'nothing')
   end
   if self.options.heartbeat_ms >= self.options.election_timeout_ms then wrong('set: heartbeat must be less than election') end
   self.options.start_wait_ms = self.startwait and 2 * self.options.election_timeout_ms or 0
@@ -270,8 +272,12 @@ local verbs = {}
 function verbs.campaign(self, list)
   local id = self:up(list[1], 'campaign')
   local before = self.stage:status(id)
-  if before.role == 'leader' then failed('node %d leads already', id) end
-  self.stage:pass(id, self.stage:wake_in(id))
+  if before.role == 'leader' and not list[2] then failed('node %d leads already', id) end
+  if list[2] and list[2] ~= 'now' then wrong('campaign takes a node, and perhaps now: without waiting; not %s', list[2]) end
+  local wake = self.stage:wake_in(id)
+  if list[2] then self.stage:campaign(id)
+  elseif wake then self.stage:pass(id, wake)
+  else failed('node %d waits for nothing: it does not vote', id) end
   self:take()
 end
 
@@ -279,7 +285,7 @@ end
 function verbs.timeout(self, list)
   local id = self:up(list[1], 'timeout')
   local leads = self.stage:status(id).role == 'leader'
-  local left = leads and 2 * self.options.election_timeout_ms or self.stage:wake_in(id)
+  local left = leads and 2 * self.options.election_timeout_ms or self.stage:wake_in(id) or 0
   while left > 0 do
     local step = math.min(left, self.stage:wake_in(id) or left)
     self.stage:pass(id, step)
@@ -314,7 +320,8 @@ end
 
 function verbs.read(self, list)
   self.reads = self.reads + 1
-  local number = self.stage:read(self:up(list[1], 'read'))
+  if list[2] and list[2] ~= 'lease' then wrong('read takes a node, and perhaps lease; not %s', list[2]) end
+  local number = self.stage:read(self:up(list[1], 'read'), list[2] == 'lease')
   if number == 0 then wrong('a scenario has at most 256 reads') end
   self:take()
 end
@@ -482,15 +489,16 @@ function verbs.raw(self, list)
   end
 end
 
--- --- looking ---------------------------------------------------------------------------------------------------------------------
+-- --- looking -------------------------------------------------------------------------------------------------------------------
 
 for verb, show in pairs(look) do verbs[verb] = show end
+for verb, play_it in pairs(members.verbs) do verbs[verb] = play_it end
 
 function verbs.expect(self, list)
   expect.run(self, list)
 end
 
--- --- running a file --------------------------------------------------------------------------------------------------------------
+-- --- running a file ------------------------------------------------------------------------------------------------------------
 
 local silent = { expect = true } -- not repeated in the transcript
 
@@ -550,7 +558,7 @@ function scenario.run(source)
     text, why = read(source)
     if not text then return false, '', why, 'input' end
   end
-  local self = setmetatable({ output = {}, count = 3, nodes = {}, held = {}, told = {}, proposed = {}, reads = 0, clock = 0,
+  local self = setmetatable({ output = {}, count = 3, nodes = {}, held = {}, told = {}, proposed = {}, changed = {}, reads = 0, clock = 0,
     options = { election_timeout_ms = 1000, heartbeat_ms = 100, start_wait_ms = 0 } }, play)
   local number, golden, ok = 0, nil, true
   for line, after in (text:sub(-1) == '\n' and text or text .. '\n'):gmatch('([^\n]*)\n()') do

@@ -2,6 +2,7 @@
 local core = require 'spec.support.core'
 local machine = require 'spec.support.machine'
 local snapshot = require 'spec.support.snapshot'
+local snapshots = require 'spec.support.snapshots'
 local ffi = core.ffi
 
 local function file(path)
@@ -306,13 +307,10 @@ describe('a file that lost something', function()
     snapshot.with_disk(function(disk)
       local m = new()
       m:call('kv.set', 'a', 1.5)
-      local rounding = bundle(text_of([[
-        for mount, name, map in view:maps() do
-          for key, value in map:pairs() do
-            out:write(json.encode { mount, name, key, type(value) == 'number' and math.floor(value) or value }, '\n')
-          end
-        end]]))
-      assert.equal('OK', (snapshot.take(m, disk, 'a', { format = rounding, lossy = true })))
+      assert.equal('OK', (snapshot.take(m, disk, 'a')))
+      local found, rows = assert(snapshots.read(disk, 'a')), {}
+      for i, chunk in ipairs(found.chunks) do rows[i] = { chunk[1], chunk[1] == 2 and chunk[2]:gsub('\248', '\0') or chunk[2] } end
+      assert(snapshots.write(disk, 'a', found.head, rows))
       local _, why, status = snapshot.build(disk, 'a')
       assert.equal('INVALID', status)
       assert.truthy(why:find('a: its rows are not those of the state that its head tells of', 1, true), why)

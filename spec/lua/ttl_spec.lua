@@ -398,3 +398,29 @@ describe('rows with a ttl over random histories', function()
     end)
   end)
 end)
+
+describe('a query', function()
+  it('depends on the clock if it meets a row with a ttl', function()
+    local m = machine.new { m = [[
+      local function none() end
+      local q = { get = function(ctx, k) return ctx.db.rows:get(k) end, has = function(ctx, k) return ctx.db.rows:has(k) end,
+        len = function(ctx) return ctx.db.rows:len() end, none = none,
+        first = function(ctx) return (ctx.db.rows:first()) end, last = function(ctx) return (ctx.db.rows:last()) end,
+        pairs = function(ctx) for k in ctx.db.rows:pairs() do if k == 'z' then return k end end end }
+      return { name = 'm', version = 1, state = { rows = 'map' }, queries = q,
+        commands = { put = function(ctx, k, ttl) ctx.db.rows:put(k, 1, ttl and { ttl = ttl }) end } }]] }
+    local function timed()
+      local out = {}
+      for _, name in ipairs { 'get', 'has', 'len', 'first', 'last', 'pairs', 'none' } do
+        m:query('m.' .. name, 'a')
+        if m.C.machine_query_timed(m.m) then out[#out + 1] = name end
+      end
+      return out
+    end
+    m:call('m.put', 'a')
+    assert.same({}, timed())
+    m:call('m.put', 'a', 1000)
+    m:call('m.put', 'z')
+    assert.same({ 'get', 'has', 'len', 'first', 'pairs' }, timed())
+  end)
+end)

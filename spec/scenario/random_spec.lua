@@ -10,6 +10,15 @@ local function number() return ('%.0f'):format(pick(R(0, 4), R(0, 12), 900719925
 local function term() return R(0, 6) end
 local function flag() return pick('yes', 'no') end
 
+-- Some of the nodes, at least one.
+local function some(nodes)
+  local list = {}
+  for id = 1, nodes do
+    if R(2) == 1 then list[#list + 1] = id end
+  end
+  return #list > 0 and table.concat(list, ',') or '1'
+end
+
 local function message()
   local entries = {}
   for i = 1, R(0, 4) do entries[i] = term() end
@@ -20,7 +29,8 @@ local function message()
       entries[1] and table.concat(entries, ' ') or 'none', number(), R(0, 3), R(0, 3)),
     ('AppendReply term %s success %s matchIndex %s rejectIndex %s hintIndex %s hintTerm %s round %s epoch %s'):format(term(), flag(),
       number(), number(), number(), term(), R(0, 3), R(0, 3)),
-    ('InstallSnapshot term %s lastIncludedIndex %s lastIncludedTerm %s epoch %s'):format(term(), number(), term(), R(0, 3)))
+    ('InstallSnapshot term %s lastIncludedIndex %s lastIncludedTerm %s epoch %s'):format(term(), number(), term(), R(0, 3)),
+    ('TimeoutNow term %s'):format(term()))
 end
 
 local function scenario(seed, by_hand)
@@ -31,6 +41,8 @@ local function scenario(seed, by_hand)
   for _, name in ipairs { 'prevote', 'stickiness', 'checkquorum' } do say('set %s %s', name, pick('on', 'on', 'off')) end
   say('set startwait %s', pick('on', 'off'))
   say('set message-bytes %d', pick(100, 10000))
+  if R(2) == 1 then say('set lease %d', R(300)) end
+  if R(2) == 1 then say('set voters %s', R(2) == 1 and '1' or '1,2') end
   for _ = 1, 120 do
     local id = R(nodes)
     local other = id % nodes + 1
@@ -46,7 +58,9 @@ local function scenario(seed, by_hand)
     else
       say(pick('timeout %d', 'propose %d 3', 'propose %d', 'read %d', 'hold-disk %d', 'release-disk %d', 'hold-entries %d',
         'release-entries %d', 'compact %d', 'compact %d keep 2', 'install %d', 'install %d', 'cut %d', 'step-down %d', 'hold %d', 'heal',
-        'heal', 'release *', 'stabilize', 'stabilize', 'run 50', 'run 700', 'advance 150', 'status', 'wire'), id)
+        'heal', 'release *', 'transfer %d', 'abort-change %d', 'campaign %d now', 'read %d lease', ('change %%d voters %s'):format(some(nodes)),
+        ('change %%d learners %s force'):format(some(nodes)), ('change %%d voters %s learners none force'):format(some(nodes)),
+        ('change %%d voters 1 learners %d'):format(nodes), 'stabilize', 'stabilize', 'run 50', 'run 700', 'advance 150', 'status', 'wire'), id)
     end
   end
   return table.concat(out, '\n') .. '\n'

@@ -63,7 +63,7 @@ end)
 describe('the scenario language', function()
   -- A scenario, its exit code, and what is said of it.
   local cases = {
-    { 'campaing 1', 78, 'FILE:1: campaing is no verb; the verbs are: advance campaign' },
+    { 'campaing 1', 78, 'FILE:1: campaing is no verb; the verbs are: abort-change advance campaign' },
     { 'campaign 4', 78, 'FILE:1: campaign wants a node, 1 to 3, not 4' },
     { 'nodes 8', 78, 'FILE:1: nodes wants a whole number from 1 to 7, not 8' },
     { 'campaign 1\n\nnodes 3', 78, 'FILE:3: nodes must come before the first step' },

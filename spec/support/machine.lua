@@ -87,12 +87,18 @@ function M.format(text)
   return nil, core.buffer_text(why)
 end
 
-function M.new(modules)
+-- Nothing is applied yet. modules: lua_bytes_max, invariants.
+function M.empty(modules)
   local options = ffi.new('struct machine_options[1]')
-  options[0].lua_bytes_max = (modules.lua_bytes_max or 64 * 1024 * 1024)
+  options[0].lua_bytes_max = modules.lua_bytes_max or 64 * 1024 * 1024
   options[0].invariants = modules.invariants or false
-  local self = setmetatable({ C = C, index = 0, m = ffi.gc(C.machine_new(options), C.machine_free),
+  options[0].desk = modules.desk or 0
+  return setmetatable({ C = C, index = 0, m = ffi.gc(C.machine_new(options), C.machine_free),
     results = ffi.new('struct machine_results[1]'), now = 1700000000000 }, M)
+end
+
+function M.new(modules)
+  local self = M.empty(modules)
   self:entry(2, 'set')
   for mount, text in pairs(modules) do
     if type(text) == 'string' then self:entry(3, assert(M.bundle(mount, text))) end

@@ -31,6 +31,9 @@ enum status { STATUS_MAP(STATUS_ENUM) STATUS_COUNT };
 /* Gives the sentence of `status`; never NULL, "unknown status" for a number outside the list. Static memory. */
 const char *status_text(enum status status);
 
+/* Gives its name, "NO_SPACE"; "?" for a number outside the list. Static memory. */
+const char *status_name(enum status status);
+
 #define MUST_USE __attribute__((warn_unused_result))
 
 #endif

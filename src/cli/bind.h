@@ -1,5 +1,5 @@
-/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.stage`, `.checker`,
- * `.world`, `.scene`, `.swarm`.
+/* cli/bind.h - what the Lua of lua/ gets from C: the tables `tidelock.sys`, `.wire`, `.node`, `.files`, `.stage`, `.checker`,
+ * `.world`, `.scene`, `.swarm`, `.machine`.
  *
  * Each opens a table of functions on the stack [-0, +1]; Lua gets them by require. Depends on everything below, LuaJIT.
  */
@@ -19,6 +19,9 @@ int bind_wire(struct lua_State *L);
 /* Running a node, building and checking bundles, looking into a data directory. */
 int bind_node(struct lua_State *L);
 
+/* Snapshots' files: looking into them, rewriting them, directories made of them. */
+int bind_files(struct lua_State *L);
+
 /* A few real cores, step by step: for scenarios. */
 int bind_stage(struct lua_State *L);
 
@@ -37,5 +40,8 @@ bool bind_embedded(struct lua_State *L, const char *name);
 
 /* Seeds of the simulator, with any service. */
 int bind_swarm(struct lua_State *L);
+
+/* A machine in this process, for whoever tries out a service. */
+int bind_machine(struct lua_State *L);
 
 #endif

@@ -39,6 +39,36 @@ static node_id check_up(lua_State *L, struct stage *stage, int at)
 
 /* --- the stage ---------------------------------------------------------------------------------------------------------- */
 
+/* The list of ids, or of priorities, in field `name` of the table at `at`. */
+static size_t take_list(lua_State *L, int at, const char *name, uint64_t *list)
+{
+    lua_getfield(L, at, name);
+    size_t count = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
+    luaL_argcheck(L, count <= RAFT_MEMBERS_MAX, at, name);
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, -1, (int)i + 1);
+        list[i] = bind_number(L, lua_gettop(L));
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return count;
+}
+
+/* { voters, learners, priorities } at `at`; the latter by place in voters, those that are not said 0. */
+static struct raft_configuration take_configuration(lua_State *L, int at)
+{
+    uint64_t priorities[RAFT_MEMBERS_MAX];
+    struct raft_configuration configuration = {0};
+    configuration.voters_count = take_list(L, at, "voters", configuration.voters);
+    configuration.learners_count = take_list(L, at, "learners", configuration.learners);
+    size_t count = take_list(L, at, "priorities", priorities);
+    for (size_t i = 0; i < count; i++) {
+        luaL_argcheck(L, priorities[i] <= RAFT_PRIORITY_MAX, at, "priorities");
+        configuration.priorities[i] = (uint8_t)priorities[i];
+    }
+    return configuration;
+}
+
 static int stage_lua_new(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -46,12 +76,15 @@ static int stage_lua_new(lua_State *L)
         .nodes = (uint32_t)bind_field(L, 1, "nodes", 3),
         .entry_bytes = (uint32_t)bind_field(L, 1, "entry_bytes", 100),
         .start_wait_ms = (uint32_t)bind_field(L, 1, "start_wait_ms", 0),
+        .formed = take_configuration(L, 1),
         .cores = {.election_timeout_ms = (uint32_t)bind_field(L, 1, "election_timeout_ms", 1000),
                   .heartbeat_ms = (uint32_t)bind_field(L, 1, "heartbeat_ms", 100),
                   .window_messages = (uint32_t)bind_field(L, 1, "window_messages", 8),
                   .window_bytes = (uint32_t)bind_field(L, 1, "window_bytes", 100000),
                   .message_bytes_max = (uint32_t)bind_field(L, 1, "message_bytes_max", 10000),
                   .uncommitted_entries_max = bind_field(L, 1, "uncommitted_entries_max", 1000),
+                  .lease_drift_ms = (uint32_t)bind_field(L, 1, "lease_drift_ms", 0),
+                  .follow_priority = bind_flag(L, 1, "follow_priority"),
                   .no_pre_vote = bind_flag(L, 1, "no_pre_vote"),
                   .no_check_quorum = bind_flag(L, 1, "no_check_quorum"),
                   .no_stickiness = bind_flag(L, 1, "no_stickiness")}};
@@ -163,13 +196,50 @@ static void set_peers(lua_State *L, const struct raft_status *status)
         bind_set_text(L, "state", peer->replicating ? "replicates" : peer->snapshot ? "snapshots" : "probes");
         bind_set_number(L, "inflight", peer->inflight_messages);
         bind_set_number(L, "window", peer->window_messages);
+        bind_set_flag(L, "caught_up", peer->caught_up);
+        bind_set_flag(L, "voter", peer->voter);
         lua_rawseti(L, -2, (int)peer->id);
     }
     lua_setfield(L, -2, "peers");
 }
 
+static void set_list(lua_State *L, const char *name, const node_id *list, size_t count)
+{
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        lua_pushnumber(L, (double)list[i]);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
+static const char *const change_names[] = {"none",    "taken",        "not-leader", "too-early",
+                                           "pending", "transferring", "stale",      "no-voters",
+                                           "unsound", "too-many",     "behind",     "no-abort"};
+static const char *const transfer_names[] = {"none", "begun", "refused", "failed", "over"};
+
+/* configuration = { id, voters, old_voters, learners, priorities }, transfer_to, transferred, lease */
+static void set_members(lua_State *L, struct stage *stage, node_id id, const struct raft_status *status)
+{
+    struct raft_configuration now;
+    node_id priorities[RAFT_MEMBERS_MAX];
+    raft_get_configuration(stage_node(stage, id)->raft, &now);
+    for (size_t i = 0; i < now.voters_count; i++)
+        priorities[i] = now.priorities[i];
+    lua_newtable(L);
+    bind_set_number(L, "id", now.id);
+    set_list(L, "voters", now.voters, now.voters_count);
+    set_list(L, "old_voters", now.old_voters, now.old_voters_count);
+    set_list(L, "learners", now.learners, now.learners_count);
+    set_list(L, "priorities", priorities, now.voters_count);
+    lua_setfield(L, -2, "configuration");
+    bind_set_number(L, "transfer_to", status->transfer_to);
+    bind_set_text(L, "transferred", transfer_names[stage_transferred(stage, id)]);
+    bind_set_flag(L, "lease", stage_has_lease(stage, id));
+}
+
 /* status(id) -> { up, disk = { term, voted, base, log }, waiting, and if it is up: role, term, voted, leader, commit, durable, base,
- * log, offered, peers }; a log is all terms, those up to base in a snapshot; offered: { first, last }, or nothing */
+ * log, offered, peers, and what set_members says }; a log is all terms, those up to base in a snapshot; offered: { first, last }, or nothing */
 static int stage_lua_status(lua_State *L)
 {
     static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
@@ -206,6 +276,7 @@ static int stage_lua_status(lua_State *L)
         lua_setfield(L, -2, "offered");
     }
     set_peers(L, &status);
+    set_members(L, stage, id, &status);
     return 1;
 }
 
@@ -222,11 +293,11 @@ static int stage_lua_propose(lua_State *L)
     return 1;
 }
 
-/* read(id) -> number */
+/* read(id, lease) -> number */
 static int stage_lua_read(lua_State *L)
 {
     struct stage *stage = check_stage(L);
-    lua_pushnumber(L, stage_read(stage, check_up(L, stage, 2)));
+    lua_pushnumber(L, stage_read(stage, check_up(L, stage, 2), lua_toboolean(L, 3) != 0));
     return 1;
 }
 
@@ -254,6 +325,43 @@ static int stage_lua_step_down(lua_State *L)
 {
     struct stage *stage = check_stage(L);
     stage_step_down(stage, check_up(L, stage, 2), luaL_checkstring(L, 3));
+    return 0;
+}
+
+/* change(id, { voters, learners, priorities }, expected id, force) -> what became of it */
+static int stage_lua_change(lua_State *L)
+{
+    struct stage *stage = check_stage(L);
+    node_id id = check_up(L, stage, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    struct raft_configuration configuration = take_configuration(L, 3);
+    uint64_t expected = bind_number(L, 4);
+    lua_pushstring(L, change_names[stage_change(stage, id, &configuration, expected, lua_toboolean(L, 5) != 0)]);
+    return 1;
+}
+
+/* abort_change(id) -> what became of it */
+static int stage_lua_abort_change(lua_State *L)
+{
+    struct stage *stage = check_stage(L);
+    lua_pushstring(L, change_names[stage_abort_change(stage, check_up(L, stage, 2))]);
+    return 1;
+}
+
+/* transfer(id, to or 0) -> what became of it */
+static int stage_lua_transfer(lua_State *L)
+{
+    struct stage *stage = check_stage(L);
+    node_id id = check_up(L, stage, 2);
+    lua_pushstring(L, transfer_names[stage_transfer(stage, id, bind_number(L, 3))]);
+    return 1;
+}
+
+/* campaign(id) */
+static int stage_lua_campaign(lua_State *L)
+{
+    struct stage *stage = check_stage(L);
+    stage_campaign(stage, check_up(L, stage, 2));
     return 0;
 }
 
@@ -448,6 +556,10 @@ int bind_stage(lua_State *L)
                                        {"read_state", stage_lua_read_state},
                                        {"link", stage_lua_link},
                                        {"step_down", stage_lua_step_down},
+                                       {"change", stage_lua_change},
+                                       {"abort_change", stage_lua_abort_change},
+                                       {"transfer", stage_lua_transfer},
+                                       {"campaign", stage_lua_campaign},
                                        {"wake_in", stage_lua_wake_in},
                                        {"pass", stage_lua_pass},
                                        {"compact", stage_lua_compact},

@@ -1,5 +1,6 @@
 /* cli/bind_sys.c - tidelock.sys: processes, clocks, sockets. Functions return nil, why on failure. See cli/bind.h. */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -7,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +148,44 @@ static int sys_mkdir(lua_State *L)
     if (mkdir(luaL_checkstring(L, 1), 0750) != 0 && errno != EEXIST)
         return fail(L, lua_tostring(L, 1));
     lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* Adds the plain files below `path`, which is at the top, to the list at 2, at most `depth` directories down [-1, +0]. */
+static bool add_files(lua_State *L, int depth)
+{
+    const char *path = lua_tostring(L, -1);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return false;
+    luaL_checkstack(L, 8, "too deep");
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        struct stat found;
+        if (entry->d_name[0] == '.')
+            continue;
+        lua_pushfstring(L, "%s/%s", path, entry->d_name);
+        if (lstat(lua_tostring(L, -1), &found) == 0 && S_ISREG(found.st_mode)) {
+            lua_rawseti(L, 2, (int)lua_objlen(L, 2) + 1);
+            continue;
+        }
+        if (!S_ISDIR(found.st_mode) || depth == 0 || !add_files(L, depth - 1))
+            lua_pop(L, 1);
+    }
+    closedir(directory);
+    lua_pop(L, 1);
+    return true;
+}
+
+/* files(directory) -> the paths of all files in it and below that do not begin with a dot, in no order; or nil, why */
+static int sys_files(lua_State *L)
+{
+    enum { DEEP = 16 };
+    luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, 1);
+    if (!add_files(L, DEEP))
+        return fail(L, lua_tostring(L, 1));
     return 1;
 }
 
@@ -440,6 +480,7 @@ int bind_sys(lua_State *L)
                                          {"wait", sys_wait},
                                          {"tmpdir", sys_tmpdir},
                                          {"mkdir", sys_mkdir},
+                                         {"files", sys_files},
                                          {"exe", sys_exe},
                                          {"isatty", sys_isatty},
                                          {"free_port", sys_free_port},

@@ -61,8 +61,12 @@ static void add_loader(lua_State *L)
     lua_setfield(L, -2, "tidelock.wire");
     lua_pushcfunction(L, bind_node);
     lua_setfield(L, -2, "tidelock.node");
+    lua_pushcfunction(L, bind_files);
+    lua_setfield(L, -2, "tidelock.files");
     lua_pushcfunction(L, bind_stage);
     lua_setfield(L, -2, "tidelock.stage");
+    lua_pushcfunction(L, bind_machine);
+    lua_setfield(L, -2, "tidelock.machine");
     lua_pushcfunction(L, bind_history);
     lua_setfield(L, -2, "tidelock.checker");
     lua_pushcfunction(L, bind_world);

@@ -59,6 +59,8 @@ static const char *type_name(const struct raft_message *message)
         return "AppendEntries";
     case RAFT_INSTALL_SNAPSHOT:
         return "InstallSnapshot";
+    case RAFT_TIMEOUT_NOW:
+        return "TimeoutNow";
     default:
         return "AppendReply";
     }
@@ -89,6 +91,7 @@ void stage_message_push(lua_State *L, const struct stage_message *at)
     if (message->type == RAFT_REQUEST_VOTE) {
         bind_set_number(L, "lastLogIndex", message->request_vote.last_log_index);
         bind_set_number(L, "lastLogTerm", message->request_vote.last_log_term);
+        bind_set_flag(L, "transfer", message->request_vote.transfer);
     } else if (message->type == RAFT_VOTE_RESPONSE) {
         bind_set_flag(L, "voteGranted", message->vote_response.granted);
     } else if (message->type == RAFT_APPEND_ENTRIES) {
@@ -102,7 +105,7 @@ void stage_message_push(lua_State *L, const struct stage_message *at)
         bind_set_number(L, "lastIncludedIndex", message->install_snapshot.last_included_index);
         bind_set_number(L, "lastIncludedTerm", message->install_snapshot.last_included_term);
         bind_set_number(L, "epoch", message->install_snapshot.epoch);
-    } else {
+    } else if (message->type == RAFT_APPEND_RESPONSE) {
         const struct raft_append_response *response = &message->append_response;
         bind_set_flag(L, "success", response->success);
         bind_set_number(L, "matchIndex", response->match_index);
@@ -111,6 +114,7 @@ void stage_message_push(lua_State *L, const struct stage_message *at)
         bind_set_number(L, "hintTerm", response->hint_term);
         bind_set_number(L, "round", response->round);
         bind_set_number(L, "epoch", response->epoch);
+        bind_set_number(L, "voteWait", response->vote_wait_ms);
     }
 }
 
@@ -135,11 +139,12 @@ static struct raft_run *take_entries(lua_State *L, int at, struct raft_message *
 
 void stage_message_take(lua_State *L, int at, struct stage_message *out)
 {
-    static const char *const names[] = {"RequestVote",   "PreVote",     "VoteReply",       "PreVoteReply",
-                                        "AppendEntries", "AppendReply", "InstallSnapshot", NULL};
-    static const enum raft_message_type types[] = {RAFT_REQUEST_VOTE,    RAFT_REQUEST_VOTE,   RAFT_VOTE_RESPONSE,
-                                                   RAFT_VOTE_RESPONSE,   RAFT_APPEND_ENTRIES, RAFT_APPEND_RESPONSE,
-                                                   RAFT_INSTALL_SNAPSHOT};
+    static const char *const names[] = {"RequestVote",     "PreVote",       "VoteReply",
+                                        "PreVoteReply",    "AppendEntries", "AppendReply",
+                                        "InstallSnapshot", "TimeoutNow",    NULL};
+    static const enum raft_message_type types[] = {RAFT_REQUEST_VOTE,     RAFT_REQUEST_VOTE,   RAFT_VOTE_RESPONSE,
+                                                   RAFT_VOTE_RESPONSE,    RAFT_APPEND_ENTRIES, RAFT_APPEND_RESPONSE,
+                                                   RAFT_INSTALL_SNAPSHOT, RAFT_TIMEOUT_NOW};
     lua_getfield(L, at, "type");
     int kind = luaL_checkoption(L, lua_gettop(L), NULL, names);
     *out = (struct stage_message){.message = {.type = types[kind],
@@ -150,7 +155,8 @@ void stage_message_take(lua_State *L, int at, struct stage_message *out)
     if (message->type == RAFT_REQUEST_VOTE) {
         message->request_vote = (struct raft_request_vote){.last_log_index = bind_field(L, at, "lastLogIndex", 0),
                                                            .last_log_term = bind_field(L, at, "lastLogTerm", 0),
-                                                           .pre_vote = kind == 1};
+                                                           .pre_vote = kind == 1,
+                                                           .transfer = bind_flag(L, at, "transfer")};
     } else if (message->type == RAFT_VOTE_RESPONSE) {
         message->vote_response =
             (struct raft_vote_response){.granted = bind_flag(L, at, "voteGranted"), .pre_vote = kind == 3};
@@ -167,7 +173,7 @@ void stage_message_take(lua_State *L, int at, struct stage_message *out)
             (struct raft_install_snapshot){.last_included_index = bind_field(L, at, "lastIncludedIndex", 0),
                                            .last_included_term = bind_field(L, at, "lastIncludedTerm", 0),
                                            .epoch = (uint32_t)bind_field(L, at, "epoch", 0)};
-    } else {
+    } else if (message->type == RAFT_APPEND_RESPONSE) {
         message->append_response =
             (struct raft_append_response){.success = bind_flag(L, at, "success"),
                                           .match_index = bind_field(L, at, "matchIndex", 0),
@@ -175,6 +181,7 @@ void stage_message_take(lua_State *L, int at, struct stage_message *out)
                                           .hint_index = bind_field(L, at, "hintIndex", 0),
                                           .hint_term = bind_field(L, at, "hintTerm", 0),
                                           .round = bind_field(L, at, "round", 0),
-                                          .epoch = (uint32_t)bind_field(L, at, "epoch", 0)};
+                                          .epoch = (uint32_t)bind_field(L, at, "epoch", 0),
+                                          .vote_wait_ms = (uint32_t)bind_field(L, at, "voteWait", 0)};
     }
 }

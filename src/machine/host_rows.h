@@ -11,7 +11,9 @@
 #include "script/vm.h"
 
 enum host_kind {
-    HOST_EXPORT = 0,   /* {"format"} -> bundle: of an exported file, and of no state: the format that wrote it */
+    /* Of no state, but in an exported file: {"format"} -> bundle: the format that it is written in; {"lossy"} -> "": it may hold
+     * less than the state. */
+    HOST_EXPORT = 0,
     HOST_LIMITS = 1,   /* {"limit", name} -> number: the replicated limits */
     HOST_IDS = 2,      /* {mount} -> number: ctx.id's last (script/ctx.c) */
     HOST_BUNDLES = 3,  /* {mount} -> bundle: the code in force */
@@ -34,6 +36,9 @@ _Static_assert((int)HOST_IDS == VM_ROWS_IDS && (int)HOST_DUE == VM_ROWS_DUE && (
                "one table of kinds");
 
 enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };
+
+#define EXPORT_FORMAT "format"
+#define EXPORT_LOSSY  "lossy"
 
 /* How a refused format is listed among refused mounts: no mount can be called so. */
 #define HOST_FORMAT_MOUNT "(format)"

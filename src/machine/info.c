@@ -54,6 +54,16 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
     buffer_append(out, machine->refused.data, machine->refused.size);
 }
 
+void machine_pack_rows(const struct machine *machine, struct buffer *out)
+{
+    vm_pack_rows(machine->vm, out);
+}
+
+const char *machine_take_remark(struct machine *machine)
+{
+    return vm_take_remark(machine->vm);
+}
+
 static void list_name(void *context, const char *name, enum vm_kind kind)
 {
     struct listing *listing = context;

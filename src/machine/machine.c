@@ -27,6 +27,7 @@ struct machine *machine_new_empty(const struct machine_options *options)
     tree_count_apart(machine->tree, VM_MAPS_FIRST);
     machine->vm =
         vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
+    vm_set_desk(machine->vm, options->desk);
     machine->maps = VM_MAPS_FIRST;
     machine->invariants = options->invariants;
     machine->digests = mem_zalloc(1, sizeof *machine->digests);
@@ -298,7 +299,7 @@ static enum vm_outcome apply_skip(struct machine *machine, const struct entry *e
 
 static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry)
 {
-    if (entry->index == 1)
+    if (machine->cluster_id == 0) /* the entry that forms the cluster */
         machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
     machine->configuration_index = entry->index;
     buffer_clear(&machine->configuration);
@@ -469,6 +470,7 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->timers = due_count(machine->tree, DUE_TIMER);
     status->timers_failed = host_counter(machine->tree, "failed");
     status->lua_bytes = vm_lua_bytes(machine->vm);
+    status->spent = vm_spent(machine->vm);
     status->catalog_version = machine->catalog_version;
     status->parked_at = machine->parked_at;
     memcpy(status->parked_why, machine->parked_why, sizeof status->parked_why);

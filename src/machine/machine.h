@@ -18,6 +18,7 @@ struct machine_options {
     bool invariants;      /* hold the state against the modules' invariants after each entry: machine_broken */
     /* snapshot_build alone: a bundle of kind "format" that reads in place of the file's own; empty: the file's */
     struct slice format;
+    unsigned desk; /* enum desk (script/desk.h): for whoever tries out a service; 0 on a node */
 };
 
 /* The answer to one entry or query. */
@@ -50,6 +51,7 @@ struct machine_status {
     uint64_t timers;        /* armed by ctx.at and ctx.after */
     uint64_t timers_failed; /* of timers, on_expire and on_session_end, since the state began */
     uint64_t lua_bytes;
+    uint64_t spent;           /* of the budgets of all entries and queries since the machine was made */
     uint64_t catalog_version; /* grows when mounts or limits change: see machine_catalog */
     raft_index parked_at;     /* 0: not parked */
     char parked_why[256];
@@ -100,6 +102,12 @@ void machine_pack_info(const struct machine *machine, struct buffer *out);
 
 /* Appends the names as machine/catalog.h reads them. */
 void machine_catalog(const struct machine *machine, struct buffer *out);
+
+/* Appends the services' rows as they are now: a MessagePack list of [mount, map, key, value], and the deadline of one with a ttl. */
+void machine_pack_rows(const struct machine *machine, struct buffer *out);
+
+/* With the option `desk`: what there is to say of the service's code that ran since this was asked last; NULL: nothing. */
+const char *machine_take_remark(struct machine *machine);
 
 /* The fingerprint of this runtime: LuaJIT build, sandbox version, number format (DESIGN.md §6). */
 uint64_t machine_fingerprint(void);

@@ -64,6 +64,12 @@ void machine_thaw(struct machine *machine, struct machine_frozen *frozen);
 /* What was frozen; readable from any thread until it is thawed. */
 const struct snapshot_head *machine_frozen_head(const struct machine_frozen *frozen);
 
+/* Makes the state one before the beginning of a new cluster: it goes on `step` entries further (SNAPSHOT_ANEW_STEP, but for
+ * simulated worlds, which count every entry), at the same term and chain, and belongs to no cluster until the entry that forms one is applied. Rows, answers' hash and time stay, so the
+ * digest does. Of a machine that was built or replayed, and is only to be frozen now. */
+#define SNAPSHOT_ANEW_STEP 4294967296
+void machine_begin_anew(struct machine *machine, raft_index step);
+
 /* Exchanges two machines: `machine` is what was built, `built` the old state, to be freed where that stops nobody. No view of
  * either may be out. The catalog's version goes on growing, and what
  * machine_skip was told stays. */
@@ -84,7 +90,7 @@ struct snapshot_options {
     size_t lua_bytes_max; /* of the format's own Lua state; 0: the machine's default */
     struct slice
         format; /* a bundle of kind "format" in place of the cluster's: for exports; empty: the cluster's */
-    bool lossy; /* an export: not read back */
+    bool lossy; /* an export that may hold less than the state: marked so, not read back, never built from */
 };
 
 /* Writes the state to `name`, seals it, and unless `lossy` reads it back through the format's own `read` and compares row sums.
@@ -95,7 +101,7 @@ enum status snapshot_take(const struct machine_frozen *frozen, const struct snap
                           struct snapshot_seal *seal, struct buffer *why) MUST_USE;
 
 /* Reads the file `name` into a new machine: all hashes, then the digest must agree. The machine has no entry applied beyond
- * the head's. OK; CORRUPT, IO; CANCELLED; UNSUPPORTED: a layout or format that this node cannot read; INVALID: read whole, but the rows
+ * the head's. OK; CORRUPT, IO; CANCELLED; UNSUPPORTED: a layout or format that this node cannot read, or an export that is lossy; INVALID: read whole, but the rows
  * are not those of the head. `why` names the file and what is wrong. `head` may be NULL; its `configuration` is appended to
  * `configuration`. */
 enum status snapshot_build(struct disk *disk, const char *name, const struct machine_options *options,

@@ -154,6 +154,13 @@ static enum status build(struct building *building, const struct machine_options
         return status;
     atomic_store(&intake->progress->rows, intake->head.rows);
     status = intake_host(intake);
+    if (status == STATUS_OK && intake->lossy && !MUTANT(193)) {
+        snapshot_say(intake->why,
+                     "%s: an export in the format %s, which does not give back the whole state; a backup without "
+                     "--format, or in a format that is lossless, can be restored",
+                     name, intake->head.format);
+        return STATUS_UNSUPPORTED;
+    }
     if (status == STATUS_OK)
         status = restore_host(building);
     if (status == STATUS_OK)

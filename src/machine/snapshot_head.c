@@ -159,6 +159,15 @@ const struct snapshot_head *machine_frozen_head(const struct machine_frozen *fro
     return &frozen->head;
 }
 
+void machine_begin_anew(struct machine *machine, raft_index step)
+{
+    CHECK_EQ(machine->parked_at, 0);
+    machine->applied += step;
+    machine->cluster_id = 0;
+    machine->configuration_index = 0;
+    buffer_clear(&machine->configuration);
+}
+
 void machine_swap(struct machine *machine, struct machine *built)
 {
     CHECK(machine->frozen == NULL);

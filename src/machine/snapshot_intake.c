@@ -106,6 +106,19 @@ static enum status sink(struct intake *intake, struct slice key, struct slice va
 
 /* --- the host's rows -------------------------------------------------------------------------------------------------- */
 
+/* What is said of the file, not of the state. */
+static enum status take_export_row(struct intake *intake, struct slice key, struct slice value)
+{
+    char name[HOST_TEXT_BYTES];
+    char unused[HOST_TEXT_BYTES];
+    if (host_texts(key, name, unused) && strcmp(name, EXPORT_LOSSY) == 0) {
+        intake->lossy = true;
+        return STATUS_OK;
+    }
+    buffer_append(&intake->format, value.data, value.size);
+    return STATUS_OK;
+}
+
 static enum status take_host_row(struct intake *intake, struct slice key, struct slice value)
 {
     uint32_t kind = row_number(key);
@@ -124,9 +137,11 @@ static enum status take_host_row(struct intake *intake, struct slice key, struct
         snapshot_say(intake->why, "%s: a host row of kind %s makes no sense", intake->name, host_name(kind));
         return STATUS_CORRUPT;
     }
-    if (kind == HOST_EXPORT || (kind == HOST_FORMAT && intake->format.size == 0))
+    if (kind == HOST_EXPORT)
+        return take_export_row(intake, key, value);
+    if (kind == HOST_FORMAT && intake->format.size == 0)
         buffer_append(&intake->format, value.data, value.size);
-    return kind == HOST_EXPORT ? STATUS_OK : sink(intake, key, value, intake->why);
+    return sink(intake, key, value, intake->why);
 }
 
 /* Takes the whole rows of `held`: bin key, bin value. */
@@ -209,6 +224,14 @@ static enum status read_by(struct slice bundle, size_t lua_bytes_max, const stru
     return status;
 }
 
+enum status intake_skip(struct intake *intake)
+{
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && !intake->end)
+        status = advance(intake);
+    return status;
+}
+
 enum status intake_service(struct intake *intake, struct slice format, size_t lua_bytes_max)
 {
     const struct snapshot_head *head = &intake->head;
@@ -238,7 +261,6 @@ enum status intake_service(struct intake *intake, struct slice format, size_t lu
         status = STATUS_UNSUPPORTED;
     }
     buffer_close(&reason);
-    while (status == STATUS_OK && !intake->end)
-        status = advance(intake); /* a read that left something: the hashes still speak */
-    return status;
+    return status == STATUS_OK ? intake_skip(intake)
+                               : status; /* a read that left something: the hashes still speak */
 }

@@ -42,6 +42,7 @@ struct intake {
     struct vm_limits limits; /* what the host's rows say: */
     struct format_maps maps;
     struct buffer format; /* the bundle that reads; empty: rows */
+    bool lossy;           /* an export that may hold less than the state */
     uint32_t section;     /* of `piece` */
     struct slice piece;   /* the chunk at hand */
     bool end;             /* there is no piece: the footer agreed */
@@ -57,6 +58,9 @@ enum status intake_host(struct intake *intake) MUST_USE;
 /* Reads the service's rows by `format` (a bundle; empty: the file's own, or rows), and the file to its end. UNSUPPORTED: the
  * format cannot read it. */
 enum status intake_service(struct intake *intake, struct slice format, size_t lua_bytes_max) MUST_USE;
+
+/* Reads the file to its end in place of that, for its hashes alone. */
+enum status intake_skip(struct intake *intake) MUST_USE;
 
 void intake_close(struct intake *intake);
 

@@ -56,6 +56,14 @@ static enum status flush_host(struct taking *taking, struct buffer *out)
     return status;
 }
 
+static void pack_export_row(struct buffer *out, const char *name, struct slice value)
+{
+    struct buffer key = {0};
+    host_key(&key, HOST_EXPORT, slice_text(name), slice_make(NULL, 0));
+    pack_row(out, buffer_slice(&key), value);
+    buffer_close(&key);
+}
+
 /* Writes the host's rows as they are, and learns from them what maps there are. */
 static enum status write_host(struct taking *taking)
 {
@@ -64,12 +72,10 @@ static enum status write_host(struct taking *taking)
     struct slice key;
     struct slice value;
     enum status status = STATUS_OK;
-    if (taking->options->format.size > 0) {
-        struct buffer own = {0};
-        host_key(&own, HOST_EXPORT, slice_text("format"), slice_make(NULL, 0));
-        pack_row(&out, buffer_slice(&own), taking->options->format);
-        buffer_close(&own);
-    }
+    if (taking->options->format.size > 0)
+        pack_export_row(&out, EXPORT_FORMAT, taking->options->format);
+    if (taking->options->lossy)
+        pack_export_row(&out, EXPORT_LOSSY, slice_make(NULL, 0));
     struct view_cursor *cursor = view_cursor_open(taking->frozen->view, slice_make(NULL, 0),
                                                   slice_make(maps_begin, sizeof maps_begin), false);
     while (status == STATUS_OK && view_cursor_next(cursor, &key, &value)) {

@@ -154,30 +154,6 @@ static const struct worker_ops machine_ops = {
 
 /* --- clients ---------------------------------------------------------------------------------------------------------------------------- */
 
-static void on_request(void *context, uint64_t call, const struct request *request)
-{
-    struct node *node = context;
-    static const char host[] = "tidelock.";
-    bool ours = request->name.size > sizeof host - 1 && memcmp(request->name.data, host, sizeof host - 1) == 0;
-    if (!ours || slice_equal(request->name, slice_text("tidelock.batch"))) {
-        replica_request(node->replica, call, request, node_time());
-        return;
-    }
-    if (slice_equal(request->name, slice_text("tidelock.snapshot"))) {
-        replica_request_snapshot(node->replica, call, request->timeout_ms, node_time());
-        return;
-    }
-    struct buffer value = {0};
-    bool known = slice_equal(request->name, slice_text("tidelock.status"));
-    if (known)
-        replica_pack_status(node->replica, &value);
-    else
-        error_pack(&value, ERROR_UNKNOWN_COMMAND,
-                   "there are tidelock.batch, tidelock.snapshot and tidelock.status");
-    rpc_reply(node->rpc, call, known, true, 0, buffer_slice(&value));
-    buffer_close(&value);
-}
-
 static bool adopt(void *context, struct connection *connection, enum sniff_protocol protocol)
 {
     struct node *node = context;
@@ -422,7 +398,7 @@ static int run_opened(struct node *node, const struct node_options *options)
     node->loop = ev_loop_new(EVFLAG_NOENV | EVFLAG_AUTO);
     CHECK(node->loop != NULL);
     node->net = net_new(node->loop);
-    node->rpc = rpc_new(node->net, on_request, node);
+    node->rpc = rpc_new(node->net, node_on_request, node);
     int exit_code = node_open(node, options, &identity, &bundles, &recovered);
     if (exit_code != NODE_EXIT_OK) {
         if (node->listener != NULL)

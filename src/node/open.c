@@ -10,6 +10,7 @@
 #include "node/state.h"
 #include "node/teller.h"
 #include "replica/formation.h"
+#include "replica/restore.h"
 #include "script/bundle.h"
 #include "wire/pack.h"
 
@@ -52,6 +53,10 @@ int node_check_address(struct node *node, const struct node_options *options)
 const char node_first_start_needs[] = "there is no node's data in this directory yet: the first start needs "
                                       "--cluster 1=HOST:PORT,... and --machine FILE";
 
+static const char restored_needs[] =
+    "this directory was restored from a snapshot, and is nobody's yet: the first start needs "
+    "--cluster 1=HOST:PORT,... (the services are in the snapshot)";
+
 static bool has_service(const struct node_options *options)
 {
     for (size_t i = 0; i < options->bundles_count; i++) {
@@ -82,19 +87,36 @@ static bool mounts_are_distinct(struct node *node, const struct node_options *op
     return true;
 }
 
-/* First start: the identity is made and durable, with the bundles, before this node says a word. */
+static enum status save(struct node *node, const struct identity *identity, const struct buffer *packed)
+{
+    enum status status = STATUS_OK;
+    if (packed != NULL)
+        status = storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(packed));
+    return status == STATUS_OK ? identity_save(node->disk, identity) : status;
+}
+
+/* First start: the identity is made and durable, with the bundles or for the snapshot that was restored, before this node says a
+ * word. */
 static int make_identity(struct node *node, const struct node_options *options, struct identity *identity,
                          const struct buffer *packed, uint64_t code_hash)
 {
-    if (options->cluster == NULL || !has_service(options))
-        return node_refuse(node, NODE_EXIT_CONFIG, node_first_start_needs);
+    struct hash128 file = {0};
+    enum status status = restore_read_mark(node->disk, &file, node->why);
+    const bool restored = status == STATUS_OK;
+    if (!restored && status != STATUS_NOT_FOUND)
+        return NODE_EXIT_CONFIG;
+    if (options->cluster == NULL || (!has_service(options) && !restored))
+        return node_refuse(node, NODE_EXIT_CONFIG, restored ? restored_needs : node_first_start_needs);
     if (!mounts_are_distinct(node, options))
         return NODE_EXIT_CONFIG;
-    if (formation_identity(options->id, options->cluster, code_hash, node_random(), identity, node->why) !=
-        STATUS_OK)
+    if (restored && options->bundles_count > 0)
+        LOG(LOG_INFO, "node",
+            "--machine and --format are not looked at: the code is in the snapshot that was restored");
+    if (formation_identity(options->id, options->cluster, restored ? 0 : code_hash, node_random(), identity,
+                           node->why) != STATUS_OK)
         return NODE_EXIT_CONFIG;
-    if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(packed)) != STATUS_OK ||
-        identity_save(node->disk, identity) != STATUS_OK)
+    identity->restored = restored ? formation_restored(file) : 0;
+    if (save(node, identity, restored ? NULL : packed) != STATUS_OK)
         return node_refuse(node, NODE_EXIT_FAILED, node->disk->error(node->disk));
     return NODE_EXIT_OK;
 }
@@ -145,7 +167,7 @@ static int open_state(struct node *node, const struct node_options *options, str
         status = disk_posix_open(options->data, false, false, &node->transfer_disk, node->why);
     if (status == STATUS_OK) {
         struct snapshot_progress progress = {0};
-        struct teller *teller = teller_start("reading the snapshot", &progress);
+        struct teller *teller = teller_start(TELLER_LOG, "reading the snapshot", &progress);
         status = replica_recover(node->disk, node->storage, &how, &progress, recovered, node->why);
         teller_stop(teller);
     }

@@ -73,6 +73,9 @@ struct node {
 /* What time it is: clocks of the machine. */
 struct replica_time node_time(void);
 
+/* node/host.c: a client's request; its answer goes by rpc_reply. */
+void node_on_request(void *context, uint64_t call, const struct request *request);
+
 /* Takes an accepted socket. */
 void node_accepted(void *context, int fd);
 

@@ -3,15 +3,20 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/trace.h"
 
-enum { TELL_SECONDS = 5 };
+enum { TELL_SECONDS = 5, TELL_TERMINAL_SECONDS = 1 };
 
 struct teller {
+    enum teller_to to;
+    bool terminal; /* and people look at it */
+    bool said;
     const char *what;
     struct snapshot_progress *progress;
     pthread_mutex_t mutex;
@@ -20,6 +25,18 @@ struct teller {
     pthread_t thread;
 };
 
+static void tell(struct teller *teller)
+{
+    unsigned long long done = atomic_load(&teller->progress->rows_done);
+    unsigned long long rows = atomic_load(&teller->progress->rows);
+    teller->said = true;
+    if (teller->to == TELLER_LOG)
+        LOG(LOG_INFO, "node", "%s: %llu of %llu rows", teller->what, done, rows);
+    else
+        fprintf(stderr, teller->terminal ? "\r%s: %llu of %llu rows \033[K" : "%s: %llu of %llu rows\n",
+                teller->what, done, rows);
+}
+
 static void *thread_main(void *argument)
 {
     struct teller *teller = argument;
@@ -27,21 +44,21 @@ static void *thread_main(void *argument)
     clock_gettime(CLOCK_REALTIME, &until);
     pthread_mutex_lock(&teller->mutex);
     while (!teller->stopping) {
-        until.tv_sec += TELL_SECONDS;
+        until.tv_sec += teller->terminal ? TELL_TERMINAL_SECONDS : TELL_SECONDS;
         while (!teller->stopping && pthread_cond_timedwait(&teller->ended, &teller->mutex, &until) == 0)
             continue;
         if (!teller->stopping)
-            LOG(LOG_INFO, "node", "%s: %llu of %llu rows", teller->what,
-                (unsigned long long)atomic_load(&teller->progress->rows_done),
-                (unsigned long long)atomic_load(&teller->progress->rows));
+            tell(teller);
     }
     pthread_mutex_unlock(&teller->mutex);
     return NULL;
 }
 
-struct teller *teller_start(const char *what, struct snapshot_progress *progress)
+struct teller *teller_start(enum teller_to to, const char *what, struct snapshot_progress *progress)
 {
     struct teller *teller = mem_zalloc(1, sizeof *teller);
+    teller->to = to;
+    teller->terminal = to == TELLER_PEOPLE && isatty(STDERR_FILENO) != 0;
     teller->what = what;
     teller->progress = progress;
     CHECK_EQ(pthread_mutex_init(&teller->mutex, NULL), 0);
@@ -63,6 +80,8 @@ void teller_stop(struct teller *teller)
     pthread_cond_signal(&teller->ended);
     pthread_mutex_unlock(&teller->mutex);
     CHECK_EQ(pthread_join(teller->thread, NULL), 0);
+    if (teller->terminal && teller->said)
+        fputs("\r\033[K", stderr);
     pthread_cond_destroy(&teller->ended);
     pthread_mutex_destroy(&teller->mutex);
     mem_free(teller);

@@ -1,6 +1,4 @@
 /* raft/election.c - leader election (§5.2), its restriction (§5.4.1), pre-vote and stickiness (thesis §9.6, §4.2.3). */
-#include <string.h>
-
 #include "base/mutant.h"
 #include "raft/state.h"
 
@@ -8,15 +6,21 @@ void election_reset_deadline(struct raft *raft)
 {
     uint64_t timeout = raft->options.election_timeout_ms;
     uint64_t wait = timeout + prng_below(&raft->prng, timeout); /* §5.2: randomised, drawn anew each time */
+    uint32_t above = membership_priorities_above(raft);
+    wait += (above < 3 ? above : 3) * timeout; /* they come first, if they can; bounded, so that somebody does */
     if (raft->reluctant)
         wait += 3 * timeout; /* leads only when nobody else will: four time-outs without a leader */
     raft->election_deadline = MUTANT(43) ? UINT64_MAX : raft->now + wait;
+    if (raft->election_deadline < raft->votes_from) /* its own vote is one, too */
+        raft->election_deadline = raft->votes_from + prng_below(&raft->prng, timeout);
 }
 
 bool election_sticks_to_leader(const struct raft *raft, node_id candidate)
 {
     if (raft->now < raft->votes_from)
         return true; /* before it restarted it may have heard from one */
+    if (raft->now < raft->promised_until && raft->promised_to != candidate && !MUTANT(214))
+        return true; /* whatever it has heard since: a leader may count on it */
     if (raft->options.no_stickiness)
         return false;
     if (raft->role == RAFT_LEADER) /* one without a quorum steps down by itself: while it leads, it has one */
@@ -31,7 +35,9 @@ void election_become_follower(struct raft *raft, raft_term term, node_id leader)
     bool was_leader = raft->role == RAFT_LEADER;
     raft->role = RAFT_FOLLOWER;
     raft->leader = leader;
-    memset(raft->votes, 0, sizeof raft->votes);
+    raft->votes_count = 0;
+    if (was_leader)
+        transfer_lost(raft);
     if (term > raft->current_term) {
         raft->current_term = term;
         if (!MUTANT(11))
@@ -47,69 +53,121 @@ void election_become_follower(struct raft *raft, raft_term term, node_id leader)
 
 /* --- campaigning ------------------------------------------------------------------------------------------------------- */
 
-static bool have_majority(const struct raft *raft)
+static uint64_t granted(const struct raft *raft, node_id voter)
 {
-    size_t granted = 0;
-    for (size_t i = 0; i < raft->configuration.voters_count; i++)
-        granted += raft->votes[i] ? 1 : 0;
-    return granted + (MUTANT(9) ? 1 : 0) >= quorum_size(raft->configuration.voters_count);
+    for (size_t i = 0; i < raft->votes_count; i++)
+        if (raft->votes[i] == voter)
+            return 1;
+    return MUTANT(9) && voter == raft->configuration.voters[0] ? 1 : 0;
 }
 
-static void ask_for_votes(struct raft *raft, bool pre_vote)
+static void count_vote(struct raft *raft, node_id voter)
 {
-    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
-        node_id voter = raft->configuration.voters[i];
-        if (voter == raft->options.id)
-            continue;
-        struct raft_message *message = raft_message_new(raft, RAFT_REQUEST_VOTE, voter);
-        message->term = pre_vote ? raft->current_term + 1 : raft->current_term;
-        message->request_vote.last_log_index = raft->trail.last;
-        message->request_vote.last_log_term = trail_last_term(&raft->trail);
-        message->request_vote.pre_vote = pre_vote;
-        message->after_write =
-            pre_vote || MUTANT(7) ? 0 : raft->vote_write; /* our own vote is durable before we count on it */
-    }
+    if (granted(raft, voter) == 0 && raft->votes_count < RAFT_MEMBERS_MAX)
+        raft->votes[raft->votes_count++] = voter;
+}
+
+static bool have_majority(const struct raft *raft)
+{
+    return membership_agreed(raft, granted) == 1; /* §6: of both sets; its own vote counts where it is a member */
+}
+
+static void ask(struct raft *raft, node_id voter, bool pre_vote, bool transfer)
+{
+    if (voter == raft->options.id)
+        return;
+    struct raft_message *message = raft_message_new(raft, RAFT_REQUEST_VOTE, voter);
+    message->term = pre_vote ? raft->current_term + 1 : raft->current_term;
+    message->request_vote.last_log_index = raft->trail.last;
+    message->request_vote.last_log_term = trail_last_term(&raft->trail);
+    message->request_vote.pre_vote = pre_vote;
+    message->request_vote.transfer = transfer;
+    message->after_write =
+        pre_vote || MUTANT(7) ? 0 : raft->vote_write; /* our own vote is durable before we count on it */
+}
+
+static void ask_for_votes(struct raft *raft, bool pre_vote, bool transfer)
+{
+    const struct raft_configuration *now = &raft->configuration;
+    for (size_t i = 0; i < now->voters_count; i++)
+        ask(raft, now->voters[i], pre_vote, transfer);
+    for (size_t i = 0; i < now->old_voters_count && !MUTANT(225); i++)
+        if (!membership_will_vote(now, now->old_voters[i]))
+            ask(raft, now->old_voters[i], pre_vote, transfer);
 }
 
 /* §5.2: increments the term, votes for itself, asks the others. */
-static void become_candidate(struct raft *raft)
+static void become_candidate(struct raft *raft, bool transfer)
 {
     raft->role = RAFT_CANDIDATE;
     raft->leader = 0;
     raft->current_term++;
     raft->voted_for = raft->options.id;
     if (!MUTANT(10))
-        memset(raft->votes, 0, sizeof raft->votes);
-    raft->votes[raft_place(raft, raft->options.id)] = true;
+        raft->votes_count = 0;
+    count_vote(raft, raft->options.id);
     raft_write_vote(raft);
     election_reset_deadline(raft);
     RAFT_TRACE(raft, "campaign in term %llu", (unsigned long long)raft->current_term);
-    if (have_majority(raft))
+    if (MUTANT(227) && have_majority(raft))
         replication_become_leader(raft);
     else
-        ask_for_votes(raft, false);
+        ask_for_votes(raft, false, transfer);
+}
+
+/* Its own vote counts when it is durable, also if no other is needed: it could lead the term twice else, with a crash between, and
+ * learners would have entries of both. */
+void election_count_votes(struct raft *raft)
+{
+    if (raft->role == RAFT_CANDIDATE && raft->persisted_write >= raft->vote_write && have_majority(raft))
+        replication_become_leader(raft);
 }
 
 void election_timeout(struct raft *raft)
 {
     CHECK(raft->role != RAFT_LEADER);
-    if (!raft_is_voter(raft))
+    if (!membership_may_campaign(raft))
         return;
     if (raft->options.no_pre_vote) {
-        become_candidate(raft);
+        become_candidate(raft, false);
         return;
     }
     /* thesis §9.6: first ask whether a campaign could succeed, without touching the term. */
     raft->role = RAFT_PRE_CANDIDATE;
     raft->leader = 0;
-    memset(raft->votes, 0, sizeof raft->votes);
-    raft->votes[raft_place(raft, raft->options.id)] = true;
+    raft->votes_count = 0;
+    count_vote(raft, raft->options.id);
     election_reset_deadline(raft);
     RAFT_TRACE(raft, "time-out -> pre-vote for term %llu", (unsigned long long)raft->current_term + 1);
     if (have_majority(raft))
-        become_candidate(raft);
+        become_candidate(raft, false);
     else
-        ask_for_votes(raft, true);
+        ask_for_votes(raft, true, false);
+}
+
+/* By order, and not before its time: a leader that it hears may count on that (leases). */
+void election_campaign(struct raft *raft)
+{
+    if (raft->role == RAFT_LEADER || !membership_may_campaign(raft))
+        return;
+    if (election_sticks_to_leader(raft, raft->options.id)) {
+        RAFT_TRACE(raft, "told to campaign: a leader is alive -> ignore");
+        return;
+    }
+    election_timeout(raft);
+}
+
+/* thesis §3.10: the leader asks for it, so nobody needs to be asked first whether it lives. */
+void election_recv_timeout_now(struct raft *raft, const struct raft_message *message)
+{
+    bool old = message->term < raft->current_term && !MUTANT(210);
+    if (old || raft->role == RAFT_LEADER || !raft_is_voter(raft) || raft->reluctant) {
+        RAFT_TRACE(raft, "recv TimeoutNow from %llu term %llu -> ignore", (unsigned long long)message->from,
+                   (unsigned long long)message->term);
+        return;
+    }
+    RAFT_TRACE(raft, "recv TimeoutNow from %llu", (unsigned long long)message->from);
+    become_candidate(raft, true);
 }
 
 /* --- messages ------------------------------------------------------------------------------------------------------------ */
@@ -176,17 +234,14 @@ void election_recv_vote_response(struct raft *raft, const struct raft_message *m
     bool pre_vote = message->vote_response.pre_vote;
     enum raft_role role = pre_vote ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE;
     raft_term asked = pre_vote ? raft->current_term + 1 : raft->current_term;
-    size_t place = raft_place(raft, message->from);
-    if (raft->role != role || place == raft->configuration.voters_count)
+    if (raft->role != role || !membership_votes(&raft->configuration, message->from))
         return;
     if ((!message->vote_response.granted && !MUTANT(13)) || (message->term != asked && !MUTANT(8)))
         return;
-    raft->votes[place] = true;
+    count_vote(raft, message->from);
     RAFT_TRACE(raft, "recv %s from %llu", pre_vote ? "pre-vote" : "vote", (unsigned long long)message->from);
-    if (!have_majority(raft))
-        return;
-    if (pre_vote)
-        become_candidate(raft);
-    else
-        replication_become_leader(raft);
+    if (pre_vote && have_majority(raft))
+        become_candidate(raft, false);
+    else if (!pre_vote)
+        election_count_votes(raft);
 }

@@ -37,6 +37,28 @@ static const char *check_peer(const struct raft *raft, const struct progress *pe
     return NULL;
 }
 
+/* §6: the newest configuration in the log is in force; at most a change and its end, or its undoing, are not committed. */
+static const char *check_members(const struct raft *raft)
+{
+    const struct raft_configuration *list = raft->configurations;
+    size_t count = raft->configurations_count;
+    if (raft->configuration.id != (count > 0 ? list[count - 1].id : 0))
+        return "another configuration is in force than the log's newest";
+    if (raft->configuration.id > raft->trail.last)
+        return "a configuration is in force that is not in the log";
+    for (size_t i = 0; i < count; i++)
+        if (!membership_is_sound(&list[i]) || (i > 0 && list[i].id <= list[i - 1].id))
+            return "a configuration is not sound";
+    if (count > 1 && list[1].id <= raft->commit_index)
+        return "a configuration is kept that nothing can go back to";
+    if (raft->role != RAFT_LEADER)
+        return raft->transfer_to != 0 ? "a transfer without a leader" : NULL;
+    for (size_t i = 0; i < raft->peers_count; i++)
+        if (raft->peers[i].id == raft->options.id || (i > 0 && raft->peers[i].id <= raft->peers[i - 1].id))
+            return "a leader's peers are not sorted";
+    return NULL;
+}
+
 const char *raft_invariants(const struct raft *raft, const struct raft_digest *before)
 {
     if (raft->commit_index > raft->trail.last)
@@ -67,11 +89,13 @@ const char *raft_invariants(const struct raft *raft, const struct raft_digest *b
         return "a leader without its no-op";
     if (raft->role == RAFT_CANDIDATE && raft->voted_for != raft->options.id)
         return "a candidate that did not vote for itself";
-    for (size_t i = 0; raft->role == RAFT_LEADER && i < raft->configuration.voters_count; i++) {
-        const char *broken =
-            raft->configuration.voters[i] == raft->options.id ? NULL : check_peer(raft, &raft->peers[i]);
+    for (size_t i = 0; raft->role == RAFT_LEADER && i < raft->peers_count; i++) {
+        const char *broken = check_peer(raft, &raft->peers[i]);
         if (broken != NULL)
             return broken;
     }
+    const char *members = check_members(raft);
+    if (members != NULL)
+        return members;
     return before != NULL ? check_delta(raft, before) : NULL;
 }

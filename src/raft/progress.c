@@ -10,8 +10,14 @@ void progress_init(struct progress *progress, node_id id, raft_index last_log_in
     CHECK(window <= PROGRESS_INFLIGHT_MAX);
     uint32_t epoch = progress->epoch + 1;
     raft_time sent = progress->sent;
-    *progress = (struct progress){
-        .id = id, .next_index = last_log_index + 1, .epoch = epoch, .contact = now, .sent = sent, .window = window};
+    *progress = (struct progress){.id = id,
+                                  .next_index = last_log_index + 1,
+                                  .epoch = epoch,
+                                  .contact = now,
+                                  .sent = sent,
+                                  .window = window,
+                                  .catch_target = last_log_index,
+                                  .catch_began = now};
     if (MUTANT(57))
         progress->match_index = last_log_index;
 }
@@ -72,6 +78,16 @@ bool progress_acknowledged(struct progress *progress, raft_index match, raft_ind
     if (progress->next_index <= progress->match_index)
         progress->next_index = progress->match_index + 1;
     return news;
+}
+
+void progress_catch_up(struct progress *progress, raft_index last_log_index, raft_time now, uint32_t limit_ms)
+{
+    if (progress->match_index < progress->catch_target)
+        return;
+    progress->caught_up = now - progress->catch_began < limit_ms;
+    progress->catch_rounds++;
+    progress->catch_target = last_log_index;
+    progress->catch_began = now;
 }
 
 bool progress_may_send(const struct progress *progress, uint32_t window_bytes)

@@ -37,12 +37,18 @@ struct progress {
     bool probe_out; /* probing: a message with entries waits for its answer */
     bool sending;   /* entries are wanted, and SENT has not come yet */
     uint32_t epoch;
-    raft_time contact;      /* heard from last, in this term */
-    raft_time sent;         /* sent to last */
-    raft_time offered;      /* a snapshot was offered last */
-    raft_index commit_sent; /* leader_commit that was sent last */
-    uint64_t round_acked;   /* ReadIndex round (thesis §6.4) */
-    uint32_t window;        /* messages that may be in flight now */
+    raft_time contact;       /* heard from last, in this term */
+    raft_time sent;          /* sent to last */
+    raft_time offered;       /* a snapshot was offered last */
+    raft_index commit_sent;  /* leader_commit that was sent last */
+    uint64_t round_acked;    /* ReadIndex round (thesis §6.4) */
+    raft_time promise_until; /* it helps nobody else to lead before (leases) */
+    bool leaving;            /* no member any more: it is still told so */
+    bool caught_up;          /* its last round of catching up was short (thesis §4.2.1) */
+    uint32_t catch_rounds;   /* that it has done */
+    raft_index catch_target; /* the round is done when it has this */
+    raft_time catch_began;
+    uint32_t window; /* messages that may be in flight now */
     uint64_t inflight_bytes;
     size_t inflight_first; /* a ring, oldest first */
     size_t inflight_count;
@@ -64,6 +70,10 @@ void progress_sent(struct progress *progress, raft_index last, uint32_t bytes);
 
 /* The follower stores everything up to `match`; the leader's log begins after `base`. Returns true if that is news. */
 bool progress_acknowledged(struct progress *progress, raft_index match, raft_index base, uint32_t window_max);
+
+/* An answer came: if it has what the leader had when its round of catching up began, the next round begins. It has caught up
+ * if the round took less than `limit_ms`. */
+void progress_catch_up(struct progress *progress, raft_index last_log_index, raft_time now, uint32_t limit_ms);
 
 /* True if entries may be sent now. */
 bool progress_may_send(const struct progress *progress, uint32_t window_bytes);

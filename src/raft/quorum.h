@@ -4,10 +4,7 @@
 
 #include "raft/types.h"
 
-/* Votes that make a majority of `voters`, which is at least 1. */
-size_t quorum_size(size_t voters);
-
-/* The highest index stored on a majority, given each voter's match index. Sorts `match`. `count` is at least 1. */
-raft_index quorum_index(raft_index *match, size_t count);
+/* The highest value that a majority has at least, given what each voter has. Sorts `values`. `count` is at least 1. */
+uint64_t quorum_value(uint64_t *values, size_t count);
 
 #endif

@@ -25,6 +25,7 @@ struct raft *raft_new(const struct raft_options *options)
 void raft_free(struct raft *raft)
 {
     trail_close(&raft->trail);
+    mem_free(raft->configurations);
     mem_free(raft);
 }
 
@@ -49,13 +50,6 @@ void raft_restore_entries(struct raft *raft, raft_index first, raft_index last, 
     raft->durable_index = last;
 }
 
-void raft_restore_configuration(struct raft *raft, const struct raft_configuration *configuration)
-{
-    CHECK(configuration->voters_count > 0);
-    CHECK(configuration->voters_count <= RAFT_MEMBERS_MAX);
-    raft->configuration = *configuration;
-}
-
 /* --- effects -------------------------------------------------------------------------------------------------------- */
 
 static void begin(struct raft *raft, raft_time now, struct raft_effects *effects)
@@ -68,6 +62,9 @@ static void begin(struct raft *raft, raft_time now, struct raft_effects *effects
     effects->proposal_refused = false;
     effects->snapshot_offered = false;
     effects->snapshot_taken = false;
+    effects->configuration_changed = false;
+    effects->change = RAFT_CHANGE_NONE;
+    effects->transfer = RAFT_TRANSFER_NONE;
     effects->reads_ready_id = 0;
     effects->read_index = 0;
     effects->reads_failed_id = 0;
@@ -85,10 +82,11 @@ static void end(struct raft *raft)
     effects->term = raft->current_term;
     effects->leader = raft->leader;
     effects->commit_index = raft->commit_index;
+    effects->configuration_id = raft->configuration.id;
     if (raft->role == RAFT_LEADER)
         effects->wake_at = replication_wake_at(raft);
     else
-        effects->wake_at = raft_is_voter(raft) ? raft->election_deadline : UINT64_MAX;
+        effects->wake_at = membership_may_campaign(raft) ? raft->election_deadline : UINT64_MAX;
     raft->effects = NULL;
 }
 
@@ -153,6 +151,7 @@ void raft_cut(struct raft *raft, raft_index from)
     raft_write_number(raft);
     raft->effects->write.cut_from = from;
     trail_cut(&raft->trail, from);
+    membership_cut(raft, from);
     if (raft->durable_index >= from && !MUTANT(17))
         raft->durable_index = from - 1;
     /* What is still on its way to the disk will not be there after the cut: it must not count when it arrives. */
@@ -167,8 +166,8 @@ void raft_write_base(struct raft *raft, raft_index index, raft_term term, bool r
 {
     struct raft_write *write = &raft->effects->write;
     CHECK(write->cut_from == 0 && write->source == RAFT_APPEND_NONE);
-    bool late = index <= raft->commit_index && !MUTANT(100);
-    CHECK(!late);
+    bool is_news = index > raft->commit_index || MUTANT(100);
+    CHECK(is_news);
     uint64_t number = raft_write_number(raft);
     write->base_index = index;
     write->base_term = term;
@@ -211,6 +210,8 @@ static void persisted(struct raft *raft, uint64_t number)
     }
     if (raft->role == RAFT_LEADER)
         replication_advance_commit(raft);
+    else
+        election_count_votes(raft);
 }
 
 void raft_set_commit(struct raft *raft, raft_index index)
@@ -220,39 +221,28 @@ void raft_set_commit(struct raft *raft, raft_index index)
     if (index == raft->commit_index)
         return;
     raft->commit_index = index;
+    membership_commit_moved(raft);
     RAFT_TRACE(raft, "commit %llu", (unsigned long long)index);
-}
-
-/* --- members --------------------------------------------------------------------------------------------------------- */
-
-size_t raft_place(const struct raft *raft, node_id id)
-{
-    size_t place = 0;
-    while (place < raft->configuration.voters_count && raft->configuration.voters[place] != id)
-        place++;
-    return place;
-}
-
-bool raft_is_voter(const struct raft *raft)
-{
-    return raft_place(raft, raft->options.id) < raft->configuration.voters_count;
 }
 
 /* --- the step --------------------------------------------------------------------------------------------------------- */
 
 void raft_start(struct raft *raft, raft_time now, raft_index committed, struct raft_effects *effects)
 {
-    CHECK(raft->configuration.voters_count > 0);
+    CHECK(raft->configuration.voters_count > 0 || raft->trail.last == 0);
     CHECK(committed <= raft->trail.last);
     CHECK(committed >= raft->trail.base);
     begin(raft, now, effects);
     raft->role = RAFT_FOLLOWER;
     raft->commit_index = MUTANT(46) ? raft->trail.last : committed;
+    membership_commit_moved(raft);
     RAFT_TRACE(raft, "start term %llu log %llu", (unsigned long long)raft->current_term,
                (unsigned long long)raft->trail.last);
     raft->votes_from = now + raft->options.start_wait_ms;
     election_reset_deadline(raft);
-    if (raft->configuration.voters_count == 1 && raft_is_voter(raft))
+    const struct raft_configuration *members = &raft->configuration;
+    bool alone = members->voters_count == 1 && members->old_voters_count == 0 && raft_is_voter(raft);
+    if (alone && now >= raft->votes_from)
         election_timeout(raft);
     end(raft);
 }
@@ -268,15 +258,25 @@ static bool check_term(struct raft *raft, const struct raft_message *message)
         (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote && message->vote_response.granted);
     if (pre_vote && !MUTANT(35))
         return true; /* thesis §9.6: a pre-vote's term is only a question */
-    if (message->type == RAFT_REQUEST_VOTE && election_sticks_to_leader(raft, message->from) && !MUTANT(36)) {
+    bool transfer = message->type == RAFT_REQUEST_VOTE && message->request_vote.transfer && !MUTANT(211);
+    if (message->type == RAFT_REQUEST_VOTE && !transfer && election_sticks_to_leader(raft, message->from) &&
+        !MUTANT(36)) {
         /* §6: a server that hears from a leader does not help to replace it, not even by taking over the term. */
         RAFT_TRACE(raft, "recv RequestVote from %llu term %llu: a leader is alive -> ignore",
                    (unsigned long long)message->from, (unsigned long long)message->term);
         return false;
     }
+    if (raft->role == RAFT_LEADER && message->type == RAFT_APPEND_RESPONSE &&
+        !membership_has(&raft->configuration, message->from) && !MUTANT(220)) {
+        /* thesis §4.2.3: a server that is no member does not depose a leader. */
+        RAFT_TRACE(raft, "recv an answer from %llu term %llu, which is no member -> ignore",
+                   (unsigned long long)message->from, (unsigned long long)message->term);
+        return false;
+    }
     RAFT_TRACE(raft, "term is higher (%llu > %llu) -> follower", (unsigned long long)message->term,
                (unsigned long long)raft->current_term);
-    bool leads = message->type == RAFT_APPEND_ENTRIES || message->type == RAFT_INSTALL_SNAPSHOT;
+    bool leads = message->type == RAFT_APPEND_ENTRIES || message->type == RAFT_INSTALL_SNAPSHOT ||
+                 message->type == RAFT_TIMEOUT_NOW;
     election_become_follower(raft, message->term, leads ? message->from : 0);
     return true;
 }
@@ -286,6 +286,8 @@ static void receive(struct raft *raft, const struct raft_event *event)
     const struct raft_message *message = event->message.message;
     if (message->to != raft->options.id || message->from == raft->options.id)
         return;
+    if (message->type == RAFT_REQUEST_VOTE)
+        peers_asked(raft, message);
     if (!check_term(raft, message))
         return;
     switch (message->type) {
@@ -296,13 +298,16 @@ static void receive(struct raft *raft, const struct raft_event *event)
         election_recv_vote_response(raft, message);
         break;
     case RAFT_APPEND_ENTRIES:
-        replication_recv_append(raft, message, event->message.runs, event->message.runs_count);
+        replication_recv_append(raft, event);
         break;
     case RAFT_APPEND_RESPONSE:
         replication_recv_response(raft, message);
         break;
     case RAFT_INSTALL_SNAPSHOT:
         snapshot_recv_install(raft, message);
+        break;
+    case RAFT_TIMEOUT_NOW:
+        election_recv_timeout_now(raft, message);
         break;
     default:
         break;
@@ -340,7 +345,7 @@ void raft_step(struct raft *raft, const struct raft_event *event, struct raft_ef
         replication_sent(raft, event->sent.peer, event->sent.epoch, event->sent.last, event->sent.bytes);
         break;
     case RAFT_EVENT_READ:
-        read_request(raft, event->read.id);
+        read_request(raft, event->read.id, event->read.lease);
         break;
     case RAFT_EVENT_PEER_UP:
     case RAFT_EVENT_PEER_DOWN:
@@ -360,6 +365,19 @@ void raft_step(struct raft *raft, const struct raft_event *event, struct raft_ef
     case RAFT_EVENT_SNAPSHOT_READY:
         snapshot_ready(raft, event->snapshot_ready.index, event->snapshot_ready.term,
                        event->snapshot_ready.configuration);
+        break;
+    case RAFT_EVENT_CHANGE:
+        effects->change =
+            membership_change(raft, event->change.configuration, event->change.expected_id, event->change.force);
+        break;
+    case RAFT_EVENT_ABORT_CHANGE:
+        effects->change = membership_abort(raft);
+        break;
+    case RAFT_EVENT_TRANSFER:
+        transfer_begin(raft, event->transfer.to);
+        break;
+    case RAFT_EVENT_CAMPAIGN:
+        election_campaign(raft);
         break;
     default:
         UNREACHABLE();
@@ -388,12 +406,13 @@ void raft_get_status(const struct raft *raft, struct raft_status *status)
     status->durable_index = raft->durable_index;
     status->base_index = raft->trail.base;
     status->base_term = raft->trail.base_term;
+    status->configuration_id = raft->configuration.id;
+    status->transfer_to = raft->transfer_to;
+    status->lease_until = read_lease_until(raft);
     if (raft->role != RAFT_LEADER)
         return;
-    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+    for (size_t i = 0; i < raft->peers_count; i++) {
         const struct progress *peer = &raft->peers[i];
-        if (raft->configuration.voters[i] == raft->options.id)
-            continue;
         status->peers[status->peers_count++] = (struct raft_peer_status){
             .id = peer->id,
             .next_index = peer->next_index,
@@ -401,6 +420,9 @@ void raft_get_status(const struct raft *raft, struct raft_status *status)
             .replicating = peer->state == PROGRESS_REPLICATE,
             .snapshot = peer->state == PROGRESS_SNAPSHOT,
             .active = raft->now - peer->contact < raft->options.election_timeout_ms,
+            .voter = membership_votes(&raft->configuration, peer->id),
+            .caught_up = peers_caught_up(raft, peer->id),
+            .catch_up_rounds = peer->catch_rounds,
             .inflight_messages = (uint32_t)peer->inflight_count,
             .inflight_bytes = (uint32_t)peer->inflight_bytes,
             .window_messages = peer->window,

@@ -4,14 +4,6 @@
 
 /* --- the leader: sending ------------------------------------------------------------------------------------------------ */
 
-static struct progress *find_peer(struct raft *raft, node_id id)
-{
-    size_t place = raft_place(raft, id);
-    if (place == raft->configuration.voters_count || id == raft->options.id)
-        return NULL;
-    return &raft->peers[place];
-}
-
 /* An AppendEntries to `peer`; its entries, if any are wanted, begin at next_index. */
 static struct raft_append_entries *append_message(struct raft *raft, struct progress *peer)
 {
@@ -50,9 +42,8 @@ static bool send_entries(struct raft *raft, struct progress *peer)
 
 void replication_send_all(struct raft *raft)
 {
-    for (size_t i = 0; i < raft->configuration.voters_count; i++)
-        if (raft->configuration.voters[i] != raft->options.id)
-            (void)send_entries(raft, &raft->peers[i]);
+    for (size_t i = 0; i < raft->peers_count; i++)
+        (void)send_entries(raft, &raft->peers[i]);
 }
 
 void replication_become_leader(struct raft *raft)
@@ -62,9 +53,9 @@ void replication_become_leader(struct raft *raft)
     raft->role = RAFT_LEADER;
     raft->leader = raft->options.id;
     RAFT_TRACE(raft, "leader of term %llu", (unsigned long long)raft->current_term);
-    for (size_t i = 0; i < raft->configuration.voters_count; i++)
-        progress_init(&raft->peers[i], raft->configuration.voters[i], raft->trail.last,
-                      raft->options.window_messages, raft->now);
+    raft->lease_void = false;
+    raft->prefer_from = raft->now + raft->options.election_timeout_ms;
+    peers_begin_term(raft);
     raft->heartbeat_deadline = raft->now + raft->options.heartbeat_ms;
     raft->quorum_deadline = raft->now + raft->options.election_timeout_ms;
     raft->commit_deadline = UINT64_MAX;
@@ -79,7 +70,8 @@ void replication_propose(struct raft *raft, uint64_t count)
 {
     CHECK(count > 0);
     bool full = raft->trail.last - raft->commit_index + count > raft->options.uncommitted_entries_max;
-    if (raft->role != RAFT_LEADER || (full && !MUTANT(47))) {
+    bool handing_over = raft->transfer_to != 0 && !MUTANT(212); /* thesis §3.10: it would never catch up */
+    if (raft->role != RAFT_LEADER || (full && !MUTANT(47)) || handing_over) {
         raft->effects->proposal_refused = true;
         return;
     }
@@ -91,7 +83,7 @@ void replication_propose(struct raft *raft, uint64_t count)
 
 void replication_sent(struct raft *raft, node_id id, uint32_t epoch, raft_index last, uint32_t bytes)
 {
-    struct progress *peer = find_peer(raft, id);
+    struct progress *peer = peers_find(raft, id);
     if (raft->role != RAFT_LEADER || peer == NULL || peer->epoch != epoch || !peer->sending)
         return;
     CHECK(last <= raft->trail.last);
@@ -105,7 +97,7 @@ void replication_sent(struct raft *raft, node_id id, uint32_t epoch, raft_index 
 
 void replication_peer(struct raft *raft, node_id id, bool up)
 {
-    struct progress *peer = find_peer(raft, id);
+    struct progress *peer = peers_find(raft, id);
     if (raft->role != RAFT_LEADER || peer == NULL)
         return;
     bool waits = peer->state == PROGRESS_SNAPSHOT;
@@ -121,25 +113,33 @@ void replication_peer(struct raft *raft, node_id id, bool up)
 
 /* --- the leader: deadlines ---------------------------------------------------------------------------------------------- */
 
-/* thesis §6.2: a leader that does not hear from a majority within an election time-out steps down. */
-static bool has_quorum(const struct raft *raft)
+uint64_t replication_contact(const struct raft *raft, node_id voter)
 {
-    size_t active = 0;
-    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
-        const struct progress *peer = &raft->peers[i];
-        bool self = raft->configuration.voters[i] == raft->options.id;
-        if (self || raft->now - peer->contact <= raft->options.election_timeout_ms)
-            active++;
-    }
-    return active >= quorum_size(raft->configuration.voters_count) || raft->options.no_check_quorum || MUTANT(34);
+    const struct progress *peer = peers_look(raft, voter);
+    return peer != NULL ? peer->contact : raft->now;
+}
+
+/* thesis §6.2: a leader that does not hear from a majority within an election time-out steps down. If it is the new voters of
+ * a change that are not heard, that is undone instead. */
+static void check_quorum(struct raft *raft)
+{
+    raft_time timeout = raft->options.election_timeout_ms;
+    raft_time least = raft->now > timeout ? raft->now - timeout : 0;
+    raft->quorum_deadline = raft->now + timeout / 2;
+    if (membership_agreed(raft, replication_contact) >= least || MUTANT(34))
+        return;
+    if (membership_abort_without(raft, replication_contact, least) || raft->options.no_check_quorum)
+        return;
+    RAFT_TRACE(raft, "no quorum within an election time-out -> step down");
+    election_become_follower(raft, raft->current_term, 0);
 }
 
 static void heartbeat_all(struct raft *raft)
 {
-    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
+    peers_drop_silent(raft);
+    read_begin_lease_round(raft);
+    for (size_t i = 0; i < raft->peers_count; i++) {
         struct progress *peer = &raft->peers[i];
-        if (raft->configuration.voters[i] == raft->options.id)
-            continue;
         if (!MUTANT(39))
             peer->probe_out = false; /* its answer may be lost: ask again */
         if (send_entries(raft, peer))
@@ -148,33 +148,33 @@ static void heartbeat_all(struct raft *raft)
             replication_heartbeat(raft, peer);
     }
     raft->heartbeat_deadline = raft->now + raft->options.heartbeat_ms;
+    transfer_heartbeat(raft);
 }
 
 /* Followers that nothing else told where commit stands are told so. */
-static void tell_commit(struct raft *raft)
+void replication_tell_commit(struct raft *raft)
 {
-    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
-        struct progress *peer = &raft->peers[i];
-        if (raft->configuration.voters[i] != raft->options.id && peer->commit_sent < raft->commit_index)
-            replication_heartbeat(raft, peer);
-    }
+    for (size_t i = 0; i < raft->peers_count; i++)
+        if (raft->peers[i].commit_sent < raft->commit_index)
+            replication_heartbeat(raft, &raft->peers[i]);
     raft->commit_deadline = UINT64_MAX;
 }
 
 void replication_timeout(struct raft *raft)
 {
     if (raft->now >= raft->quorum_deadline) {
-        if (!has_quorum(raft)) {
-            RAFT_TRACE(raft, "no quorum within an election time-out -> step down");
-            election_become_follower(raft, raft->current_term, 0);
-            return;
-        }
-        raft->quorum_deadline = raft->now + raft->options.election_timeout_ms / 2;
+        check_quorum(raft);
+        if (raft->role == RAFT_LEADER)
+            transfer_prefer(raft);
     }
+    if (raft->role == RAFT_LEADER)
+        transfer_timeout(raft);
+    if (raft->role != RAFT_LEADER)
+        return;
     if (raft->now >= raft->heartbeat_deadline)
         heartbeat_all(raft);
     else if (raft->now >= raft->commit_deadline && !MUTANT(58))
-        tell_commit(raft);
+        replication_tell_commit(raft);
 }
 
 raft_time replication_wake_at(const struct raft *raft)
@@ -182,19 +182,24 @@ raft_time replication_wake_at(const struct raft *raft)
     raft_time at = raft->heartbeat_deadline;
     if (raft->quorum_deadline < at)
         at = raft->quorum_deadline;
+    if (raft->transfer_to != 0 && raft->transfer_deadline < at)
+        at = raft->transfer_deadline;
     return raft->commit_deadline < at ? raft->commit_deadline : at;
 }
 
 /* --- the leader: answers -------------------------------------------------------------------------------------------------- */
 
+static uint64_t stored(const struct raft *raft, node_id voter)
+{
+    const struct progress *peer = peers_look(raft, voter);
+    if (peer != NULL)
+        return peer->match_index;
+    return MUTANT(16) ? raft->trail.last : raft->durable_index;
+}
+
 void replication_advance_commit(struct raft *raft)
 {
-    raft_index match[RAFT_MEMBERS_MAX];
-    for (size_t i = 0; i < raft->configuration.voters_count; i++) {
-        bool self = raft->configuration.voters[i] == raft->options.id;
-        match[i] = self ? MUTANT(16) ? raft->trail.last : raft->durable_index : raft->peers[i].match_index;
-    }
-    raft_index index = quorum_index(match, raft->configuration.voters_count);
+    raft_index index = membership_agreed(raft, stored);
     /* §5.4.2: only entries of the current term are committed by counting; those before them follow. */
     if (index <= raft->commit_index || (trail_term(&raft->trail, index) != raft->current_term && !MUTANT(20)))
         return;
@@ -204,6 +209,7 @@ void replication_advance_commit(struct raft *raft)
         raft->commit_deadline = raft->now + (soon > 0 ? soon : 1);
     }
     read_commit_moved(raft);
+    membership_committed(raft);
 }
 
 /* The follower's log does not hold what was assumed: back up, a whole term at a time (§5.3). */
@@ -237,11 +243,12 @@ static void refused(struct raft *raft, struct progress *peer, const struct raft_
 
 void replication_recv_response(struct raft *raft, const struct raft_message *message)
 {
-    struct progress *peer = find_peer(raft, message->from);
+    struct progress *peer = peers_find(raft, message->from);
     if (raft->role != RAFT_LEADER || (message->term != raft->current_term && !MUTANT(25)) || peer == NULL)
         return;
     const struct raft_append_response *response = &message->append_response;
     peer->contact = raft->now;
+    read_round_answered(raft, peer, response);
     if ((response->round > peer->round_acked && response->round <= raft->round) || MUTANT(26)) {
         if (MUTANT(26))
             peer->round_acked = raft->round;
@@ -258,18 +265,31 @@ void replication_recv_response(struct raft *raft, const struct raft_message *mes
     if (response->match_index > raft->trail.last)
         return;
     raft_index match = MUTANT(27) ? peer->next_index - 1 : response->match_index;
-    if (progress_acknowledged(peer, match, raft->trail.base, raft->options.window_messages))
+    bool news = progress_acknowledged(peer, match, raft->trail.base, raft->options.window_messages);
+    progress_catch_up(peer, raft->trail.last, raft->now, raft->options.election_timeout_ms);
+    if (news)
         replication_advance_commit(raft);
-    (void)send_entries(raft, peer);
+    transfer_go_on(raft);
+    peers_drop_told(raft, message->from);
+    peer = peers_find(raft, message->from); /* others may be peers by now */
+    if (raft->role == RAFT_LEADER && peer != NULL)
+        (void)send_entries(raft, peer);
 }
 
 /* --- the follower --------------------------------------------------------------------------------------------------------- */
 
+/* To the leader of this term. */
 static struct raft_append_response *respond(struct raft *raft, const struct raft_message *message)
 {
+    CHECK_EQ(raft->leader, message->from);
     struct raft_message *answer = raft_message_new(raft, RAFT_APPEND_RESPONSE, message->from);
     answer->append_response.round = message->append_entries.round;
     answer->append_response.epoch = message->append_entries.epoch;
+    if (raft->options.lease_drift_ms > 0 && !raft->options.no_stickiness) {
+        answer->append_response.vote_wait_ms = raft->options.election_timeout_ms;
+        raft->promised_to = message->from;
+        raft->promised_until = raft->now + raft->options.election_timeout_ms;
+    }
     return &answer->append_response;
 }
 
@@ -355,12 +375,30 @@ void replication_accept_leader(struct raft *raft, node_id leader)
     election_reset_deadline(raft);
 }
 
-void replication_recv_append(struct raft *raft, const struct raft_message *message, const struct raft_run *runs,
-                             size_t runs_count)
+/* Configurations are those of attached entries, in order. */
+static bool configurations_are_sound(const struct raft_event *event)
 {
+    const struct raft_append_entries *append = &event->message.message->append_entries;
+    raft_index last = append->prev_log_index;
+    for (size_t i = 0; i < event->message.configurations_count; i++) {
+        const struct raft_configuration *configuration = &event->message.configurations[i];
+        if (configuration->id <= last || configuration->id > append->last_index ||
+            !membership_is_sound(configuration))
+            return false;
+        last = configuration->id;
+    }
+    return true;
+}
+
+void replication_recv_append(struct raft *raft, const struct raft_event *event)
+{
+    const struct raft_message *message = event->message.message;
+    const struct raft_run *runs = event->message.runs;
+    size_t runs_count = event->message.runs_count;
     const struct raft_append_entries *append = &message->append_entries;
     if (message->term < raft->current_term && !MUTANT(14)) {
-        (void)respond(raft, message); /* §5.1: the answer's term tells it */
+        /* §5.1: the answer's term tells it; it confirms no round, not even to the same server in a later term. */
+        (void)raft_message_new(raft, RAFT_APPEND_RESPONSE, message->from);
         return;
     }
     if (raft->role == RAFT_LEADER) {
@@ -368,7 +406,7 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
                    (unsigned long long)message->from);
         return;
     }
-    if (!runs_are_sound(raft, append, runs, runs_count))
+    if (!runs_are_sound(raft, append, runs, runs_count) || !configurations_are_sound(event))
         return;
     replication_accept_leader(raft, message->from);
     /* Below the base everything is committed: it is the leader's (§7). */
@@ -388,8 +426,10 @@ void replication_recv_append(struct raft *raft, const struct raft_message *messa
         raft_cut(raft, from);
     if (MUTANT(32) && from <= raft->trail.last)
         from = raft->trail.last + 1;
-    if (from <= append->last_index)
+    if (from <= append->last_index) {
         append_new(raft, append, from, runs, runs_count);
+        membership_append(raft, event->message.configurations, event->message.configurations_count, from);
+    }
     if (append->last_index > append->prev_log_index)
         RAFT_TRACE(raft, "recv entries %llu..%llu from %llu", (unsigned long long)append->prev_log_index + 1,
                    (unsigned long long)append->last_index, (unsigned long long)message->from);

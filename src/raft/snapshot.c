@@ -40,9 +40,9 @@ void snapshot_compacted(struct raft *raft, raft_index index)
     trail_forget(&raft->trail, index);
     RAFT_TRACE(raft, "the log begins after %llu of term %llu", (unsigned long long)index,
                (unsigned long long)raft->trail.base_term);
-    for (size_t i = 0; raft->role == RAFT_LEADER && i < raft->configuration.voters_count; i++) {
+    for (size_t i = 0; raft->role == RAFT_LEADER && i < raft->peers_count; i++) {
         struct progress *peer = &raft->peers[i];
-        if (raft->configuration.voters[i] == raft->options.id || !snapshot_needed(raft, peer))
+        if (!snapshot_needed(raft, peer))
             continue;
         if (peer->state != PROGRESS_SNAPSHOT)
             progress_reset(peer);
@@ -108,7 +108,7 @@ void snapshot_ready(struct raft *raft, raft_index index, raft_term term,
                    (unsigned long long)term);
         return;
     }
-    /* A campaign counts votes by place in a configuration that may be another now. */
+    /* Votes were asked for in another configuration. */
     if (raft->role != RAFT_FOLLOWER)
         election_become_follower(raft, raft->current_term, 0);
     /* An entry of the same index and term: what follows it may be the leader's, and may have been acknowledged. */
@@ -122,7 +122,7 @@ void snapshot_ready(struct raft *raft, raft_index index, raft_term term,
         trail_forget(&raft->trail, index);
     else
         trail_reset(&raft->trail, index, term);
-    raft_restore_configuration(raft, configuration);
+    membership_installed(raft, configuration, index, held);
     if (!MUTANT(105))
         raft_set_commit(raft, index);
     raft->effects->snapshot_taken = true;

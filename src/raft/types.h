@@ -16,18 +16,25 @@ typedef uint64_t raft_time; /* ms */
 typedef uint64_t node_id;   /* 1 or more; 0 is "nobody" */
 
 enum {
-    RAFT_MEMBERS_MAX = 32,                   /* voters and learners together */
-    RAFT_MESSAGES_MAX = 2 * RAFT_MEMBERS_MAX /* in one step's effects */
+    RAFT_MEMBERS_MAX = 32,                    /* voters, old voters and learners together */
+    RAFT_MESSAGES_MAX = 4 * RAFT_MEMBERS_MAX, /* in one step's effects */
+    RAFT_PRIORITY_MAX = 100
 };
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
-/* Who votes and who only listens (§6). Sorted by id. Joint configurations and learners come with membership change;
- * their room is here. */
+/* Who votes and who only listens (§6, thesis §4). Each list is sorted by id and names nobody twice. While it is joint, C_old,new
+ * in the paper, voters and learners are those of C_new already: what follows it is the same without the old voters. */
 struct raft_configuration {
-    uint64_t id; /* index of the entry that made it */
-    size_t voters_count;
+    uint64_t id;         /* index of the entry that made it */
+    size_t voters_count; /* 0: of a node that joins, and knows no configuration yet */
     node_id voters[RAFT_MEMBERS_MAX];
+    uint8_t priorities
+        [RAFT_MEMBERS_MAX];  /* of voters, by place; RAFT_PRIORITY_MAX at the most: the higher leads rather */
+    size_t old_voters_count; /* not 0: joint: whatever needs a majority needs one of these as well */
+    node_id old_voters[RAFT_MEMBERS_MAX];
+    size_t learners_count; /* never counted; no voters, but they may be old voters */
+    node_id learners[RAFT_MEMBERS_MAX];
 };
 
 /* A run of entries of one term: how the core sees entries, for it never sees a payload. */
@@ -41,13 +48,15 @@ enum raft_message_type {
     RAFT_VOTE_RESPONSE,
     RAFT_APPEND_ENTRIES, /* §5.3; without entries: the heartbeat, and the question of a ReadIndex round */
     RAFT_APPEND_RESPONSE,
-    RAFT_INSTALL_SNAPSHOT /* §7: what this follower lacks is in no log any more; the caller moves the file */
+    RAFT_INSTALL_SNAPSHOT, /* §7: what this follower lacks is in no log any more; the caller moves the file */
+    RAFT_TIMEOUT_NOW /* thesis §3.10: campaign now, with the leader's consent; nothing but from, to and term */
 };
 
 struct raft_request_vote {
     raft_index last_log_index;
     raft_term last_log_term;
     bool pre_vote;
+    bool transfer; /* the leader asked for this campaign: nobody stands by that leader (thesis §3.10, §4.2.3) */
 };
 
 struct raft_vote_response {
@@ -76,6 +85,8 @@ struct raft_append_response {
     raft_term hint_term;     /* ... where this follower has this term: skips a whole term in one round trip */
     uint64_t round;
     uint32_t epoch;
+    uint32_t
+        vote_wait_ms; /* it helps nobody else to lead for so long after what it answers; 0: says nothing of that */
 };
 
 /* §7. The leader says that what this follower lacks ends there at the earliest; the bytes go their own way. No answer of its

@@ -144,7 +144,7 @@ enum status formation_check(const struct identity *identity, node_id id, const c
             "this data directory was first started with another --cluster line than %s: give the same line, or "
             "an empty --data directory",
             line);
-    if (code_hash != 0 && code_hash != identity->code_hash) {
+    if (code_hash != 0 && identity->restored == 0 && code_hash != identity->code_hash) {
         snprintf(text, sizeof text, "%016llx, then %016llx", (unsigned long long)identity->code_hash,
                  (unsigned long long)code_hash);
         return say(
@@ -154,6 +154,12 @@ enum status formation_check(const struct identity *identity, node_id id, const c
             text);
     }
     return STATUS_OK;
+}
+
+uint64_t formation_restored(struct hash128 file)
+{
+    uint64_t hash = hash64(&file, sizeof file);
+    return hash != 0 ? hash : 1;
 }
 
 void formation_pack_set(const struct identity_member *members, size_t count, struct buffer *out)

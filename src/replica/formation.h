@@ -5,14 +5,17 @@
  *   2. They exchange HELLOs. A node that knows all incarnations pins the set {id, incarnation, address}: durable.
  *      cluster id = hash of that set. A HELLO that disagrees (another line, other code, another incarnation for an id,
  *      a member of another cluster) is refused with a sentence that says what to do.
- *   3. A node that has heard from every member that it pinned the same set (or that one is formed with it) writes entry 1:
- *      the set, term 1, stamp 0, the same bytes everywhere; then it is formed, and raft begins. Nobody votes before.
- * A crash anywhere: the same line again. Entry 1's payload is MessagePack: [[id, incarnation, address], ...] sorted by id.
+ *   3. A node that has heard from every member that it pinned the same set (or that one is formed with it) writes the entry
+ *      that forms the cluster: the set, the same bytes everywhere; then it is formed, and raft begins. Nobody votes before.
+ * A crash anywhere: the same line again. That entry's payload is MessagePack: [[id, incarnation, address], ...] sorted by id.
+ * It is entry 1, term 1, stamp 0; or, where the directories were restored from a snapshot (replica/restore.h), the one after
+ * it, of the next term, with the snapshot's stamp. Then HELLOs carry that file's hash in place of bundles: all must agree.
  * Depends on storage/identity.h, wire, base.
  */
 #ifndef REPLICA_FORMATION_H
 #define REPLICA_FORMATION_H
 
+#include "base/checksum.h"
 #include "storage/identity.h"
 
 /* Parses "1=H:P,2=H:P,..." into members (sorted by id, incarnations 0). OK, or INVALID with a sentence. */
@@ -28,7 +31,10 @@ enum status formation_identity(node_id id, const char *line, uint64_t code_hash,
 enum status formation_check(const struct identity *identity, node_id id, const char *line, uint64_t code_hash,
                             struct buffer *why) MUST_USE;
 
-/* Entry 1's payload, and back. */
+/* How a restored file is named in identities and HELLOs: by its whole hash. Never 0. */
+uint64_t formation_restored(struct hash128 file);
+
+/* That entry's payload, and back. */
 void formation_pack_set(const struct identity_member *members, size_t count, struct buffer *out);
 enum status formation_unpack_set(struct slice payload, struct identity_member members[RAFT_MEMBERS_MAX],
                                  size_t *count) MUST_USE;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/mutant.h"
 #include "base/trace.h"
@@ -75,7 +76,8 @@ static void say_hello(struct replica *replica, struct link *link)
                                .fingerprint = replica->fingerprint,
                                .address = slice_text(replica_peer(replica, identity->id)->member.address),
                                .last_index = replica->raft != NULL ? replica->persisted_index : 0,
-                               .bulk = link->bulk};
+                               .bulk = link->bulk,
+                               .restored = identity->restored};
     (void)send_frame(replica, link, &message, NULL, 0, link->outgoing && !link->marked);
     link->marked = true;
 }
@@ -103,6 +105,21 @@ static bool refuse(struct replica *replica, struct link *link, const char *why, 
 
 /* --- HELLO ----------------------------------------------------------------------------------------------------------------------------- */
 
+/* Not all directories were restored from one file; 0: this one was not. */
+static const char *object_to_restored(uint64_t its, uint64_t ours, char text[REASON_BYTES])
+{
+    if (its == 0)
+        return "its directory was not restored, this node's was: restore every directory from the same file";
+    if (ours == 0)
+        return "its directory was restored, this node's was not: restore every directory from the same file";
+    snprintf(
+        text, REASON_BYTES,
+        "its directory was restored from another snapshot (%016llx, here %016llx): restore every directory from "
+        "the same file",
+        (unsigned long long)its, (unsigned long long)ours);
+    return text;
+}
+
 /* What is wrong with it; NULL: nothing. `text` has room for what is not always the same. */
 static const char *object_to(const struct replica *replica, const struct message_hello *hello,
                              const struct peer *peer, char text[REASON_BYTES])
@@ -120,6 +137,8 @@ static const char *object_to(const struct replica *replica, const struct message
     if (identity->formation == FORMATION_NEW || hello->formation == FORMATION_NEW) {
         if (hello->line_hash != identity->line_hash && identity->formation != FORMATION_FORMED)
             return "its --cluster line is another one: give every node the same line";
+        if (hello->restored != identity->restored && identity->formation != FORMATION_FORMED && !MUTANT(190))
+            return object_to_restored(hello->restored, identity->restored, text);
         if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED) {
             snprintf(text, REASON_BYTES,
                      "its modules are others (%016llx, here %016llx): give every node the same files",
@@ -265,7 +284,7 @@ static bool all_pinned(const struct replica *replica)
 
 void formation_progress(struct replica *replica)
 {
-    if (replica->identity_saving || replica->entry_one_writing)
+    if (replica->identity_saving || replica->formation_writing)
         return;
     if (replica->identity.formation == FORMATION_NEW) {
         pin(replica);
@@ -276,7 +295,7 @@ void formation_progress(struct replica *replica)
         link_hello_all(replica);
     }
     if (replica->identity.formation == FORMATION_PINNED && all_pinned(replica))
-        log_write_entry_one(replica);
+        log_write_formation(replica);
     else if (replica->identity.formation == FORMATION_FORMED && !replica->told_formed) {
         replica->told_formed = true;
         link_hello_all(replica);

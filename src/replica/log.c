@@ -156,20 +156,23 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
     add_records(replica, job, write->first, write->last);
 }
 
-void log_write_entry_one(struct replica *replica)
+void log_write_formation(struct replica *replica)
 {
-    struct entry entry = {
-        .index = 1, .term = 1, .kind = ENTRY_CONFIGURATION, .payload = buffer_slice(&replica->set)};
+    struct entry entry = {.index = replica->formed_at,
+                          .term = replica->formed_in,
+                          .stamp_ms = replica->stamp,
+                          .kind = ENTRY_CONFIGURATION,
+                          .payload = buffer_slice(&replica->set)};
     struct buffer records = {0};
-    entry_encode(&records, &entry, 0);
-    (void)cache_append(&replica->cache, &records, 1, 1);
+    entry_encode(&records, &entry, replica->last_chain);
+    (void)cache_append(&replica->cache, &records, entry.index, entry.index);
     struct log_job *job = open_job(replica, false);
     job->write.vote = true;
-    job->write.term = 1;
-    add_records(replica, job, 1, 1);
-    replica->last_index = 1;
+    job->write.term = entry.term;
+    add_records(replica, job, entry.index, entry.index);
+    replica->last_index = entry.index;
     replica->last_chain = entry.chain;
-    replica->entry_one_writing = true;
+    replica->formation_writing = true;
     submit_write(replica);
 }
 
@@ -318,8 +321,8 @@ static void written(struct replica *replica, const struct log_job *job)
     for (const struct log_job *next = replica->queue_first; next != NULL; next = next->next)
         if (next->write.cut_from != 0 && replica->persisted_index >= next->write.cut_from)
             replica->persisted_index = next->write.cut_from - 1; /* what is there now is not what will be */
-    if (replica->entry_one_writing) {
-        replica->entry_one_writing = false;
+    if (replica->formation_writing) {
+        replica->formation_writing = false;
         replica->identity.formation = FORMATION_FORMED;
         log_submit_identity(replica, false);
         replica_begin_raft(replica);

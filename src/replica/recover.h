@@ -13,7 +13,10 @@ struct replica_recovered {
     struct machine *machine;      /* as the snapshot has it, or a new one; the caller's */
     struct message_snapshot file; /* index 0: there is no snapshot */
     uint64_t stamp_ms;            /* cluster time at the snapshot */
-    struct buffer configuration;  /* the payload of the entry that made the configuration there */
+    raft_index configuration_index;
+    struct buffer
+        configuration; /* the payload of the entry that made the configuration there; empty: it was restored, and is
+                                  * the state before its cluster's formation */
 };
 
 /* OK; or CORRUPT, UNSUPPORTED, INVALID, NO_SPACE, IO with a sentence in `why` that names the file and says what to do; then

@@ -54,7 +54,6 @@ static void count_bundles(struct replica *replica)
         CHECK(pack_read_array(&reader, &replica->bundles_count) == STATUS_OK);
 }
 
-/* The entry that made the configuration is the set this node was formed with: entry 1, or the one that a snapshot kept. */
 static bool is_own_set(const struct replica *replica, struct slice payload)
 {
     struct buffer set = {0};
@@ -64,21 +63,33 @@ static bool is_own_set(const struct replica *replica, struct slice payload)
     return own;
 }
 
-static bool begins_with_own_set(const struct replica *replica, struct storage *storage,
-                                const struct replica_recovered *recovered)
+/* The log's formation entry is of the set that this node was formed with. */
+static bool has_own_formation(const struct replica *replica, struct storage *storage)
 {
     struct buffer bytes = {0};
     struct entry entry;
     raft_index got = 0;
-    bool own = true;
-    if (storage_base(storage).index == 0 && storage_last_index(storage) > 0)
-        own = storage_read(storage, 1, 1, 1, &bytes, &got) == STATUS_OK &&
-              entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK && entry.kind == ENTRY_CONFIGURATION &&
-              is_own_set(replica, entry.payload);
-    if (recovered->file.index != 0)
-        own = own && is_own_set(replica, buffer_slice(&recovered->configuration));
+    bool own = storage_read(storage, replica->formed_at, replica->formed_at, 1, &bytes, &got) == STATUS_OK &&
+               entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK && entry.kind == ENTRY_CONFIGURATION &&
+               is_own_set(replica, entry.payload);
     buffer_close(&bytes);
     return own;
+}
+
+/* What is on disk is this node's: the formation entry, as far as the log still has it, the configuration that a snapshot
+ * kept, and before the cluster has formed, the snapshot that was restored. */
+static bool is_own_state(const struct replica *replica, struct storage *storage,
+                         const struct replica_recovered *recovered)
+{
+    const struct message_snapshot *file = &recovered->file;
+    const bool in_cluster = recovered->configuration.size > 0;
+    if (in_cluster && !is_own_set(replica, buffer_slice(&recovered->configuration)))
+        return false;
+    if (replica->identity.formation != FORMATION_FORMED && !in_cluster &&
+        replica->identity.restored != (file->index != 0 ? formation_restored(file->hash) : 0))
+        return false;
+    return replica->formed_at <= storage_base(storage).index || replica->formed_at > replica->last_index ||
+           has_own_formation(replica, storage);
 }
 
 /* Cluster time goes on from the last entry's stamp, or from the snapshot's. */
@@ -129,11 +140,14 @@ static void restore(struct replica *replica, struct storage *storage, const stru
     replica->last_index = storage_last_index(storage);
     replica->persisted_index = replica->last_index;
     replica->last_chain = storage_last_chain(storage);
-    replica->entry_one_differs = !begins_with_own_set(replica, storage, recovered);
+    replica->formed_at =
+        recovered->configuration.size > 0 ? recovered->configuration_index : recovered->file.index + 1;
+    replica->formed_in = storage_last_term(storage) + 1;
+    replica->set_differs = !is_own_state(replica, storage, recovered);
     restore_snapshot(replica, storage, recovered);
-    if (replica->last_index == 0)
-        return;
     find_stamp(replica, storage, recovered);
+    if (replica->last_index < replica->formed_at)
+        return;
     replica->raft = raft_new(&replica->raft_options);
     storage_vote(storage, &term, &voted_for);
     raft_restore_vote(replica->raft, term, voted_for);
@@ -230,21 +244,25 @@ void replica_abandon(struct replica *replica)
     mem_free(replica);
 }
 
-/* Raft starts: entry 1 is durable, here and now or since long. */
+/* Raft starts: the formation entry is durable, here and now or since long. */
 void replica_begin_raft(struct replica *replica)
 {
-    struct raft_configuration configuration = {.id = 1, .voters_count = replica->identity.members_count};
+    const raft_index formed_at = replica->formed_at;
+    struct raft_configuration configuration = {.id = formed_at, .voters_count = replica->identity.members_count};
     for (size_t i = 0; i < replica->identity.members_count; i++)
         configuration.voters[i] = replica->identity.members[i].id;
     if (replica->raft == NULL) {
         replica->raft = raft_new(&replica->raft_options);
-        raft_restore_vote(replica->raft, 1, 0);
-        raft_restore_entries(replica->raft, 1, 1, 1);
-        replica->persisted_index = 1;
+        raft_restore_vote(replica->raft, replica->formed_in, 0);
+        if (formed_at > 1)
+            raft_restore_base(replica->raft, formed_at - 1, replica->formed_in - 1);
+        raft_restore_entries(replica->raft, formed_at, formed_at, replica->formed_in);
+        replica->persisted_index = formed_at;
     }
     raft_restore_configuration(replica->raft, &configuration);
     replica->snapshots.counted_at = replica->now.boot_ms;
-    raft_start(replica->raft, replica->now.boot_ms, replica->applied > 1 ? replica->applied : 1, &replica->effects);
+    raft_start(replica->raft, replica->now.boot_ms, replica->applied > formed_at ? replica->applied : formed_at,
+               &replica->effects);
     log_take_effects(replica, &replica->effects.write, NULL);
     /* Links that agreed while the cluster formed count from now on. */
     for (struct link *link = replica->links; link != NULL; link = link->next) {
@@ -266,11 +284,11 @@ void replica_start(struct replica *replica, struct replica_time now)
             return;
         }
     }
-    if (replica->entry_one_differs) {
-        replica->env.fatal(
-            replica->env.context, 78,
-            "file identity and the log are of different clusters: the data directory is a mixture; put the "
-            "right files back, or set it aside and let the node join anew");
+    if (replica->set_differs) {
+        replica->env.fatal(replica->env.context, 78,
+                           "file identity and the log, or the snapshot, are of different clusters: the data "
+                           "directory is a mixture; put the "
+                           "right files back, or set it aside and let the node join anew");
         return;
     }
     if (replica->raft != NULL) {

@@ -17,6 +17,7 @@
  *                      entries after it stay while the follower gets on
  *     snapshot_recv.c  pieces -> SNAPSHOT_IN -> build (a new machine, verified) -> core takes it -> published and log begun
  *                      anew in one log job -> machines exchanged, applied = index
+ *     backup.c         pieces of a file to clients, who read it from its beginning to its end
  *     recover.c        a restart: newest snapshot that counts, then the log from there
  *     diverge.c        a state that is not the majority's parks; which row differs?
  *     rebuild.c        a parked node's state becomes the leader's
@@ -155,6 +156,12 @@ void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t
 /* Begins tidelock.rebuild: this node parks, and its state becomes the leader's. Its answer is a map {index} when it has. */
 void replica_request_rebuild(struct replica *replica, uint64_t client, uint32_t timeout_ms,
                              struct replica_time now);
+
+/* Begins tidelock.snapshot_read: bytes of the file of a snapshot that counts, at most REPLICA_PIECE_BYTES and fewer only at
+ * its end. Whoever goes on reading finds it there, though newer ones may count. NOT_FOUND: it is no longer (or not) here. */
+enum { REPLICA_PIECE_BYTES = 1024 * 1024 };
+void replica_request_piece(struct replica *replica, uint64_t client, raft_index index, uint64_t offset,
+                           uint64_t bytes, uint32_t timeout_ms, struct replica_time now);
 
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);

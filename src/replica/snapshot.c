@@ -353,7 +353,7 @@ void take_clean(struct replica *replica)
     struct snapshots *snapshots = &replica->snapshots;
     size_t kept = snapshots->files_count > 0 ? 1 : 0;
     for (size_t i = 1; i < snapshots->files_count; i++) {
-        if (send_holds(replica, snapshots->files[i].index)) {
+        if (send_holds(replica, snapshots->files[i].index) || backup_holds(replica, snapshots->files[i].index)) {
             snapshots->files[kept++] = snapshots->files[i];
             continue;
         }
@@ -515,7 +515,10 @@ void replica_snapshot_done(struct replica *replica, struct snapshot_job *job, st
         send_checked(replica, job);
         break;
     case SNAPSHOT_JOB_READ:
-        send_piece(replica, job);
+        if (job->peer != 0)
+            send_piece(replica, job);
+        else
+            backup_piece(replica, job);
         break;
     case SNAPSHOT_JOB_BUILD:
     case SNAPSHOT_JOB_WRITE:

@@ -150,6 +150,13 @@ struct receiving {
     uint64_t not_before;
 };
 
+/* A snapshot that clients read (backup.c). */
+struct backup {
+    raft_index index;    /* the file; 0: none */
+    uint64_t held_until; /* boot_ms */
+    size_t jobs;         /* READ jobs that are out */
+};
+
 struct snapshots {
     struct replica_snapshots policy;
     struct machine_options machine;
@@ -162,6 +169,7 @@ struct snapshots {
     uint64_t entry_bytes; /* of one entry, lately; 0: not known */
     struct taking take;
     struct receiving receive;
+    struct backup backup;
     raft_index compacted; /* the core was told */
     bool compacting;      /* a COMPACT job is out */
     raft_index damaged;   /* the file that was found to be; another takes its place as soon as it can */
@@ -182,6 +190,7 @@ enum request_state {
     REQUEST_QUERYING, /* at the machine */
     REQUEST_SNAPSHOT, /* until one counts that includes `read_id` entries */
     REQUEST_REBUILD,  /* until the state is another */
+    REQUEST_PIECE,    /* at the transfer thread */
     REQUEST_FORWARDED /* at the leader `peer` */
 };
 
@@ -299,12 +308,15 @@ struct replica {
     struct raft_options raft_options;
     struct raft_effects effects;
     struct identity identity;
-    struct buffer set; /* entry 1's payload */
+    struct buffer set;    /* the formation entry's payload */
+    raft_index formed_at; /* its index: 1, or the one after the snapshot that was restored */
+    raft_term formed_in;  /* its term; known until it is written */
     struct buffer bundles;
     uint32_t bundles_count;
     bool identity_saving;
-    bool entry_one_writing;
-    bool entry_one_differs;
+    bool formation_writing;
+    bool
+        set_differs; /* what is on disk is of another set, or was restored from another file, than the identity says */
     bool told_pinned;
     bool told_formed;
     const struct message *incoming; /* whose entries the core may take */
@@ -396,7 +408,7 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
 void log_send_append(struct replica *replica, struct raft_message *message);
 void log_maintain(struct replica *replica);
 void log_submit_identity(struct replica *replica, bool drop_bundles);
-void log_write_entry_one(struct replica *replica);
+void log_write_formation(struct replica *replica);
 
 /* apply.c */
 void apply_committed(struct replica *replica);
@@ -486,6 +498,10 @@ raft_index send_pin(const struct replica *replica, raft_index index);
 bool send_holds(const struct replica *replica, raft_index index);
 /* A node that wanted the state has taken it. */
 void send_rebuilt(struct replica *replica, struct peer *peer);
+
+/* backup.c */
+bool backup_holds(const struct replica *replica, raft_index index);
+void backup_piece(struct replica *replica, struct snapshot_job *job);
 
 /* snapshot_recv.c */
 void receive_offered(struct replica *replica, node_id from, const struct message_snapshot *file);

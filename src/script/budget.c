@@ -49,8 +49,11 @@ static void set_fault(lua_State *L, struct budget *budget, enum budget_fault fau
 
 static void on_count(lua_State *L, lua_Debug *debug)
 {
-    (void)debug;
     struct budget *budget = budget_of(L);
+    if (debug->event == LUA_HOOKLINE) {
+        desk_note_line(L, debug);
+        return;
+    }
     if (budget->fault == BUDGET_OK) {
         budget->left -= BUDGET_STEP;
         lua_Debug frame;
@@ -70,7 +73,7 @@ void budget_begin(lua_State *L, struct budget *budget, int64_t instructions, uin
     budget->depth_max = depth_max;
     budget->fault = BUDGET_OK;
     budget->where[0] = 0;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_STEP);
+    lua_sethook(L, on_count, LUA_MASKCOUNT | (budget->lines ? LUA_MASKLINE : 0), BUDGET_STEP);
 }
 
 void budget_charge(lua_State *L, uint64_t units)

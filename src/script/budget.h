@@ -30,6 +30,7 @@ struct budget {
     int64_t left;
     uint32_t depth_max;
     enum budget_fault fault; /* sticky until budget_begin */
+    bool lines;              /* script/desk.h hears of each line */
     char where[96];          /* "kv.lua:12: ", where the fault began */
 };
 

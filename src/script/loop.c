@@ -13,6 +13,7 @@ static const char bounds_type[] = "tidelock.bounds";
 /* A loop over rows. Open ones are chained in the vm, so that none outlives its entry, or the savepoint it began in. */
 struct map_loop {
     struct rows_cursor cursor; /* none open: over */
+    const struct map *map;     /* the closure keeps it */
     uint64_t left;
     tree_mark opened;
     struct map_loop *next;
@@ -72,6 +73,7 @@ static int loop_next(lua_State *L)
         format_took_row(L, key);
     map_push_key(L, key);
     map_push_value(L, value);
+    desk_give_copy(L, key, loop->map->name);
     return 2 + map_push_expires(L, vm, deadline_ms);
 }
 
@@ -161,7 +163,7 @@ static int start_loop(lua_State *L, const struct use *use, struct buffer *bounds
     bool reverse = false;
     uint64_t limit = read_options(L, use, options, bounds, &reverse);
     struct map_loop *loop = lua_newuserdata(L, sizeof *loop);
-    *loop = (struct map_loop){.left = limit, .opened = tree_savepoint(vm->tree)};
+    *loop = (struct map_loop){.map = use->map, .left = limit, .opened = tree_savepoint(vm->tree)};
     luaL_getmetatable(L, loop_type);
     lua_setmetatable(L, -2);
     if (slice_compare(buffer_slice(&bounds[0]), buffer_slice(&bounds[1])) < 0)
@@ -173,7 +175,8 @@ static int start_loop(lua_State *L, const struct use *use, struct buffer *bounds
         vm->loops = loop;
     }
     map_charge(L, 0);
-    lua_pushcclosure(L, loop_next, 1);
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, loop_next, 2);
     return 1;
 }
 

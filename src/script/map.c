@@ -217,6 +217,7 @@ static int map_get(lua_State *L)
     }
     map_charge(L, value.size);
     map_push_value(L, value);
+    desk_give_copy(L, buffer_slice(&use.vm->key), use.map->name);
     return 1 + map_push_expires(L, use.vm, deadline_ms);
 }
 
@@ -257,6 +258,7 @@ void map_pack_value(lua_State *L, const struct use *use, int at, uint64_t deadli
 static bool remove_row(struct vm *vm, struct slice key)
 {
     struct slice old;
+    desk_note_write(vm, key);
     if (!tree_remove(vm->tree, key, &old))
         return false;
     struct slice value = old;
@@ -273,6 +275,7 @@ static void put_value(lua_State *L, const struct use *use, int at, uint64_t dead
     struct slice key = buffer_slice(&vm->key);
     struct slice old;
     map_pack_value(L, use, at, deadline_ms, vm->limits.row_bytes);
+    desk_note_write(vm, key);
     tree_mark mark = tree_savepoint(vm->tree);
     uint64_t before = tree_bytes_apart(vm->tree);
     bool had = tree_replace(vm->tree, key, buffer_slice(&vm->value), &old);
@@ -470,6 +473,7 @@ static int one_end(lua_State *L, const char *method, bool reverse)
     }
     map_push_key(L, key);
     map_push_value(L, value);
+    desk_give_copy(L, key, use.map->name);
     return 2 + map_push_expires(L, use.vm, deadline_ms);
 }
 

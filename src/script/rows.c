@@ -4,12 +4,13 @@
 #include "base/mutant.h"
 #include "script/due.h"
 
-static bool is_there(const struct rows *rows, uint64_t deadline_ms)
+static bool is_there(struct rows *rows, uint64_t deadline_ms)
 {
+    rows->timed = rows->timed || deadline_ms != DUE_NEVER;
     return deadline_ms > rows->now_ms || rows->all;
 }
 
-bool rows_get(const struct rows *rows, struct slice key, struct slice *value, uint64_t *deadline_ms)
+bool rows_get(struct rows *rows, struct slice key, struct slice *value, uint64_t *deadline_ms)
 {
     bool found = rows->view != NULL ? view_get(rows->view, key, value) : tree_get(rows->tree, key, value);
     if (!found)
@@ -29,11 +30,12 @@ static uint64_t count_all(const struct rows *rows, struct slice lo, struct slice
     return rows->view != NULL ? view_count(rows->view, lo, hi) : tree_count(rows->tree, lo, hi);
 }
 
-uint64_t rows_count(const struct rows *rows, struct slice lo, struct slice hi, uint64_t *looked)
+uint64_t rows_count(struct rows *rows, struct slice lo, struct slice hi, uint64_t *looked)
 {
     struct buffer from = {0};
     struct buffer to = {0};
     uint64_t count = count_all(rows, lo, hi);
+    rows->counted = true;
     *looked = 0;
     if (count > 0 && !rows->all) {
         due_bounds_of_past(&from, &to, rows->now_ms);
@@ -52,7 +54,7 @@ uint64_t rows_count(const struct rows *rows, struct slice lo, struct slice hi, u
     return count;
 }
 
-struct rows_cursor rows_open(const struct rows *rows, struct slice lo, struct slice hi, bool reverse)
+struct rows_cursor rows_open(struct rows *rows, struct slice lo, struct slice hi, bool reverse)
 {
     struct rows_cursor cursor = {.rows = rows};
     if (rows->view != NULL)

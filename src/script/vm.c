@@ -10,6 +10,7 @@
 #include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "script/due.h"
 #include "script/fail.h"
 #include "script/sandbox.h"
 #include "script/value.h"
@@ -53,7 +54,12 @@ uint64_t vm_now_ms(lua_State *L)
 
 bool vm_read_clock(const struct vm *vm)
 {
-    return vm->read_clock;
+    return vm->read_clock || vm->rows.timed || (vm->rows.counted && due_count(vm->tree, DUE_ROW) > 0);
+}
+
+uint64_t vm_spent(const struct vm *vm)
+{
+    return vm->spent;
 }
 
 uint64_t vm_used(const struct vm *vm)
@@ -163,6 +169,7 @@ void vm_free(struct vm *vm)
     }
     mem_free(vm->functions);
     buffer_close(&vm->events);
+    desk_free(vm);
     buffer_close(&vm->key);
     buffer_close(&vm->value);
     pool_close(&vm->pool);
@@ -179,7 +186,7 @@ void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limit
     vm->limits = *limits;
     vm->events_before = vm_savepoint(vm);
     vm->prng_seeded = false;
-    vm->read_clock = false;
+    vm->read_clock = vm->rows.timed = vm->rows.counted = false;
     vm->calls_open = 0;
     vm->running = true;
     vm->serial++;
@@ -192,6 +199,7 @@ void vm_end(struct vm *vm)
     map_close_loops(vm, 0, true);
     vm->running = false;
     vm->calls_open = 0;
+    vm->spent += vm->limits.budget - (uint64_t)vm->budget.left;
 }
 
 /* What a function gave after nil: text alone gets the code FAILED. */
@@ -255,6 +263,7 @@ static int call_protected(lua_State *L)
         lua_pushnil(L);
         return lua_error(L);
     }
+    desk_take_arguments(L, 2);
     vm_enter(L, 1, calling->ref, calling->mount, calling->querying);
     budget_rethrow(L);
     size_t start = calling->result->size;
@@ -309,7 +318,9 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->handler_ref);
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->call_ref); /* lua_cpcall would make a closure each time */
     lua_pushlightuserdata(vm->L, calling);
+    desk_begin(vm, calling->querying);
     int status = lua_pcall(vm->L, 1, 0, 1);
+    desk_end(vm);
     enum vm_outcome outcome = VM_OK;
     if (status != 0) {
         calling->result->size = start;

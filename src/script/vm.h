@@ -100,7 +100,7 @@ enum vm_outcome vm_session_end(struct vm *vm, struct slice mount, struct slice s
 /* Ends the entry. */
 void vm_end(struct vm *vm);
 
-/* Whether the entry that was begun last has looked at its clock. */
+/* Whether the entry that was begun last has looked at its clock, or at rows with a ttl, which come and go by it. */
 bool vm_read_clock(const struct vm *vm);
 
 /* What it has used of its budget, and whether that was all of it. */
@@ -141,6 +141,20 @@ void vm_mounts(const struct vm *vm,
                void (*each)(void *context, const char *mount, const char *module, double version,
                             struct hash128 hash),
                void *context);
+
+/* --- for whoever tries out a service: no node calls these (script/desk.h) ------------------------------------------------ */
+
+/* Turns on what the flags say, before anything is mounted. */
+void vm_set_desk(struct vm *vm, unsigned flags);
+
+/* What there is to say of the calls since it was asked last, once, until the next call; NULL: nothing. */
+const char *vm_take_remark(struct vm *vm);
+
+/* What all calls have charged to their budgets so far. */
+uint64_t vm_spent(const struct vm *vm);
+
+/* Appends a MessagePack list of the services' rows: [mount, map, key, value], and the deadline of one with a ttl. */
+void vm_pack_rows(struct vm *vm, struct buffer *out);
 
 /* Cluster time of the entry in progress, for os.time; random numbers for math.random. */
 uint64_t vm_now_ms(struct lua_State *L);

@@ -9,6 +9,7 @@
 #include "base/prng.h"
 #include "script/args.h"
 #include "script/budget.h"
+#include "script/desk.h"
 #include "script/rows.h"
 #include "script/vm.h"
 
@@ -91,8 +92,11 @@ struct vm {
     int call_ref;           /* call_protected as a Lua function */
     int handler_ref;        /* message handlers: fail_handle_last, and fail_handle for pcall */
     int pcall_handler_ref;
-    int stale_ref;    /* the metatable of a ctx whose entry has ended */
-    struct pool pool; /* the Lua state's objects */
+    int stale_ref;           /* the metatable of a ctx whose entry has ended */
+    unsigned desk_flags;     /* enum desk */
+    struct desk_state *desk; /* NULL: copies are not watched */
+    uint64_t spent;          /* of budgets that ended */
+    struct pool pool;        /* the Lua state's objects */
     size_t lua_bytes;
     size_t lua_bytes_max;
     struct buffer events;         /* of the entry: script/ctx_event.c */

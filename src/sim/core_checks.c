@@ -10,17 +10,19 @@
 struct core_checks {
     const struct core_node *nodes[CORE_NODES_MAX];
     uint32_t count;
+    bool votes_by_hand;
     raft_term *committed; /* term of each committed entry, as first seen */
     raft_index committed_last;
     node_id *leaders; /* by term, below CORE_LOG_MAX */
     char broken[200];
 };
 
-struct core_checks *core_checks_new(const struct core_node *const *nodes, uint32_t count)
+struct core_checks *core_checks_new(const struct core_node *const *nodes, uint32_t count, bool votes_by_hand)
 {
     CHECK(count <= CORE_NODES_MAX);
     struct core_checks *checks = mem_zalloc(1, sizeof *checks);
     checks->count = count;
+    checks->votes_by_hand = votes_by_hand;
     for (uint32_t i = 0; i < count; i++)
         checks->nodes[i] = nodes[i];
     checks->committed = mem_zalloc(CORE_LOG_MAX, sizeof *checks->committed);
@@ -57,6 +59,53 @@ raft_index core_checks_committed(const struct core_checks *checks)
 
 /* --- after a step ------------------------------------------------------------------------------------------------------ */
 
+/* The configuration that a step acted on: in the log before what it appended. */
+static const struct raft_configuration *acted_on(const struct core_node *node)
+{
+    bool own = node->effects.write.source == RAFT_APPEND_CONFIGURATION;
+    return core_members_as_of(node->members, node->terms, own ? node->effects.write.first - 1 : node->last);
+}
+
+typedef bool counts(const struct core_node *node, uint64_t number, uint64_t term);
+
+static bool have_majority(const struct core_checks *checks, const node_id *voters, size_t count, counts *does,
+                          uint64_t number, uint64_t term)
+{
+    size_t have = 0;
+    for (size_t i = 0; i < count; i++)
+        if (voters[i] <= checks->count && does(checks->nodes[voters[i] - 1], number, term))
+            have++;
+    return have * 2 > count;
+}
+
+/* §6: a majority of each set. */
+static bool have_majorities(const struct core_checks *checks, const struct raft_configuration *now, counts *does,
+                            uint64_t number, uint64_t term)
+{
+    return have_majority(checks, now->voters, now->voters_count, does, number, term) &&
+           (now->old_voters_count == 0 ||
+            have_majority(checks, now->old_voters, now->old_voters_count, does, number, term));
+}
+
+/* It voted for `leader`, which knows that of itself; or it may have, before it went on to a later term. */
+static bool may_have_voted(const struct core_node *node, node_id leader, raft_term term)
+{
+    struct raft_status status = {0};
+    if (node->raft != NULL)
+        raft_get_status(node->raft, &status);
+    return status.id == leader || node->disk_term > term || (node->disk_term == term && node->disk_vote == leader);
+}
+
+static void check_elected(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    const struct raft_configuration *now = acted_on(node);
+    if (now == NULL || checks->votes_by_hand)
+        return;
+    if (!have_majorities(checks, now, may_have_voted, at + 1, node->effects.term))
+        core_checks_break(checks, at, "leads without the votes of a majority, term", node->effects.term);
+}
+
 static void check_leader(struct core_checks *checks, uint32_t at)
 {
     const struct core_node *node = checks->nodes[at];
@@ -65,6 +114,7 @@ static void check_leader(struct core_checks *checks, uint32_t at)
     node_id *leader = &checks->leaders[node->effects.term];
     if (*leader == 0) {
         *leader = at + 1;
+        check_elected(checks, at);
         for (raft_index index = 1; index <= checks->committed_last; index++)
             if (index > node->last || node->terms[index] != checks->committed[index])
                 core_checks_break(checks, at, "leader completeness: a new leader lacks a committed entry", index);
@@ -73,16 +123,17 @@ static void check_leader(struct core_checks *checks, uint32_t at)
         core_checks_break(checks, at, "election safety: two leaders in a term", node->effects.term);
 }
 
+static bool has_durable(const struct core_node *node, raft_index index, raft_term term)
+{
+    return node->disk_last >= index && node->disk_terms[index] == term;
+}
+
 static void check_new_commit(struct core_checks *checks, uint32_t at, raft_index index)
 {
     raft_term term = checks->nodes[at]->terms[index];
     checks->committed[index] = term;
     checks->committed_last = index;
-    size_t durable = 0;
-    for (uint32_t i = 0; i < checks->count; i++)
-        if (checks->nodes[i]->disk_last >= index && checks->nodes[i]->disk_terms[index] == term)
-            durable++;
-    if (durable * 2 <= checks->count)
+    if (!have_majorities(checks, acted_on(checks->nodes[at]), has_durable, index, term))
         core_checks_break(checks, at, "committed, and not durable on a majority", index);
 }
 
@@ -131,12 +182,43 @@ static void check_base(struct core_checks *checks, uint32_t at)
         core_checks_break(checks, at, "a snapshot includes what is not committed", node->base);
 }
 
+static bool same_voters(const node_id *left, size_t left_count, const node_id *right, size_t right_count)
+{
+    return left_count == right_count && memcmp(left, right, left_count * sizeof *left) == 0;
+}
+
+/* A configuration that a leader appended: after a committed one, joint if other nodes vote; or what a joint one leads to, once that
+ * is committed; or what came before the joint one, while it is not. */
+static void check_change(struct core_checks *checks, uint32_t at)
+{
+    const struct core_node *node = checks->nodes[at];
+    raft_index first = node->effects.write.first;
+    const struct raft_configuration *next = core_members_at(node->members, first, node->terms[first]);
+    const struct raft_configuration *last = core_members_as_of(node->members, node->terms, first - 1);
+    bool committed = last->id <= node->effects.commit_index;
+    bool same = same_voters(next->voters, next->voters_count, last->voters, last->voters_count);
+    if (last->old_voters_count > 0 && !committed) {
+        const struct raft_configuration *old = core_members_as_of(node->members, node->terms, last->id - 1);
+        if (next->old_voters_count > 0 ||
+            !same_voters(next->voters, next->voters_count, old->voters, old->voters_count))
+            core_checks_break(checks, at, "a joint configuration was left before it was committed", first);
+    } else if (!committed) {
+        core_checks_break(checks, at, "two changes at once", first);
+    } else if (last->old_voters_count > 0 ? next->old_voters_count > 0 || !same
+                                          : !same && !same_voters(next->old_voters, next->old_voters_count,
+                                                                  last->voters, last->voters_count)) {
+        core_checks_break(checks, at, "a configuration does not follow the one before", first);
+    }
+}
+
 void core_checks_stepped(struct core_checks *checks, uint32_t at)
 {
     const struct core_node *node = checks->nodes[at];
     check_leader(checks, at);
     check_commit(checks, at);
     check_base(checks, at);
+    if (node->effects.write.source == RAFT_APPEND_CONFIGURATION)
+        check_change(checks, at);
     if (node->effects.write.source != RAFT_APPEND_NONE || node->effects.write.base_index != 0)
         check_matching(checks, at);
 }

@@ -3,7 +3,8 @@
  * Figure 3 of the paper (election safety, log matching, leader completeness, state machine safety; append-only is
  * raft_invariants' own), and what a disk adds: committed means durable on a majority, an answer leaves when what it
  * promises is durable and the leader's, a start finds what was durable, a linearizable read misses nothing; and of snapshots
- * (§7): what one stands for is what was committed, and the log goes on after exactly that. The first thing found broken stays.
+ * (§7): what one stands for is what was committed, and the log goes on after exactly that. Majorities are those of the
+ * configurations in the log (§6), of both sets while they are joint, and one follows another as it may. The first thing found broken stays.
  * Depends on sim/core_node.h.
  */
 #ifndef SIM_CORE_CHECKS_H
@@ -13,8 +14,9 @@
 
 struct core_checks;
 
-/* Watches `count` nodes, which stay where they are as long as the checks live. Owned by the caller. */
-struct core_checks *core_checks_new(const struct core_node *const *nodes, uint32_t count);
+/* Watches `count` nodes, which stay where they are as long as the checks live. votes_by_hand: a leader may be elected by messages
+ * that no node sent, so nobody is asked whether it voted. Owned by the caller. */
+struct core_checks *core_checks_new(const struct core_node *const *nodes, uint32_t count, bool votes_by_hand);
 void core_checks_free(struct core_checks *checks);
 
 /* NULL, or a sentence: what was found broken first, at which node. */

@@ -6,9 +6,10 @@
 #include "base/check.h"
 #include "base/memory.h"
 
-void core_node_init(struct core_node *node)
+void core_node_init(struct core_node *node, struct core_members *members)
 {
     memset(node, 0, sizeof *node);
+    node->members = members;
     node->terms = mem_zalloc(CORE_LOG_MAX, sizeof *node->terms);
     node->disk_terms = mem_zalloc(CORE_LOG_MAX, sizeof *node->disk_terms);
 }
@@ -20,19 +21,23 @@ void core_node_close(struct core_node *node)
     mem_free(node->disk_terms);
 }
 
-struct raft_configuration core_configuration(uint32_t nodes)
+/* The snapshot's configuration, and those of the entries after it. */
+static void restore_configurations(struct core_node *node)
 {
-    struct raft_configuration configuration = {.id = 1, .voters_count = nodes};
-    for (uint32_t i = 0; i < nodes; i++)
-        configuration.voters[i] = i + 1;
-    return configuration;
+    const struct raft_configuration *configuration = core_members_as_of(node->members, node->terms, node->base);
+    if (configuration != NULL)
+        raft_restore_configuration(node->raft, configuration);
+    for (raft_index index = node->base + 1; index <= node->last; index++) {
+        configuration = core_members_at(node->members, index, node->terms[index]);
+        if (configuration != NULL)
+            raft_restore_configuration(node->raft, configuration);
+    }
 }
 
-void core_node_start(struct core_node *node, const struct raft_options *options, uint32_t nodes, raft_time now,
+void core_node_start(struct core_node *node, const struct raft_options *options, raft_time now,
                      raft_index committed)
 {
     CHECK(node->raft == NULL);
-    struct raft_configuration configuration = core_configuration(nodes);
     node->raft = raft_new(options);
     node->persisted = 0;
     node->base = node->disk_base;
@@ -43,7 +48,7 @@ void core_node_start(struct core_node *node, const struct raft_options *options,
         raft_restore_base(node->raft, node->base, node->terms[node->base]);
     for (raft_index index = node->base + 1; index <= node->last; index++)
         raft_restore_entries(node->raft, index, index, node->terms[index]);
-    raft_restore_configuration(node->raft, &configuration);
+    restore_configurations(node);
     raft_start(node->raft, now, committed > node->disk_snapshot ? committed : node->disk_snapshot, &node->effects);
 }
 
@@ -91,6 +96,12 @@ bool core_node_take_write(struct core_node *node, const struct core_snapshot *sn
     for (raft_index index = write->first; index <= write->last; index++)
         node->terms[index] = raft_term_at(node->raft, index);
     node->last = write->last;
+    if (write->source == RAFT_APPEND_CONFIGURATION) {
+        struct raft_configuration configuration;
+        raft_get_configuration(node->raft, &configuration);
+        CHECK_EQ(configuration.id, write->first);
+        core_members_add(node->members, write->append_term, &configuration);
+    }
     out->terms = copy_of(node->terms + write->first, (size_t)(write->last - write->first + 1));
     return true;
 }

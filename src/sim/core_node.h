@@ -3,17 +3,20 @@
  * A write of the core goes into the log at once, and onto the disk when its world says so; a crash leaves what is on the
  * disk. A log may begin after a snapshot (§7); what that includes is kept all the same, as the terms of its entries: they
  * stand for the state. Nodes are numbered from 0; node i has the id i + 1. The members are the world's to read; the functions here change
- * them. Depends on raft, base.
+ * them. Depends on raft, base,
+ * sim/core_members.h.
  */
 #ifndef SIM_CORE_NODE_H
 #define SIM_CORE_NODE_H
 
 #include "raft/raft.h"
+#include "sim/core_members.h"
 
 enum { CORE_NODES_MAX = 7, CORE_LOG_MAX = 1 << 16 }; /* entries are numbered up to CORE_LOG_MAX - 1 */
 
 struct core_node {
-    struct raft *raft; /* NULL: down */
+    struct raft *raft;            /* NULL: down */
+    struct core_members *members; /* its world's */
     struct raft_effects effects;
     raft_term
         *terms; /* of the entries, by index, as the core has them; up to base, of what the snapshot includes */
@@ -41,15 +44,12 @@ struct core_snapshot {
 };
 
 /* An empty log on an empty disk, down. */
-void core_node_init(struct core_node *node);
+void core_node_init(struct core_node *node, struct core_members *members);
 void core_node_close(struct core_node *node);
-
-/* The members of a cluster of `nodes`. */
-struct raft_configuration core_configuration(uint32_t nodes);
 
 /* Makes a core out of what is durable, and starts it; entries up to `committed`, or what the snapshot includes, are known to
  * be committed. */
-void core_node_start(struct core_node *node, const struct raft_options *options, uint32_t nodes, raft_time now,
+void core_node_start(struct core_node *node, const struct raft_options *options, raft_time now,
                      raft_index committed);
 
 /* The core is gone, and with it what is not durable. */

@@ -30,6 +30,7 @@ struct event {
 struct node {
     struct core_node core;
     uint32_t life;
+    uint64_t rate;          /* of its clock, in parts in a million of the world's */
     uint64_t written_until; /* writes are done in order */
     struct raft_message *held;
     size_t held_count, held_capacity;
@@ -46,6 +47,7 @@ struct core_world {
     size_t count, capacity;
     struct node nodes[CORE_NODES_MAX];
     bool cut[CORE_NODES_MAX][CORE_NODES_MAX];
+    struct core_members members;
     struct core_checks *checks;
     uint64_t hash;
     uint64_t reads_answered;
@@ -102,6 +104,22 @@ static void free_event(struct event *event)
     mem_free(event->write.terms);
     mem_free(event->snapshot.terms);
     mem_free(event);
+}
+
+/* --- clocks: each node has its own ---------------------------------------------------------------------------------------------- */
+
+enum { MILLION = 1000000 };
+
+static uint64_t clock_of(const struct core_world *world, uint32_t at)
+{
+    return world->now * world->nodes[at].rate / MILLION;
+}
+
+/* When it will show `time`, or more. */
+static uint64_t world_time(const struct core_world *world, uint32_t at, uint64_t time)
+{
+    uint64_t rate = world->nodes[at].rate;
+    return (time * MILLION + rate - 1) / rate;
 }
 
 /* --- carrying out effects ------------------------------------------------------------------------------------------------------- */
@@ -187,10 +205,10 @@ static void take_effects(struct core_world *world, uint32_t at, const struct cor
     size_t count = node->core.effects.messages_count;
     struct raft_message messages[RAFT_MESSAGES_MAX];
     memcpy(messages, node->core.effects.messages, count * sizeof messages[0]);
-    if (node->core.effects.wake_at != UINT64_MAX)
-        add_event(world, node->core.effects.wake_at > world->now ? node->core.effects.wake_at : world->now + 1,
-                  EVENT_WAKE, at)
-            ->life = node->life;
+    if (node->core.effects.wake_at != UINT64_MAX) {
+        uint64_t wake = world_time(world, at, node->core.effects.wake_at);
+        add_event(world, wake > world->now ? wake : world->now + 1, EVENT_WAKE, at)->life = node->life;
+    }
     for (size_t i = 0; i < count; i++) {
         if (messages[i].after_write > node->core.persisted && !world->options.ack_before_durable)
             hold(node, &messages[i]);
@@ -204,7 +222,7 @@ static void step(struct core_world *world, uint32_t at, struct raft_event *event
 {
     struct node *node = &world->nodes[at];
     struct raft_digest before_step;
-    event->now = world->now;
+    event->now = clock_of(world, at);
     raft_get_digest(node->core.raft, &before_step);
     raft_step(node->core.raft, event, &node->core.effects);
     const char *wrong = raft_invariants(node->core.raft, &before_step);
@@ -256,11 +274,12 @@ static void fetch(struct core_world *world, uint32_t at, const struct raft_messa
 
 static void fetched(struct core_world *world, const struct event *event)
 {
-    struct raft_configuration configuration = core_configuration(world->options.nodes);
+    const struct raft_configuration *configuration =
+        core_members_as_of(&world->members, event->snapshot.terms, event->snapshot.index);
     struct raft_event raft = {.type = RAFT_EVENT_SNAPSHOT_READY,
                               .snapshot_ready = {.index = event->snapshot.index,
                                                  .term = event->snapshot.terms[event->snapshot.index],
-                                                 .configuration = &configuration}};
+                                                 .configuration = configuration}};
     step(world, event->node, &raft, &event->snapshot);
 }
 
@@ -278,15 +297,22 @@ static void run_event(struct core_world *world, const struct event *event)
         fetched(world, event);
         return;
     }
+    struct raft_configuration *configurations = NULL;
     if (event->kind == EVENT_MESSAGE) {
+        if (event->message.type == RAFT_APPEND_ENTRIES)
+            configurations =
+                core_members_of_runs(&world->members, event->runs, event->runs_count,
+                                     event->message.append_entries.last_index, &raft.message.configurations_count);
+        raft.message.configurations = configurations;
         raft.type = RAFT_EVENT_MESSAGE;
         raft.message.message = &event->message;
         raft.message.runs = event->runs;
         raft.message.runs_count = event->runs_count;
-    } else if (world->now < node->core.effects.wake_at) {
+    } else if (clock_of(world, event->node) < node->core.effects.wake_at) {
         return; /* an older wake-up */
     }
     step(world, event->node, &raft, NULL);
+    mem_free(configurations);
     if (event->kind == EVENT_MESSAGE && node->core.effects.snapshot_offered)
         fetch(world, event->node, &event->message);
 }
@@ -315,7 +341,6 @@ bool core_world_propose(struct core_world *world, uint32_t at, uint64_t count)
     if (node->core.raft == NULL || node->core.last + count >= CORE_LOG_MAX)
         return false;
     struct raft_event event = {.type = RAFT_EVENT_PROPOSE, .propose = {.count = count}};
-    event.now = world->now;
     step(world, at, &event, NULL);
     return !node->core.effects.proposal_refused;
 }
@@ -326,7 +351,8 @@ void core_world_read(struct core_world *world, uint32_t at)
     if (node->core.raft == NULL)
         return;
     node->read_floor[++node->read_id % 256] = core_checks_committed(world->checks);
-    struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = node->read_id}};
+    struct raft_event event = {.type = RAFT_EVENT_READ,
+                               .read = {.id = node->read_id, .lease = world->options.lease_drift_ms > 0}};
     step(world, at, &event, NULL);
 }
 
@@ -344,6 +370,46 @@ void core_world_compact(struct core_world *world, uint32_t at, uint64_t keep)
     step(world, at, &event, NULL);
 }
 
+enum raft_change core_world_change(struct core_world *world, uint32_t at,
+                                   const struct raft_configuration *configuration, bool force)
+{
+    struct node *node = &world->nodes[at];
+    if (node->core.raft == NULL || node->core.last + 4 >= CORE_LOG_MAX)
+        return RAFT_CHANGE_NOT_LEADER;
+    struct raft_event event = {.type = RAFT_EVENT_CHANGE,
+                               .change = {.configuration = configuration,
+                                          .expected_id = node->core.effects.configuration_id,
+                                          .force = force}};
+    step(world, at, &event, NULL);
+    return node->core.effects.change;
+}
+
+enum raft_change core_world_abort_change(struct core_world *world, uint32_t at)
+{
+    struct node *node = &world->nodes[at];
+    if (node->core.raft == NULL)
+        return RAFT_CHANGE_NOT_LEADER;
+    struct raft_event event = {.type = RAFT_EVENT_ABORT_CHANGE};
+    step(world, at, &event, NULL);
+    return node->core.effects.change;
+}
+
+enum raft_transfer core_world_transfer(struct core_world *world, uint32_t at, node_id to)
+{
+    struct node *node = &world->nodes[at];
+    if (node->core.raft == NULL)
+        return RAFT_TRANSFER_REFUSED;
+    struct raft_event event = {.type = RAFT_EVENT_TRANSFER, .transfer = {.to = to}};
+    step(world, at, &event, NULL);
+    return node->core.effects.transfer;
+}
+
+void core_world_configuration(const struct core_world *world, uint32_t at, struct raft_configuration *configuration)
+{
+    CHECK(world->nodes[at].core.raft != NULL);
+    raft_get_configuration(world->nodes[at].core.raft, configuration);
+}
+
 void core_world_crash(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
@@ -354,7 +420,7 @@ void core_world_crash(struct core_world *world, uint32_t at)
     node->held_count = 0;
 }
 
-void core_world_start(struct core_world *world, uint32_t at)
+static void start(struct core_world *world, uint32_t at, bool again)
 {
     struct node *node = &world->nodes[at];
     if (node->core.raft != NULL)
@@ -366,14 +432,23 @@ void core_world_start(struct core_world *world, uint32_t at)
                                    .window_messages = 8,
                                    .window_bytes = 100000,
                                    .message_bytes_max = 10000,
-                                   .uncommitted_entries_max = 1000};
+                                   .uncommitted_entries_max = 1000,
+                                   .lease_drift_ms = world->options.lease_drift_ms,
+                                   .follow_priority = world->options.follow_priority};
+    if (world->options.lease_drift_ms > 0 && again)
+        options.start_wait_ms = world->options.election_ms + world->options.lease_drift_ms;
     if (world->options.forget_vote)
         node->core.disk_vote = 0;
     node->written_until = world->now;
     node->read_id = 0;
-    core_node_start(&node->core, &options, world->options.nodes, world->now, 1);
+    core_node_start(&node->core, &options, clock_of(world, at), node->core.disk_last > 0 ? 1 : 0);
     core_checks_started(world->checks, at);
     take_effects(world, at, NULL);
+}
+
+void core_world_start(struct core_world *world, uint32_t at)
+{
+    start(world, at, true);
 }
 
 bool core_world_is_up(const struct core_world *world, uint32_t at)
@@ -443,23 +518,30 @@ struct core_world *core_world_new(const struct core_world_options *options)
 {
     CHECK(options->nodes >= 1 && options->nodes <= CORE_NODES_MAX);
     CHECK(options->election_ms >= 10);
+    CHECK(options->drift < MILLION / 2);
     struct core_world *world = mem_zalloc(1, sizeof *world);
     world->options = *options;
     world->now = 1;
     prng_seed(&world->prng, options->seed);
     const struct core_node *nodes[CORE_NODES_MAX];
+    uint32_t voters = options->voters > 0 ? options->voters : options->nodes;
+    struct raft_configuration formed = core_members_all(voters);
+    core_members_init(&world->members, &formed);
     for (uint32_t i = 0; i < options->nodes; i++) {
         struct node *node = &world->nodes[i];
-        core_node_init(&node->core);
-        node->core.disk_terms[1] = 1; /* the set that the cluster was formed with */
-        node->core.disk_last = 1;
-        node->core.disk_term = 1;
+        core_node_init(&node->core, &world->members);
+        if (i < voters) {
+            node->core.disk_terms[1] = 1; /* the set that the cluster was formed with */
+            node->core.disk_last = 1;
+            node->core.disk_term = 1;
+        }
         node->life = 1;
+        node->rate = MILLION - options->drift + prng_below(&world->prng, 2 * (uint64_t)options->drift + 1);
         nodes[i] = &node->core;
     }
-    world->checks = core_checks_new(nodes, options->nodes);
+    world->checks = core_checks_new(nodes, options->nodes, false);
     for (uint32_t i = 0; i < options->nodes; i++)
-        core_world_start(world, i);
+        start(world, i, false);
     return world;
 }
 
@@ -473,6 +555,7 @@ void core_world_free(struct core_world *world)
         mem_free(node->held);
     }
     core_checks_free(world->checks);
+    core_members_close(&world->members);
     mem_free(world->heap);
     mem_free(world);
 }

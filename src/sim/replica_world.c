@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "replica/restore.h"
 #include "sim/sim_disk.h"
 #include "sim/replica_world_private.h"
 #include "wire/pack.h"
@@ -122,12 +123,20 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
                           struct buffer *why)
 {
     uint64_t code_hash = hash64(node->bundles.data, node->bundles.size);
+    struct hash128 file;
     enum status status = identity_load(node->disk, identity, why);
     if (status == STATUS_NOT_FOUND) {
         if (formation_identity(node->id, node->line, code_hash, prng_next(&node->world->prng), identity, why) !=
             STATUS_OK)
             return refuse(node, 78, why);
-        if (storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(&node->bundles)) != STATUS_OK ||
+        status = restore_read_mark(node->disk, &file, why);
+        const bool restored = status == STATUS_OK;
+        if (!restored && status != STATUS_NOT_FOUND)
+            return refuse(node, 1, why);
+        identity->restored = restored ? formation_restored(file) : 0;
+        identity->code_hash = restored ? 0 : code_hash;
+        if ((!restored &&
+             storage_put_file(node->disk, REPLICA_BUNDLES_FILE, buffer_slice(&node->bundles)) != STATUS_OK) ||
             identity_save(node->disk, identity) != STATUS_OK) {
             buffer_append(why, "the disk takes no writes", 24);
             return refuse(node, 1, why);

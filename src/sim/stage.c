@@ -158,7 +158,7 @@ static void send_message(struct stage *stage, node_id id, struct raft_message me
         put_on_way(stage, id, &message);
         return;
     }
-    if (stage_actor(stage, id)->entries_held) {
+    if (stage_actor(stage, id)->entries_held && message.to <= stage->options.nodes) {
         stage_actor(stage, id)->wanted[message.to] = message;
         return;
     }
@@ -230,6 +230,8 @@ static void take_effects(struct stage *stage, node_id id)
     }
     for (size_t i = 0; i < effects->messages_count; i++)
         at->outbox[at->outbox_count++] = effects->messages[i];
+    if (effects->transfer != RAFT_TRANSFER_NONE)
+        at->transferred = effects->transfer;
     take_reads(stage, id);
     core_checks_stepped(stage->checks, (uint32_t)id - 1);
 }
@@ -317,7 +319,7 @@ void stage_start(struct stage *stage, node_id id, raft_index committed, bool aga
     options.seed = id + 16 * at->lives++;
     options.trace = (struct trace_sink){.line = tell, .context = &at->context};
     options.start_wait_ms = again ? stage->options.start_wait_ms : 0;
-    core_node_start(&at->core, &options, stage->options.nodes, stage->now + at->ahead_ms, committed);
+    core_node_start(&at->core, &options, stage->now + at->ahead_ms, committed);
     core_checks_started(stage->checks, (uint32_t)id - 1);
     take_effects(stage, id);
     stage_settle(stage, id);
@@ -353,14 +355,14 @@ bool stage_propose(struct stage *stage, node_id id, uint64_t count)
     return !refused;
 }
 
-uint32_t stage_read(struct stage *stage, node_id id)
+uint32_t stage_read(struct stage *stage, node_id id, bool lease)
 {
     if (stage->reads_count == STAGE_READS_MAX)
         return 0;
     uint32_t number = ++stage->reads_count;
     stage->reads[number] =
         (struct read){.state = STAGE_READ_WAITING, .id = id, .floor = core_checks_committed(stage->checks)};
-    struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = number}};
+    struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = number, .lease = lease}};
     stage_step(stage, id, &event);
     stage_settle(stage, id);
     return number;
@@ -388,12 +390,68 @@ void stage_step_down(struct stage *stage, node_id id, const char *why)
     stage_settle(stage, id);
 }
 
+enum raft_change stage_change(struct stage *stage, node_id id, const struct raft_configuration *configuration,
+                              uint64_t expected_id, bool force)
+{
+    struct raft_event event = {
+        .type = RAFT_EVENT_CHANGE,
+        .change = {.configuration = configuration, .expected_id = expected_id, .force = force}};
+    stage_step(stage, id, &event);
+    enum raft_change change = stage_actor(stage, id)->core.effects.change;
+    stage_settle(stage, id);
+    return change;
+}
+
+enum raft_change stage_abort_change(struct stage *stage, node_id id)
+{
+    struct raft_event event = {.type = RAFT_EVENT_ABORT_CHANGE};
+    stage_step(stage, id, &event);
+    enum raft_change change = stage_actor(stage, id)->core.effects.change;
+    stage_settle(stage, id);
+    return change;
+}
+
+enum raft_transfer stage_transfer(struct stage *stage, node_id id, node_id to)
+{
+    struct raft_event event = {.type = RAFT_EVENT_TRANSFER, .transfer = {.to = to}};
+    stage_step(stage, id, &event);
+    enum raft_transfer transfer = stage_actor(stage, id)->core.effects.transfer;
+    stage_settle(stage, id);
+    return transfer;
+}
+
+void stage_campaign(struct stage *stage, node_id id)
+{
+    struct raft_event event = {.type = RAFT_EVENT_CAMPAIGN};
+    stage_step(stage, id, &event);
+    stage_settle(stage, id);
+}
+
+enum raft_transfer stage_transferred(const struct stage *stage, node_id id)
+{
+    CHECK(id >= 1 && id <= stage->options.nodes);
+    return stage->actors[id - 1].transferred;
+}
+
+bool stage_has_lease(const struct stage *stage, node_id id)
+{
+    struct raft_status status;
+    raft_get_status(stage_node(stage, id)->raft, &status);
+    return stage->now + stage->actors[id - 1].ahead_ms < status.lease_until;
+}
+
 void stage_receive(struct stage *stage, const struct raft_message *message, const struct raft_run *runs,
                    size_t runs_count)
 {
     struct raft_event event = {.type = RAFT_EVENT_MESSAGE,
                                .message = {.message = message, .runs = runs, .runs_count = runs_count}};
+    struct raft_configuration *configurations = NULL;
+    if (message->type == RAFT_APPEND_ENTRIES)
+        configurations = core_members_of_runs(&stage->members, runs, runs_count, message->append_entries.last_index,
+                                              &event.message.configurations_count);
+    event.message.configurations = configurations;
     stage_step(stage, message->to, &event);
+    mem_free(configurations);
     stage_note_offer(stage, message->to, message);
     stage_settle(stage, message->to);
 }
@@ -492,13 +550,16 @@ struct stage *stage_new(const struct stage_options *options)
     struct stage *stage = mem_zalloc(1, sizeof *stage);
     const struct core_node *cores[CORE_NODES_MAX];
     stage->options = *options;
+    if (stage->options.formed.voters_count == 0)
+        stage->options.formed = core_members_all(options->nodes);
+    core_members_init(&stage->members, &stage->options.formed);
     stage->now = 1000000; /* clocks begin far from nothing */
     for (uint32_t i = 0; i < options->nodes; i++) {
         stage->actors[i].context = (struct trace_context){.stage = stage, .id = i + 1};
-        core_node_init(&stage->actors[i].core);
+        core_node_init(&stage->actors[i].core, &stage->members);
         cores[i] = &stage->actors[i].core;
     }
-    stage->checks = core_checks_new(cores, options->nodes);
+    stage->checks = core_checks_new(cores, options->nodes, true);
     return stage;
 }
 
@@ -518,6 +579,7 @@ void stage_free(struct stage *stage)
         mem_free(at->outbox);
     }
     core_checks_free(stage->checks);
+    core_members_close(&stage->members);
     buffer_close(&stage->trace);
     buffer_close(&stage->told);
     mem_free(stage);

@@ -18,10 +18,11 @@ enum { STAGE_READS_MAX = 256, STAGE_SENT_MAX = 1024 /* entries in a message */ }
 struct stage;
 
 struct stage_options {
-    uint32_t nodes;            /* 1..CORE_NODES_MAX */
-    uint32_t entry_bytes;      /* what an entry counts in windows */
-    uint32_t start_wait_ms;    /* of nodes that restart; at the start of the stage it is over */
-    struct raft_options cores; /* id, seed, trace and start_wait_ms are the stage's */
+    uint32_t nodes;                   /* 1..CORE_NODES_MAX */
+    uint32_t entry_bytes;             /* what an entry counts in windows */
+    uint32_t start_wait_ms;           /* of nodes that restart; at the start of the stage it is over */
+    struct raft_configuration formed; /* the members, of entry 1; none: all nodes vote */
+    struct raft_options cores;        /* id, seed, trace and start_wait_ms are the stage's */
 };
 
 /* A message on its way. */
@@ -64,8 +65,8 @@ const struct core_node *stage_node(const struct stage *stage, node_id id);
 /* False if the node refused it. */
 bool stage_propose(struct stage *stage, node_id id, uint64_t count);
 
-/* A linearizable read begins: its number, 1.. over the whole stage; 0 if there were STAGE_READS_MAX. */
-uint32_t stage_read(struct stage *stage, node_id id);
+/* A linearizable read begins, by lease if that will do: its number, 1.. over the whole stage; 0 if there were STAGE_READS_MAX. */
+uint32_t stage_read(struct stage *stage, node_id id, bool lease);
 
 /* What became of a read; *index: at which it was answered. */
 enum stage_read stage_read_state(const struct stage *stage, uint32_t read, raft_index *index);
@@ -74,6 +75,19 @@ enum stage_read stage_read_state(const struct stage *stage, uint32_t read, raft_
 void stage_link(struct stage *stage, node_id id, node_id peer, bool up);
 
 void stage_step_down(struct stage *stage, node_id id, const char *why);
+
+/* RAFT_EVENT_CHANGE, ABORT_CHANGE, TRANSFER, CAMPAIGN: what became of it. */
+enum raft_change stage_change(struct stage *stage, node_id id, const struct raft_configuration *configuration,
+                              uint64_t expected_id, bool force);
+enum raft_change stage_abort_change(struct stage *stage, node_id id);
+enum raft_transfer stage_transfer(struct stage *stage, node_id id, node_id to);
+void stage_campaign(struct stage *stage, node_id id);
+
+/* What became of its last transfer, as far as it has. */
+enum raft_transfer stage_transferred(const struct stage *stage, node_id id);
+
+/* True if it reads by lease now, by its own clock. */
+bool stage_has_lease(const struct stage *stage, node_id id);
 
 /* --- snapshots (§7): of a node that is up -------------------------------------------------------------------------------- */
 

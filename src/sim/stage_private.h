@@ -25,6 +25,7 @@ struct actor {
     size_t writes_count, writes_capacity;
     bool entries_held;
     struct raft_message wanted[CORE_NODES_MAX + 1]; /* with entries, by peer; to is 0: none */
+    enum raft_transfer transferred;                 /* what became of a transfer last */
     bool disk_held;
     bool disk_fails;
     struct core_snapshot offer;   /* what its leader offered last, as that could give it then; index 0: none */
@@ -42,6 +43,7 @@ struct read {
 struct stage {
     struct stage_options options;
     uint64_t now;
+    struct core_members members;
     struct actor actors[CORE_NODES_MAX];
     struct queue ways[CORE_NODES_MAX + 1][CORE_NODES_MAX + 1]; /* by id; to 0: to somebody who is not here */
     bool cut[CORE_NODES_MAX + 1][CORE_NODES_MAX + 1];

@@ -61,10 +61,10 @@ bool stage_install(struct stage *stage, node_id id, raft_index index)
     index = index == 0 ? at->offer_from : index;
     CHECK(at->offer.index != 0);
     CHECK(index >= at->offer_from && index <= at->offer.index);
-    struct raft_configuration configuration = core_configuration(stage->options.nodes);
+    const struct raft_configuration *configuration = core_members_as_of(&stage->members, at->offer.terms, index);
     struct raft_event event = {
         .type = RAFT_EVENT_SNAPSHOT_READY,
-        .snapshot_ready = {.index = index, .term = at->offer.terms[index], .configuration = &configuration}};
+        .snapshot_ready = {.index = index, .term = at->offer.terms[index], .configuration = configuration}};
     at->install = (struct core_snapshot){.index = index, .terms = at->offer.terms};
     stage_step(stage, id, &event);
     at->install = (struct core_snapshot){0};

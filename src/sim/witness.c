@@ -55,6 +55,7 @@ struct witness {
     struct committed *committed; /* by index */
     size_t committed_capacity;
     raft_index committed_last;
+    raft_index restored; /* the cluster began with a snapshot of these entries; 0: with nothing */
     char broken[512];
 };
 
@@ -264,11 +265,30 @@ static void hold_recovered(struct witness *witness, uint32_t number, const struc
         witness_break(witness, "a restart found another vote: its term, of", term, seen->vote_term);
 }
 
+/* A directory that was restored: what its snapshot stands for was committed in another cluster, and is this one's beginning. */
+static void begin_restored(struct witness *witness, struct seen *seen, const struct storage_base *base,
+                           const struct message_snapshot *file)
+{
+    if (witness->committed_last == 0) {
+        witness->committed =
+            grown(witness->committed, &witness->committed_capacity, file->index, sizeof *witness->committed);
+        for (raft_index index = 1; index <= file->index; index++)
+            witness->committed[index] = (struct committed){.term = file->term, .in = file->term};
+        witness->committed_last = file->index;
+        witness->restored = file->index;
+    }
+    if (seen->durable == 0 && base->index > 0)
+        begin_after(witness, seen, base);
+}
+
 void witness_started(struct witness *witness, uint32_t number, struct storage *storage,
                      const struct replica_recovered *recovered)
 {
     struct seen *seen = &witness->seen[number];
     const struct raft_run *runs = NULL;
+    const struct storage_base begins_after = storage_base(storage);
+    if (recovered->file.index > 0 && recovered->configuration.size == 0)
+        begin_restored(witness, seen, &begins_after, &recovered->file);
     if (!seen->damaged)
         hold_recovered(witness, number, storage);
     size_t count = storage_runs(storage, &runs);
@@ -360,11 +380,11 @@ static void hold_leader(struct witness *witness, uint32_t number, const struct r
         witness_break(witness, "leader completeness: a leader lacks a committed entry", number + 1, last);
 }
 
-/* Entry 1 is agreed on before anyone votes: formation, not a majority, makes it safe (replica/formation.h). */
+/* The formation entry is agreed on before anyone votes: formation, not a majority, makes it safe (replica/formation.h). */
 static void hold_durable_on_quorum(struct witness *witness, raft_index index, raft_term term)
 {
     uint32_t holders = 0;
-    if (index == 1)
+    if (index == witness->restored + 1)
         return;
     for (uint32_t i = 0; i < witness->nodes; i++)
         holders += witness->seen[i].damaged || durable_term(&witness->seen[i], index) == term;

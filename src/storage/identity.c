@@ -1,6 +1,8 @@
 /* storage/identity.c - see storage/identity.h. The file's content is a MessagePack list:
  *
- *   [version 1, id, incarnation, cluster id, formation, line hash, code hash, [[id, incarnation, address], ...]]
+ *   [version 1, id, incarnation, cluster id, formation, line hash, code hash, [[id, incarnation, address], ...], restored]
+ *
+ * The last one is missing where an older version wrote it.
  */
 #include "storage/identity.h"
 
@@ -10,11 +12,11 @@
 #include "storage/storage.h"
 #include "wire/pack.h"
 
-enum { IDENTITY_VERSION = 1, IDENTITY_FIELDS = 8 };
+enum { IDENTITY_VERSION = 1, IDENTITY_FIELDS_MIN = 8, IDENTITY_FIELDS = 9 };
 
 static const char file_name[] = "identity";
 
-enum status identity_save(struct disk *disk, const struct identity *identity)
+static enum status save_as(struct disk *disk, const char *name, const struct identity *identity)
 {
     CHECK(identity->id > 0);
     CHECK(identity->members_count <= RAFT_MEMBERS_MAX);
@@ -34,9 +36,20 @@ enum status identity_save(struct disk *disk, const struct identity *identity)
         pack_u64(&out, identity->members[i].incarnation);
         pack_text(&out, slice_text(identity->members[i].address));
     }
-    enum status status = storage_put_file(disk, file_name, buffer_slice(&out));
+    pack_u64(&out, identity->restored);
+    enum status status = storage_put_file(disk, name, buffer_slice(&out));
     buffer_close(&out);
     return status;
+}
+
+enum status identity_save(struct disk *disk, const struct identity *identity)
+{
+    return save_as(disk, file_name, identity);
+}
+
+enum status identity_save_next(struct disk *disk, const struct identity *identity)
+{
+    return save_as(disk, IDENTITY_NEXT, identity);
 }
 
 static bool read_member(struct pack_reader *reader, struct identity_member *member)
@@ -53,7 +66,7 @@ static bool read_member(struct pack_reader *reader, struct identity_member *memb
     return true;
 }
 
-static bool read_fields(struct pack_reader *reader, struct identity *identity)
+static bool read_fields(struct pack_reader *reader, uint32_t fields, struct identity *identity)
 {
     uint64_t formation = 0;
     uint32_t members = 0;
@@ -70,7 +83,7 @@ static bool read_fields(struct pack_reader *reader, struct identity *identity)
     for (uint32_t i = 0; i < members; i++)
         if (!read_member(reader, &identity->members[i]))
             return false;
-    return true;
+    return fields <= IDENTITY_FIELDS_MIN || pack_read_u64(reader, &identity->restored) == STATUS_OK;
 }
 
 static void say(struct buffer *why, const char *text)
@@ -78,40 +91,70 @@ static void say(struct buffer *why, const char *text)
     buffer_append(why, text, strlen(text));
 }
 
-/* What is only made after the identity is durable. */
-static void note_later_file(void *context, const char *name)
+/* What else is in the directory. */
+struct beside {
+    bool log; /* or a vote: only made after the identity is durable */
+    bool snapshot;
+    bool restored;
+    bool recovering;
+};
+
+static void note_file(void *context, const char *name)
 {
-    if (strcmp(name, "vote") == 0 || strncmp(name, "log-", 4) == 0)
-        *(bool *)context = true;
+    struct beside *beside = context;
+    beside->log |= strcmp(name, "vote") == 0 || strncmp(name, "log-", 4) == 0;
+    beside->snapshot |= strncmp(name, "snapshot-", 9) == 0;
+    beside->restored |= strcmp(name, IDENTITY_RESTORED) == 0;
+    beside->recovering |= strcmp(name, IDENTITY_RECOVERING) == 0;
+}
+
+/* An identity that is missing where it should not be. */
+static enum status judge_missing(const struct beside *beside, struct buffer *why)
+{
+    if (beside->log)
+        say(why,
+            "file identity is missing beside a log or vote: this node cannot know who it is; put the file back, or "
+            "set the directory aside and let the node join anew");
+    else if (beside->snapshot && !beside->restored)
+        say(why, "there is a snapshot here, but no identity and no log: a restore did not end, or the identity is "
+                 "gone; restore again, or start with an empty directory");
+    else
+        return STATUS_NOT_FOUND;
+    return STATUS_CORRUPT;
+}
+
+static enum status read_content(struct slice content, struct identity *identity, struct buffer *why)
+{
+    struct pack_reader reader = pack_reader_make(content);
+    uint32_t fields = 0;
+    uint64_t version = 0;
+    if (pack_read_array(&reader, &fields) != STATUS_OK || pack_read_u64(&reader, &version) != STATUS_OK)
+        return STATUS_CORRUPT;
+    if (version != IDENTITY_VERSION || fields < IDENTITY_FIELDS_MIN) {
+        say(why, "file identity: written by a newer version: start this directory with that version");
+        return STATUS_UNSUPPORTED;
+    }
+    return read_fields(&reader, fields, identity) ? STATUS_OK : STATUS_CORRUPT;
 }
 
 enum status identity_load(struct disk *disk, struct identity *identity, struct buffer *why)
 {
     struct buffer content = {0};
+    struct beside beside = {0};
     memset(identity, 0, sizeof *identity);
-    enum status status = storage_get_file(disk, file_name, &content);
-    if (status == STATUS_OK) {
-        struct pack_reader reader = pack_reader_make(buffer_slice(&content));
-        uint32_t fields = 0;
-        uint64_t version = 0;
-        if (pack_read_array(&reader, &fields) != STATUS_OK || pack_read_u64(&reader, &version) != STATUS_OK) {
-            status = STATUS_CORRUPT;
-        } else if (version != IDENTITY_VERSION || fields < IDENTITY_FIELDS) {
-            status = STATUS_UNSUPPORTED;
-            say(why, "file identity: written by a newer version: start this directory with that version");
-        } else if (!read_fields(&reader, identity)) {
-            status = STATUS_CORRUPT;
-        }
-    }
-    bool beside = false;
-    if (status == STATUS_NOT_FOUND && disk->list(disk, note_later_file, &beside) == STATUS_OK && beside) {
-        say(why,
-            "file identity is missing beside a log or vote: this node cannot know who it is; put the file back, or "
-            "set the directory aside and let the node join anew");
-        buffer_close(&content);
+    enum status status = disk->list(disk, note_file, &beside);
+    if (status == STATUS_OK && beside.recovering) {
+        say(why, "a recover of this directory did not end: run tidelock recover --data DIR --force-new-cluster "
+                 "again");
         return STATUS_CORRUPT;
     }
-    if (status == STATUS_CORRUPT)
+    if (status == STATUS_OK)
+        status = storage_get_file(disk, file_name, &content);
+    if (status == STATUS_NOT_FOUND)
+        status = judge_missing(&beside, why);
+    else if (status == STATUS_OK)
+        status = read_content(buffer_slice(&content), identity, why);
+    if (status == STATUS_CORRUPT && why->size == 0)
         say(why, "file identity is damaged: this node cannot know who it is; set the directory aside and let the "
                  "node join anew");
     else if (status == STATUS_IO)

@@ -22,14 +22,23 @@ struct identity {
     uint8_t formation;    /* 0 new, 1 pinned, 2 formed (wire/message.h names them) */
     uint64_t line_hash;   /* of the --cluster line this directory was first started with */
     uint64_t code_hash;   /* of the bundles given then */
+    uint64_t restored;    /* not 0: of the snapshot that its cluster began with (replica/restore.h) */
     size_t members_count; /* the line's members; with all incarnations once pinned */
     struct identity_member members[RAFT_MEMBERS_MAX];
 };
 
-/* OK; NOT_FOUND: an empty directory; CORRUPT, UNSUPPORTED, IO with a sentence in `why`. */
+/* What lies beside an identity until a restore, or a recover, of the directory has become a node's (replica/restore.h). */
+#define IDENTITY_RESTORED   "restored"
+#define IDENTITY_RECOVERING "recovering"
+#define IDENTITY_NEXT       "identity.next"
+
+/* OK; NOT_FOUND: an empty directory, or one that was restored; CORRUPT, UNSUPPORTED, IO with a sentence in `why`. */
 enum status identity_load(struct disk *disk, struct identity *identity, struct buffer *why) MUST_USE;
 
 /* Durable on return. */
 enum status identity_save(struct disk *disk, const struct identity *identity) MUST_USE;
+
+/* The same, as IDENTITY_NEXT: to become the identity by a rename. */
+enum status identity_save_next(struct disk *disk, const struct identity *identity) MUST_USE;
 
 #endif

@@ -23,7 +23,7 @@ static uint32_t load32(const uint8_t *at)
 
 static void encode_hello(struct buffer *out, const struct message_hello *hello)
 {
-    pack_array(out, 14);
+    pack_array(out, 15);
     pack_u64(out, hello->protocol_min);
     pack_u64(out, hello->protocol_max);
     pack_u64(out, hello->cluster_id);
@@ -38,6 +38,7 @@ static void encode_hello(struct buffer *out, const struct message_hello *hello)
     pack_text(out, hello->address);
     pack_u64(out, hello->last_index);
     pack_boolean(out, hello->bulk);
+    pack_u64(out, hello->restored);
 }
 
 static void encode_hash(struct buffer *out, struct hash128 hash)
@@ -309,6 +310,7 @@ static void decode_hello(struct fields *fields, struct message_hello *hello)
     hello->address = field_text(fields, 255);
     hello->last_index = field_u64(fields, UINT64_MAX);
     hello->bulk = fields->left > 0 && field_boolean(fields);
+    hello->restored = fields->left > 0 ? field_u64(fields, UINT64_MAX) : 0;
     if (hello->from == 0 || hello->to == 0 || hello->protocol_min > hello->protocol_max)
         fields->bad = true;
 }

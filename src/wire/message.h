@@ -59,6 +59,7 @@ struct message_hello {
     struct slice address; /* where the sender listens */
     uint64_t last_index;  /* of the sender's durable log; 0: none yet */
     bool bulk;            /* a link for pieces of snapshots alone */
+    uint64_t restored;    /* of the snapshot that the cluster is to begin with; 0: none, or formed */
 };
 
 /* Beside the core's fields in AppendEntries and its answer: what digests are compared (replica/digest.c). All 0: nothing to

@@ -35,6 +35,7 @@ local numbers = {
   commit = function(s) return s.commit end,
   last = function(s) return s.log and last_of(s.log) end,
   waiting = function(s) return s.waiting end,
+  configuration = function(s) return s.configuration and s.configuration.id end,
   base = function(s) return s.base end,
   offered = function(s) return s.up and (s.offered and s.offered.first or 0) or nil end,
   ['disk-term'] = function(s) return s.disk.term end,
@@ -45,6 +46,12 @@ local names = {
   voted = function(s) return s.voted end,
   follows = function(s) return s.leader end,
   ['disk-voted'] = function(s) return s.disk.voted end,
+  ['hands-over'] = function(s) return s.transfer_to end,
+}
+local lists = {
+  voters = function(s) return s.configuration.voters end,
+  ['old-voters'] = function(s) return s.configuration.old_voters end,
+  learners = function(s) return s.configuration.learners end,
 }
 local logs = {
   log = function(s) return s.log end,
@@ -103,6 +110,28 @@ local function property(play, id, status, list, at, first)
     elseif #log == 0 then wrong('%s wants terms, empty, or same; not %s', word, value or 'nothing') end
     have(same(got, log), 'has %s %s, not %s', word, words.show_terms(got), words.show_terms(log))
     return after
+  elseif lists[word] then
+    up()
+    local got, all = lists[word](status), words.members(value, play.count, word)
+    have(same(got, all), 'has %s %s, not %s', word, words.show_members(got), words.show_members(all))
+    return at + 2
+  elseif word == 'change' or word == 'transfer' then
+    local got = word == 'change' and (play.changed[id] or 'none') or status.transferred
+    have(got == value, '%s: %s, not %s', word, got, value or 'nothing')
+    return at + 2
+  elseif word == 'lease' or word == 'no-lease' then
+    up()
+    have(status.lease == (word == 'lease'), status.lease and 'reads by lease' or 'has no lease')
+    return at + 1
+  elseif word == 'caught-up' or word == 'behind' then
+    local peer = status.peers and status.peers[words.node(value, play.count, word)]
+    have(peer, 'does not lead ' .. value)
+    have(peer.caught_up == (word == 'caught-up'), peer.caught_up and 'finds %s caught up' or 'finds %s behind', value)
+    return at + 2
+  elseif word == 'tells' or word == 'tells-no' then
+    local peer = status.peers and status.peers[words.node(value, play.count, word)]
+    have((peer ~= nil) == (word == 'tells'), peer and 'replicates to %s' or 'does not replicate to %s', value)
+    return at + 2
   elseif states[word] then
     local peer = status.peers and status.peers[words.node(value, play.count, word)]
     have(peer, 'leads nobody')
@@ -115,8 +144,8 @@ local function property(play, id, status, list, at, first)
     return at + 3
   end
   wrong('of a node can be expected: follower candidate pre-candidate leader up down term commit last log base voted follows waiting '
-    .. 'offered disk-term disk-last disk-base disk-voted disk-log refused taken next match inflight window probes replicates snapshots; '
-    .. 'not %s', word)
+    .. 'offered disk-term disk-last disk-base disk-voted disk-log refused taken next match inflight window probes replicates snapshots '
+    .. 'configuration voters old-voters learners change transfer hands-over caught-up behind tells tells-no lease no-lease; not %s', word)
 end
 
 local function of_nodes(play, list)

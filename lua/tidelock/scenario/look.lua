@@ -13,6 +13,15 @@ end
 
 local function name(id) return id == 0 and 'none' or tostring(id) end
 
+-- What entry 1 says is not repeated.
+local function configuration(s)
+  local c = s.configuration
+  if c.id <= 1 then return '' end
+  return (', configuration %d: voters %s%s%s'):format(c.id, words.show_members(c.voters),
+    #c.old_voters > 0 and ' old ' .. words.show_members(c.old_voters) or '',
+    #c.learners > 0 and ' learners ' .. words.show_members(c.learners) or '')
+end
+
 local function base(s) return s.base > 0 and (' base %d'):format(s.base) or '' end
 
 -- What the cores say is left out of the transcript from here on, or is not.
@@ -26,8 +35,8 @@ function look.status(self, list)
     local s = self.stage:status(id)
     if not s.up then self:say('%d down, disk: term %d voted %s%s last %d', id, s.disk.term, name(s.disk.voted), base(s.disk), #s.disk.log)
     else
-      self:say('%d %s term %d voted %s follows %s%s commit %d last %d%s', id, s.role, s.term, name(s.voted), name(s.leader),
-        base(s), s.commit, #s.log, s.waiting > 0 and (', writes waiting %d'):format(s.waiting) or '')
+      self:say('%d %s term %d voted %s follows %s%s commit %d last %d%s%s', id, s.role, s.term, name(s.voted), name(s.leader),
+        base(s), s.commit, #s.log, configuration(s), s.waiting > 0 and (', writes waiting %d'):format(s.waiting) or '')
     end
     for peer = 1, self.count do
       local p = s.peers and s.peers[peer]

@@ -42,6 +42,21 @@ function words.node(word, count, what)
   return id
 end
 
+-- As words.nodes, or none. What a list of members wants: in order, each once.
+function words.members(word, count, what)
+  if word == 'none' then return {} end
+  local list = words.nodes(word, count, what)
+  table.sort(list)
+  for i = 2, #list do
+    if list[i] == list[i - 1] then wrong('%s names node %d twice', what, list[i]) end
+  end
+  return list
+end
+
+function words.show_members(list)
+  return #list > 0 and table.concat(list, ',') or 'none'
+end
+
 function words.is_way(word)
   return word ~= nil and word:find('^[%d*]+%-') ~= nil
 end
@@ -115,23 +130,24 @@ end
 
 -- Fields in the order they are shown; the paper's names where it has them (Figure 2).
 local fields = {
-  RequestVote = { 'term', 'lastLogIndex', 'lastLogTerm' },
+  RequestVote = { 'term', 'lastLogIndex', 'lastLogTerm', 'transfer' },
   PreVote = { 'term', 'lastLogIndex', 'lastLogTerm' },
   VoteReply = { 'term', 'voteGranted' },
   PreVoteReply = { 'term', 'voteGranted' },
   AppendEntries = { 'term', 'prevLogIndex', 'prevLogTerm', 'entries', 'leaderCommit', 'round', 'epoch' },
-  AppendReply = { 'term', 'success', 'matchIndex', 'rejectIndex', 'hintIndex', 'hintTerm', 'round', 'epoch' },
+  AppendReply = { 'term', 'success', 'matchIndex', 'rejectIndex', 'hintIndex', 'hintTerm', 'round', 'epoch', 'voteWait' },
   InstallSnapshot = { 'term', 'lastIncludedIndex', 'lastIncludedTerm', 'epoch' },
+  TimeoutNow = { 'term' },
 }
-local flags = { voteGranted = true, success = true }
+local flags = { voteGranted = true, success = true, transfer = true }
 
 -- TYPE [FIELD VALUE]... from word `at` on: a table of what was said.
 function words.message(list, at, what)
   local kind = list[at]
   local known = fields[kind or '']
   if not known then
-    wrong('%s wants a message: RequestVote, PreVote, VoteReply, PreVoteReply, AppendEntries, AppendReply or InstallSnapshot, not %s', what,
-      kind or 'nothing')
+    wrong('%s wants a message: RequestVote, PreVote, VoteReply, PreVoteReply, AppendEntries, AppendReply, InstallSnapshot or TimeoutNow, '
+      .. 'not %s', what, kind or 'nothing')
   end
   local message = { type = kind }
   at = at + 1
@@ -168,7 +184,8 @@ function words.show_message(message)
   for _, name in ipairs(fields[message.type]) do
     local value = message[name]
     -- What says nothing is left out: no round, no epoch, no entries, the half of a reply that it does not use.
-    local quiet = value == nil or ((name == 'round' or name == 'epoch') and value == 0)
+    local quiet = value == nil or ((name == 'round' or name == 'epoch' or name == 'voteWait') and value == 0)
+      or (name == 'transfer' and not value)
       or (name == 'entries' and #value == 0) or (name == 'matchIndex' and not message.success)
       or ((name:match('^hint') or name == 'rejectIndex') and message.success)
     if not quiet then out[#out + 1] = name .. ' ' .. show_field(name, value) end
