@@ -2,7 +2,7 @@
 --
 -- A subcommand is a file beside this one that returns { summary, usage, options = { name = 'value'|'flag'|'many' }, run }.
 local commands = { 'dev', 'start', 'call', 'query', 'status', 'snapshot', 'backup', 'restore',
-  'recover', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
+  'rebuild', 'recover', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
 
 -- Words that people know from elsewhere.
 local elsewhere = { get = 'query', put = 'call', set = 'call', member = 'status', members = 'status', endpoint = 'status',

@@ -81,10 +81,11 @@ bool machine_query_briefly(struct machine *machine, struct slice name, struct sl
     if (bound < most)
         (void)vm_bound_memory(machine->vm, bound);
     buffer_clear(&machine->result);
+    const uint64_t before = vm_spent(machine->vm);
     enum vm_outcome outcome = ask_machine(machine, &limits, name, args, now_ms);
     (void)vm_bound_memory(machine->vm, bound);
-    *used += vm_used(machine->vm);
-    if (outcome == VM_PARK || vm_spent(machine->vm))
+    *used += vm_spent(machine->vm) - before;
+    if (outcome == VM_PARK || vm_ran_out(machine->vm))
         return false;
     machine_answer_alone(results, machine->applied, outcome, &machine->result);
     return true;

@@ -310,6 +310,7 @@ static void make_replica(struct node *node, const struct node_options *options, 
         .fingerprint = machine_fingerprint(),
         .snapshots = options->snapshots,
         .machine = {.lua_bytes_max = options->lua_bytes_max},
+        .scrub_rate = options->scrub_rate,
         .recovered = recovered};
     node->machine = recovered->machine;
     for (size_t i = 0; i < REPLICA_READERS; i++)

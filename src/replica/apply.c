@@ -219,6 +219,9 @@ static void aside(struct replica *replica, struct machine_job *job)
         else
             diverge_shared(replica, job);
         break;
+    case MACHINE_JOB_ROT:
+        diverge_rotted(replica, job);
+        break;
     case MACHINE_JOB_SWAP:
         receive_swapped(replica, job);
         break;

@@ -20,6 +20,7 @@
 #include "base/mutant.h"
 #include "base/trace.h"
 #include "replica/state.h"
+#include "wire/pack.h"
 
 enum {
     ASK_MS = 500,       /* the first question is asked again */
@@ -369,6 +370,41 @@ void diverge_looked(struct replica *replica, struct view_job *job)
         summed(replica, job);
     else
         compared(replica, job);
+}
+
+/* --- for proofs ---------------------------------------------------------------------------------------------------------- */
+
+void replica_request_rot(struct replica *replica, uint64_t client, uint64_t rank, struct replica_time now)
+{
+    replica->now = now;
+    const struct request request = {.name = slice_text("tidelock.tamper"), .timeout_ms = REQUEST_TIMEOUT_MS};
+    uint64_t token = request_add(replica, client, 0, &request, false);
+    struct pending *pending = token != 0 ? request_of(replica, token) : NULL;
+    if (pending == NULL)
+        return;
+    pending->state = REQUEST_ROT;
+    struct machine_job *job = mem_zalloc(1, sizeof *job);
+    job->type = MACHINE_JOB_ROT;
+    job->number = rank;
+    job->request = token;
+    replica->snapshots.machine_jobs++;
+    replica->env.apply(replica->env.context, job);
+}
+
+void diverge_rotted(struct replica *replica, const struct machine_job *job)
+{
+    struct pending *request = request_of(replica, job->request);
+    struct buffer value = {0};
+    if (request == NULL || request->state != REQUEST_ROT)
+        return;
+    pack_map(&value, 1);
+    pack_text(&value, slice_text("row"));
+    pack_text(&value, buffer_slice(&job->bytes));
+    if (job->found)
+        request_end(replica, request, true, true, replica->applied, buffer_slice(&value));
+    else
+        request_fail(replica, request, ERROR_NOT_FOUND, "there is no row that could rot");
+    buffer_close(&value);
 }
 
 void diverge_turn(struct replica *replica)

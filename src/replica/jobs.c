@@ -123,6 +123,9 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
     case MACHINE_JOB_PARK:
         machine_park(machine, (const char *)job->bytes.data);
         break;
+    case MACHINE_JOB_ROT:
+        job->found = machine_rot(machine, job->number, &job->bytes);
+        break;
     case MACHINE_JOB_SWAP:
         machine_swap(machine, job->built);
         break;

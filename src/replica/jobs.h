@@ -67,6 +67,7 @@ enum machine_job_type {
     MACHINE_JOB_THAW,
     MACHINE_JOB_SHARE, /* the same for somebody who only looks */
     MACHINE_JOB_PARK,  /* for the reason in `bytes`, zero-terminated */
+    MACHINE_JOB_ROT,   /* machine_rot, about the row of rank `number`; `bytes`: set, its name */
     MACHINE_JOB_SWAP   /* what was built from a snapshot takes the machine's place */
 };
 
@@ -92,7 +93,8 @@ struct machine_job {
     size_t queries_count;
     size_t reached; /* set: the first so many were looked at; those that are not `later` have answers, in order */
     struct buffer bytes;
-    uint64_t number; /* SHARE: the replica's, to know whom it is for */
+    uint64_t number;  /* SHARE: the replica's, to know whom it is for; ROT */
+    uint64_t request; /* ROT: the replica's number for it */
     /* LOOK */
     raft_index index;
     bool found; /* set, with the digest */

@@ -163,6 +163,9 @@ enum { REPLICA_PIECE_BYTES = 1024 * 1024 };
 void replica_request_piece(struct replica *replica, uint64_t client, raft_index index, uint64_t offset,
                            uint64_t bytes, uint32_t timeout_ms, struct replica_time now);
 
+/* Begins tidelock.tamper, of test builds: memory of about the row of this rank rots. Its answer is a map {row}. */
+void replica_request_rot(struct replica *replica, uint64_t client, uint64_t rank, struct replica_time now);
+
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);
 

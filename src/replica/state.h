@@ -190,6 +190,7 @@ enum request_state {
     REQUEST_QUERYING, /* at the machine */
     REQUEST_SNAPSHOT, /* until one counts that includes `read_id` entries */
     REQUEST_REBUILD,  /* until the state is another */
+    REQUEST_ROT,      /* at the machine */
     REQUEST_PIECE,    /* at the transfer thread */
     REQUEST_FORWARDED /* at the leader `peer` */
 };
@@ -445,6 +446,7 @@ void diverge_asked(struct replica *replica, node_id from, const struct message_c
 void diverge_told(struct replica *replica, node_id from, const struct message_compared *told);
 void diverge_shared(struct replica *replica, struct machine_job *job);
 void diverge_looked(struct replica *replica, struct view_job *job);
+void diverge_rotted(struct replica *replica, const struct machine_job *job);
 
 /* scrub.c */
 void scrub_turn(struct replica *replica);

@@ -62,12 +62,7 @@ uint64_t vm_spent(const struct vm *vm)
     return vm->spent;
 }
 
-uint64_t vm_used(const struct vm *vm)
-{
-    return (uint64_t)((int64_t)vm->limits.budget - vm->budget.left);
-}
-
-bool vm_spent(const struct vm *vm)
+bool vm_ran_out(const struct vm *vm)
 {
     return vm->budget.fault == BUDGET_SPENT;
 }

@@ -103,9 +103,8 @@ void vm_end(struct vm *vm);
 /* Whether the entry that was begun last has looked at its clock, or at rows with a ttl, which come and go by it. */
 bool vm_read_clock(const struct vm *vm);
 
-/* What it has used of its budget, and whether that was all of it. */
-uint64_t vm_used(const struct vm *vm);
-bool vm_spent(const struct vm *vm);
+/* Whether it ended because its budget was spent. */
+bool vm_ran_out(const struct vm *vm);
 
 /* From now on maps read `view`; NULL: the tree again. For queries, between entries. */
 void vm_look_at(struct vm *vm, const struct view *view);
