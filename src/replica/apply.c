@@ -98,6 +98,7 @@ void apply_queries(struct replica *replica)
         struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id}};
         replica_step(replica, &event);
     }
+    read_send(replica);
     if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX ||
         replica->snapshots.receive.state == RECEIVE_READY)
         return;
@@ -110,7 +111,8 @@ void apply_queries(struct replica *replica)
         if (request == NULL || request->state != REQUEST_READING)
             continue; /* timed out, or asked anew */
         bool full = job != NULL && (job->queries_count == QUERIES_MAX || job->bytes.size > APPLY_BYTES_MAX);
-        if (full || wait->index == 0 || (wait->index > replica->applied && !MUTANT(56))) {
+        if (full || wait->index == 0 ||
+            (wait->index > replica->applied && !MUTANT(56) && !(MUTANT(182) && wait->leader != 0))) {
             replica->reads[kept++] = *wait;
             continue;
         }
@@ -120,7 +122,7 @@ void apply_queries(struct replica *replica)
             size_t left = replica->reads_count - i;
             job->queries = mem_alloc((left < QUERIES_MAX ? left : QUERIES_MAX) * sizeof *job->queries);
         }
-        add_query(job, wait->token, request, request->stale ? 0 : now_ms);
+        add_query(job, wait->token, request, request->stale ? 0 : wait->leader != 0 ? wait->now_ms : now_ms);
         request->state = REQUEST_QUERYING;
     }
     replica->reads_count = kept;
@@ -137,7 +139,7 @@ void apply_read_effects(struct replica *replica)
     const struct raft_effects *effects = &replica->effects;
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct read_wait *wait = &replica->reads[i];
-        if (wait->read_id == 0 || wait->index != 0)
+        if (wait->read_id == 0 || wait->index != 0 || wait->leader != 0)
             continue;
         if (effects->reads_ready_id != 0 && wait->read_id <= effects->reads_ready_id) {
             wait->index = effects->read_index;
@@ -148,6 +150,7 @@ void apply_read_effects(struct replica *replica)
                 request_wait(replica, request);
         }
     }
+    read_confirmed(replica);
 }
 
 /* --- what comes back --------------------------------------------------------------------------------------------------------- */

@@ -427,6 +427,12 @@ static bool take_later(struct replica *replica, const struct link *link, const s
     case MESSAGE_REBUILD:
         rebuild_heard(replica, replica_peer(replica, link->peer), &message->rebuild);
         return true;
+    case MESSAGE_READ:
+        read_asked(replica, link->peer, &message->read);
+        return true;
+    case MESSAGE_READ_AT:
+        read_told(replica, link->peer, &message->read);
+        return true;
     default:
         return false;
     }

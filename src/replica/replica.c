@@ -232,6 +232,7 @@ void replica_abandon(struct replica *replica)
     mem_free(replica->waiting);
     mem_free(replica->batch);
     mem_free(replica->reads);
+    mem_free(replica->asks);
     mem_free(replica->views.queries);
     buffer_close(&replica->views.back);
     buffer_close(&replica->diverging.lo);
@@ -324,6 +325,7 @@ static void leadership_changed(struct replica *replica)
 {
     const struct raft_effects *effects = &replica->effects;
     replica->route_again = true;
+    read_lost(replica, 0);
     digest_begin_term(replica);
     if (effects->role == RAFT_LEADER)
         LOG(LOG_INFO, "raft", "leads in term %llu", (unsigned long long)effects->term);

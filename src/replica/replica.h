@@ -24,7 +24,7 @@
  *     scrub.c          does memory hold what was put there?
  * A file has its name from when it counts; what does not count is gone after a restart. Old or new at each step.
  *
- * Queries (DESIGN.md §5, §7): apply.c finds out when they may be answered; each has a slice of the machine's thread, and those
+ * Queries (DESIGN.md §3, §5, §7): a follower asks the leader from which index on it may answer (read.c); apply.c finds out when they may be answered; each has a slice of the machine's thread, and those
  * that want more go on in query.c, on readers' threads over a frozen view.
  *
  * Every request ends in exactly one env.reply: ok, a definite refusal, or one that is not definite (unknown outcome).

@@ -167,7 +167,10 @@ void replica_request(struct replica *replica, uint64_t client, const struct requ
         request.name = slice_make(NULL, 0);
     }
     uint64_t token = request_add(replica, client, 0, &request, batch);
-    if (token != 0)
+    if (token != 0 && request.read == READ_LEASE)
+        request_fail(replica, request_of(replica, token), ERROR_BAD_REQUEST,
+                     "reads by lease are not offered: read linearizable, or stale");
+    else if (token != 0)
         request_route(replica, token);
 }
 
@@ -201,19 +204,27 @@ static void propose(struct replica *replica, struct pending *request)
     request->term = 0;
 }
 
-static void read(struct replica *replica, struct pending *request)
+/* Puts it among the reads. */
+struct read_wait *request_read(struct replica *replica, struct pending *request)
 {
     if (replica->reads_count == replica->reads_capacity) {
         replica->reads_capacity = replica->reads_capacity * 2 + 64;
         replica->reads = mem_realloc(replica->reads, replica->reads_capacity * sizeof *replica->reads);
     }
     request->state = REQUEST_READING;
+    request->is_query = true;
     struct read_wait *wait_for = &replica->reads[replica->reads_count++];
-    *wait_for = (struct read_wait){.token = token_of(replica, request), .read_id = replica->read_id + 1};
+    *wait_for = (struct read_wait){.token = token_of(replica, request)};
+    return wait_for;
+}
+
+static void read(struct replica *replica, struct pending *request)
+{
+    struct read_wait *wait_for = request_read(replica, request);
     if (request->stale) {
-        wait_for->read_id = 0;
         wait_for->index = 1; /* whatever is applied */
     } else {
+        wait_for->read_id = replica->read_id + 1;
         replica->reads_new = true;
     }
 }
@@ -301,7 +312,7 @@ static void refuse_not_leader(struct replica *replica, struct pending *request, 
     buffer_close(&error);
 }
 
-static void forward(struct replica *replica, struct pending *request, node_id leader)
+void request_forward(struct replica *replica, struct pending *request, node_id leader)
 {
     struct message message = {.type = MESSAGE_FORWARD};
     uint64_t left = request->deadline > replica->now.boot_ms ? request->deadline - replica->now.boot_ms : 1;
@@ -329,8 +340,10 @@ void request_route(struct replica *replica, uint64_t token)
         serve(replica, request);
     else if (replica_leads(replica) && (apply_code_ready(replica) || replica_is_parked(replica)))
         serve(replica, request);
+    else if (leader != 0 && leader != replica->identity.id && read_may_ask(replica, request))
+        read_ask(replica, request);
     else if (leader != 0 && leader != replica->identity.id && request->origin == 0 && request->forward)
-        forward(replica, request, leader);
+        request_forward(replica, request, leader);
     else if (leader != 0 && leader != replica->identity.id)
         refuse_not_leader(replica, request, leader); /* also what was forwarded to us too late */
     else if (leader == 0 && !request->forward)
@@ -353,6 +366,7 @@ void request_link_lost(struct replica *replica, node_id peer)
         else
             request_fail(replica, request, ERROR_LOST, "the link to the leader broke; the outcome is unknown");
     }
+    read_lost(replica, peer);
     replica->route_again = true;
 }
 

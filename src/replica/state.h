@@ -226,8 +226,10 @@ struct proposal {
 
 struct read_wait {
     uint64_t token;
-    uint64_t read_id;
+    uint64_t read_id; /* of the core; or, with `leader`, of a question to it */
     raft_index index; /* 0: not confirmed yet */
+    node_id leader;   /* not 0: it says from which index on (read.c) */
+    uint64_t now_ms;  /* then: cluster time there */
 };
 
 /* A query that takes longer than a slice (query.c). */
@@ -301,6 +303,13 @@ struct views {
     size_t out;         /* view jobs */
     size_t held;        /* views that are not yet on their way back */
     struct buffer back; /* those that are to go back this turn: pointers */
+};
+
+/* A follower asks for a read index (read.c). */
+struct read_ask {
+    node_id peer;
+    uint64_t id; /* the follower's: it, and those before it */
+    uint64_t read_id;
 };
 
 struct replica {
@@ -385,6 +394,10 @@ struct replica {
     size_t reads_count, reads_capacity;
     uint64_t read_id;
     bool reads_new;
+    uint64_t ask_id; /* of the last question to a leader */
+    bool asks_new;
+    struct read_ask *asks; /* of followers, oldest first */
+    size_t asks_count, asks_capacity;
     uint64_t next_scan;
     bool stopping;
 
@@ -421,6 +434,17 @@ void apply_read_effects(struct replica *replica);
 void apply_step_aside(struct replica *replica);
 
 void apply_catalog(struct replica *replica, const struct machine_job *job);
+
+/* read.c */
+bool read_may_ask(const struct replica *replica, const struct pending *request);
+void read_ask(struct replica *replica, struct pending *request);
+void read_send(struct replica *replica);
+void read_asked(struct replica *replica, node_id from, const struct message_read *asked);
+void read_told(struct replica *replica, node_id from, const struct message_read *told);
+/* The core has said what it says of reads: followers that asked are told. */
+void read_confirmed(struct replica *replica);
+/* What waits for `leader` (0: for anyone) to say an index goes another way. */
+void read_lost(struct replica *replica, node_id leader);
 
 /* query.c */
 void query_later(struct replica *replica, const struct machine_query_item *item);
@@ -522,6 +546,8 @@ void request_end(struct replica *replica, struct pending *request, bool ok, bool
                  struct slice value);
 void request_fail(struct replica *replica, struct pending *request, enum error_code code, const char *message);
 void request_wait(struct replica *replica, struct pending *request);
+void request_forward(struct replica *replica, struct pending *request, node_id leader);
+struct read_wait *request_read(struct replica *replica, struct pending *request);
 void request_route(struct replica *replica, uint64_t token);
 void request_link_lost(struct replica *replica, node_id peer);
 void requests_turn(struct replica *replica);
