@@ -3,7 +3,7 @@
  * One question a turn for all queries of that turn; the leader answers it after a ReadIndex round, as it would answer a query of its
  * own. An answer stands for all questions before it, too: it was found out later than they were asked. So the leader has a
  * message a turn to do with a follower's queries, and not each of them. What is not answered, because the link broke or leadership
- * went on, is asked anew. A follower that is far behind has its queries answered by the leader instead.
+ * went on, is asked anew. Questions are numbered otherwise in each life, so that a late answer to the last life's fits none. A follower that is far behind has its queries answered by the leader instead.
  */
 #include "base/memory.h"
 #include "base/mutant.h"
@@ -63,7 +63,8 @@ void read_told(struct replica *replica, node_id from, const struct message_read 
 {
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct read_wait *wait = &replica->reads[i];
-        if (wait->leader != from || wait->index != 0 || wait->read_id > told->id)
+        bool of_this_life = wait->read_id >> 32 == told->id >> 32 || MUTANT(188);
+        if (wait->leader != from || wait->index != 0 || wait->read_id > told->id || !of_this_life)
             continue;
         struct pending *request = request_of(replica, wait->token);
         if (told->index == 0) {

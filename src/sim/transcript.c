@@ -212,7 +212,7 @@ void transcript_message(struct transcript *t, const struct message *message)
     case MESSAGE_READ:
     case MESSAGE_READ_AT:
         transcript_text(t, "message", message->type == MESSAGE_READ ? "Read" : "ReadAt");
-        transcript_number(t, "read", message->read.id);
+        add_id(t, message->read.id);
         transcript_number(t, "index", message->read.index);
         break;
     }
