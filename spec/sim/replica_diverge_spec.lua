@@ -193,6 +193,18 @@ describe('a rebuild', function()
     for i = 0, 2 do assert.is_false(w:status(i).parked) end
   end)
 
+  it('takes no snapshot of before what the node has applied', function()
+    local w = formed { snapshots = { keep = 1000 } }
+    local leader = w:leader()
+    assert.is_true(w:snapshot(leader).ok)
+    local early = w:status(leader).snapshot
+    for i = 1, 20 do w:call(leader, 'many.put', 'x', i) end
+    w:equal()
+    assert.is_true(rebuild(w, a_follower(w)).ok)
+    assert.is_true(w:status(w:leader()).snapshot > early)
+    w:equal()
+  end)
+
   it('of a lone node is refused, and of one without a leader ends in time', function()
     local w = formed { nodes = 1 }
     assert.equal('BAD_REQUEST', rebuild(w, 0).code)

@@ -63,7 +63,7 @@ void read_told(struct replica *replica, node_id from, const struct message_read 
 {
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct read_wait *wait = &replica->reads[i];
-        bool of_this_life = wait->read_id >> 32 == told->id >> 32 || MUTANT(188);
+        bool of_this_life = wait->read_id >> 32 == told->id >> 32;
         if (wait->leader != from || wait->index != 0 || wait->read_id > told->id || !of_this_life)
             continue;
         struct pending *request = request_of(replica, wait->token);

@@ -47,8 +47,10 @@ void replica_request_rebuild(struct replica *replica, uint64_t client, uint32_t 
 /* All that was given to the machine, so that nothing is applied twice, and that at which it parked. */
 static raft_index needed(const struct replica *replica)
 {
-    raft_index given = replica->apply_next - 1;
-    return replica->machine.parked_at > given && !MUTANT(185) ? replica->machine.parked_at : given;
+    const raft_index given = replica->apply_next - 1;
+    if (MUTANT(185))
+        return 0;
+    return replica->machine.parked_at > given ? replica->machine.parked_at : given;
 }
 
 static bool may_ask(const struct replica *replica)

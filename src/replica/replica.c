@@ -177,7 +177,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     count_bundles(replica);
     prng_seed(&replica->prng, options->seed);
     replica->generation = (uint32_t)prng_next(&replica->prng);
-    replica->ask_id = (uint64_t)replica->generation << 32;
+    replica->ask_id = MUTANT(188) ? 0 : (uint64_t)replica->generation << 32;
     for (size_t i = 0; i < replica->identity.members_count; i++)
         replica->peers[i].member = replica->identity.members[i];
     replica->raft_options = (struct raft_options){.id = options->identity.id,
