@@ -202,11 +202,20 @@ build/.peers-deps:
 bench-peers: all bench-peers-programs ## tidelock beside etcd, the C raft library and Redis: ratios, figures, conditions
 	@BIN=$(CURDIR)/$(BUILD)/peers exec bash spec/bench/peers/run.sh
 
-bench-peers-programs: $(CORE_OBJ) build/.peers-deps
-	@mkdir -p $(BUILD)/peers
-	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/loadgen spec/bench/peers/loadgen/*.c $(CORE_OBJ) $(LIBS)
+bench-peers-programs: $(BUILD)/peers/loadgen build/.peers-deps
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/limits spec/bench/peers/limits.c
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/raftnode spec/bench/peers/raftnode.c -lraft -luv
+
+$(BUILD)/peers/loadgen: $(wildcard spec/bench/peers/loadgen/*) $(CORE_OBJ)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) -o $@ $(filter %.c,$^) $(CORE_OBJ) $(LIBS)
+
+build/.redis-deps:
+	$(call need,redis-server:redis-server)
+
+# Settings by environment: ROWS=5000000 RATE=2000 ROUNDS=3, and those that spec/bench/snapshot.lua names.
+bench-snapshot: all $(BUILD)/peers/loadgen build/.redis-deps ## latency beside a snapshot, and beside Redis' BGSAVE; a transfer
+	@$(BUILD)/tidelock run spec/bench/snapshot.lua $(BUILD)/peers/loadgen
 
 micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 thousand and 1 million rows
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)

@@ -9,11 +9,15 @@ tidelock call MOUNT.NAME ARG...
   tidelock call kv.set colour teal
   tidelock call kv.set colour teal --nx              options of the command by name
   tidelock call --batch commands.json                one entry, all or nothing: [["kv.set", ["a", 1]], ...]
+  tidelock call tidelock.session_open 30000          a session for 30 seconds; then ..._keep ID, ..._end ID
 
   --to H:P,...       nodes to ask (or TIDELOCK_TO; default 127.0.0.1:7301..7303)
   --timeout MS       give up after this long (5000)
   --read LEVEL       of a query: linearizable (default) or stale
   --batch FILE       a file of commands; - is standard input
+  --session ID       once, however often it is sent: a session of tidelock.session_open
+  --seq N            its number there (the clock, in microseconds): the same one again gets the first answer; lower ones are done
+  --dry-run          run it on the leader and take it back: {"answer":value,"events":[[topic,key,data],...]}
   --json             print {"ok":value,"index":n} or {"error":{...}}
   --text             all words are text
 
@@ -21,7 +25,8 @@ A word is JSON if it begins with { [ or ", is true, false or null, or is a plain
 words are arguments. An argument of the service that is named like an option here: by position, or as '{"to": "x"}'.]==],
 }
 
-local own = { to = 'value', timeout = 'value', read = 'value', batch = 'value', json = 'flag', text = 'flag' }
+local own = { to = 'value', timeout = 'value', read = 'value', batch = 'value', json = 'flag', text = 'flag',
+  session = 'value', seq = 'value', ['dry-run'] = 'flag' }
 call.raw = true
 
 function call.addresses(options)
@@ -143,6 +148,18 @@ local function read_batch(path, cli)
   return bytes
 end
 
+-- Without a number of the caller's own the clock gives one, and what is older than two time-outs is let go.
+local function session_flags(options, timeout, cli)
+  if not options.session then
+    if options.seq then cli.stop(2, '--seq goes with --session') end
+    return {}
+  end
+  local seq = cli.number(options, 'seq', 1, 2^53)
+  if seq then return { session = options.session, seq = seq, done_below = seq } end
+  seq = math.floor(sys.wall() * 1e6)
+  return { session = options.session, seq = seq, done_below = seq - 2 * timeout * 1000 }
+end
+
 function call.go(words, cli, is_query)
   local options, rest, named = split(words, cli)
   if options.help then
@@ -162,14 +179,20 @@ function call.go(words, cli, is_query)
   local timeout = cli.number(options, 'timeout', 1, 600000)
   local c, why = client.new(call.addresses(options), { timeout = timeout })
   if not c then cli.stop(2, '--to: ', why) end
-  local flags = {}
+  local flags = session_flags(options, timeout or 5000, cli)
+  local tries = options['dry-run'] and not is_query
+  if tries then flags.dry_run = true end
   if is_query then flags.query = true end
   if options.read then flags.read = options.read end
-  local value, err, index = c:raw(name, args, flags, is_query)
+  local value, err, index = c:raw(name, args, flags, is_query or tries)
   c:close()
   if not value then
+    local code = call.exit_code(err, is_query or tries)
     call.print_error(options, err, cli)
-    return call.exit_code(err, is_query)
+    if code == 4 and flags.seq then
+      cli.say(('tidelock: the same again tells what came of it, and does it once: --session %s --seq %.0f'):format(flags.session, flags.seq))
+    end
+    return code
   end
   call.print_answer(options, value, index)
   return 0

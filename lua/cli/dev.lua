@@ -1,9 +1,66 @@
 -- cli/dev.lua: a cluster on this machine, in a temporary directory, until Ctrl-C.
-local sys = require 'tidelock.sys'
+local sys, deploy = require 'tidelock.sys', require 'tidelock.deploy'
+
+-- The text of a file; nil if it is not there.
+local function content(path)
+  local file = io.open(path, 'rb')
+  if not file then return nil end
+  local text = file:read('*a')
+  file:close()
+  return text
+end
+
+-- The files of a bundle on this disk, with what they were when it was made: a list of { path, text }.
+local function files_of(built)
+  local dir, list = built.path:match('^(.*/)[^/]*$') or '', {}
+  for _, file in ipairs(built.files) do
+    local path = file[1] == built.main and built.path or dir .. file[1]:gsub('%.', '/') .. '.lua'
+    list[#list + 1] = { path, file[2] }
+  end
+  return list
+end
+
+-- Watches what was deployed from these words. -> a function to be called now and then
+local function watcher(c, words, cli)
+  local watched = {}
+  for i, word in ipairs(words) do
+    local built = assert(deploy.build(word))
+    watched[i] = { word = word, files = files_of(built), mount = built.mount }
+  end
+  local function redeploy(one)
+    local built, why = deploy.build(one.word)
+    if not built then return cli.say(why) end
+    one.files = files_of(built)
+    local before, err = deploy.look(c.client, built.mount)
+    if not before then return cli.say(one.mount, ': ', err.message) end
+    local answer, refused, index = deploy.send(c.client, built, before.hash, { any_version = true })
+    if answer and answer.migrating then answer, refused = deploy.wait(c.client, built.mount, index) end
+    if not answer then return cli.say(one.mount, ' was not deployed: ', refused.code, ': ', refused.message) end
+    cli.say(('%s deployed again, from entry %.0f on'):format(one.mount, index))
+    for _, line in ipairs(deploy.diff(before, built)) do cli.say('  ', line) end
+  end
+  return function()
+    for _, one in ipairs(watched) do
+      local saved = false
+      for _, file in ipairs(one.files) do
+        local text = content(file[1])
+        if text and text ~= file[2] then
+          file[2], saved = text, true -- one that is refused is told of once
+        end
+      end
+      if saved then redeploy(one) end
+    end
+  end
+end
 
 return {
   summary = 'a cluster on this machine, to try a service',
-  usage = 'tidelock dev [NAME=]FILE... [--nodes 3]\n\n  tidelock dev examples/kv.lua\n\nCtrl-C ends it and cleans up.',
+  usage = [[
+tidelock dev [NAME=]FILE... [--nodes 3]
+
+  tidelock dev examples/kv.lua
+
+A file that is saved is deployed again; migrate runs if its version was raised. Ctrl-C ends it and cleans up.]],
   options = { nodes = 'value' },
   run = function(options, files, cli)
     if #files == 0 then cli.stop(2, 'dev which file? like: tidelock dev examples/kv.lua') end
@@ -32,8 +89,10 @@ return {
       io.stdout:write('  ', sys.exe(), ' call ', example, '\n')
     end
     io.stdout:flush()
+    local watch = watcher(c, files, cli)
     while not sys.interrupted() do
       sys.sleep(0.2)
+      watch()
       for _, n in ipairs(c:nodes()) do
         if n.pid and not n:alive() then cli.say('node ', tostring(n.id), ' ended with ', tostring(n.exit), '; see ', n.log) end
       end

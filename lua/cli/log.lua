@@ -1,7 +1,10 @@
 -- cli/log.lua: looks into a stopped node's log.
 local node, wire = require 'tidelock.node', require 'tidelock.wire'
 
-local function describe(kind, payload)
+local log = {}
+
+-- What an entry holds, for people.
+function log.describe(kind, payload)
   if kind == 'command' then
     local head = payload:byte(1)
     local skip = head >= 0xA0 and head < 0xC0 and 1 + head - 0xA0 or head == 0xD9 and 2 + payload:byte(2) or nil
@@ -10,30 +13,42 @@ local function describe(kind, payload)
       return (ok and name or '?') .. ' ' .. (wire.pack_json(payload:sub(skip + 1)) or '?')
     end
   elseif kind == 'batch' or kind == 'configuration' then return wire.pack_json(payload) or '?'
+  elseif kind == 'deploy' then
+    local ok, facts, bundle = wire.unpack_first(payload)
+    return ok and wire.pack_json(wire.pack(facts)) .. ' ' .. #bundle .. ' bytes of code' or '?'
+  elseif kind == 'migrate' then return (select(2, wire.unpack(payload)))
   elseif kind == 'bundle' then return #payload .. ' bytes of code' end
   return ''
 end
 
-local function cut(text) return #text > 160 and text:sub(1, 157) .. '...' or text end
+function log.cut(text) return #text > 160 and text:sub(1, 157) .. '...' or text end
 
-return {
+local command = {
+  describe = log.describe, cut = log.cut,
   summary = "look into a stopped node's log",
   usage = [[
 tidelock log cat DIR       its entries, one a line (--json: whole), and the snapshots beside it
-tidelock log verify DIR    every checksum and number, of the snapshots too; exit 1 with file and offset if something is damaged]],
-  options = { json = 'flag' },
+tidelock log verify DIR    every checksum and number, of the snapshots too; exit 1 with file and offset if something is damaged
+tidelock log replay DIR    what each entry answers when it is applied again (--json: whole), from the newest snapshot on
+
+  --with [MOUNT=]FILE      replay: the commands whose answers would have been others had this code been in force in place
+                           of its mount's from the beginning; exit 1 if there are any]],
+  options = { json = 'flag', with = 'value' },
   run = function(options, words, cli)
     local what, dir = words[1], words[2]
-    if (what ~= 'cat' and what ~= 'verify') or not dir or words[3] then cli.stop(2, 'log cat DIR, or log verify DIR') end
+    if what == 'replay' and dir then return require('cli.replay').run(options, dir, cli) end
+    if (what ~= 'cat' and what ~= 'verify') or not dir or options.with then
+      cli.stop(2, 'log cat DIR, log verify DIR, or log replay DIR [--with FILE]')
+    end
     local records, frames = 0, 0
     local function record(file, offset, index, term, stamp, kind, payload)
       records = records + 1
       if what == 'cat' and options.json then
         io.stdout:write(('{"index":%.0f,"term":%.0f,"stamp":%.0f,"kind":"%s","file":"%s","offset":%.0f,"payload":%s}\n')
-          :format(index, term, stamp, kind, file, offset, wire.pack_json(wire.pack(describe(kind, payload)))))
+          :format(index, term, stamp, kind, file, offset, wire.pack_json(wire.pack(log.describe(kind, payload)))))
       elseif what == 'cat' then
         io.stdout:write(('%6.0f  term %-3.0f %-13.0f %-13s %s\n'):format(index, term, stamp, kind,
-          cut(describe(kind, payload))))
+          log.cut(log.describe(kind, payload))))
       end
       return true
     end
@@ -93,3 +108,5 @@ tidelock log verify DIR    every checksum and number, of the snapshots too; exit
     return 0
   end,
 }
+
+return command

@@ -5,12 +5,12 @@ local play = {}
 
 local SECONDS = 10 -- that a script may run without letting virtual time pass
 
--- script: source, name (of its file), args, seed and nodes (nil: as the script says). -> exit code, why it is not 0; or 'service':
--- the file did nothing but return a table
+-- script: source, name (of its file), args, seed and nodes (nil: as the script says), html (where the page of its cluster goes),
+-- trace. -> exit code, why it is not 0; or 'service': the file did nothing but return a table
 function play.once(script, quiet)
   io.stdout:flush()
   local kind, result = scene.play { source = script.source, name = script.name, args = script.args, seed = script.seed,
-    nodes = script.nodes, quiet = quiet, trace = script.trace and not quiet, seconds = SECONDS }
+    nodes = script.nodes, html = script.html, quiet = quiet, trace = script.trace and not quiet, seconds = SECONDS }
   io.stdout:flush()
   if not kind then
     -- Where a function of C lies is nobody's business, and differs from run to run.
@@ -29,12 +29,18 @@ function play.seeds(script, from, to)
     if code ~= 0 then
       local why
       code, why = play.once(script)
-      return code, ('%sseed %.0f fails; repeat it by: tidelock sim %s --seed %.0f'):format(why and why .. '\n' or '', seed, script.name,
-        seed)
+      return code, ('%sseed %.0f fails; repeat it by: tidelock sim %s --seed %.0f'):format(why and why .. '\n' or '', seed,
+        play.quoted(script.name), seed)
     end
   end
   io.stdout:write(('%s: %.0f seeds, %.0f..%.0f, none failed\n'):format(script.name, to - from + 1, from, to))
   return 0
+end
+
+-- A word as a shell reads it back.
+function play.quoted(word)
+  if word:find('^[%w_./+,:@%%=-]+$') then return word end
+  return "'" .. word:gsub("'", "'\\''") .. "'"
 end
 
 -- Reads the file of a script; nil, why.
@@ -51,7 +57,7 @@ end
 function play.range(text)
   local from, to = tostring(text):match('^(%d+)%.%.(%d+)$')
   from, to = tonumber(from), tonumber(to)
-  if from and from <= to and to <= 2^53 then return from, to end
+  if from and from <= to and to < 2^53 then return from, to end
 end
 
 return play

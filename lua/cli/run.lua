@@ -35,7 +35,7 @@ local function read_options(words, cli)
     read[options[name]] = value
   end
   if read.mode and read.mode ~= 'live' and read.mode ~= 'sim' then cli.stop(2, '--mode ', read.mode, ': there are live and sim') end
-  return read.mode, cli.number(read, 'seed', 0, 2^53), cli.number(read, 'nodes', 1, 9)
+  return read.mode, cli.number(read, 'seed', 0, 2^53 - 1), cli.number(read, 'nodes', 1, 9)
 end
 
 -- The script to run, and the words that are its own.

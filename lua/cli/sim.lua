@@ -25,7 +25,7 @@ end
 local function seeds_of(options, cli)
   if options.seed and options.seeds then cli.stop(2, '--seed is one, --seeds are many: say one of them') end
   if options.seed then
-    local seed = cli.number(options, 'seed', 0, 2 ^ 53)
+    local seed = cli.number(options, 'seed', 0, 2^53 - 1)
     return { seed, seed }
   end
   if not options.seeds then return SEEDS end
@@ -34,31 +34,31 @@ local function seeds_of(options, cli)
   return { first, last }
 end
 
-local function only_for_services(options, names, cli, exit, ...)
+-- why: what the file is, or why it is no service.
+local function not_for_this(options, names, cli, exit, why)
   for _, name in ipairs(names) do
-    if options[name] then cli.stop(exit, '--', name, ' is for a service: ', ...) end
+    if options[name] then cli.stop(exit, why, '\n(--', name, ' is for a ', name == 'html' and 'script' or 'service', ')') end
   end
 end
 
 local function faults_of(options, cli)
   if not options.faults then return nil end
+  if options.faults == 'none' then return {} end
   local known, list = {}, {}
   for _, name in ipairs(sim.faults()) do known[name] = true end
-  for name in options.faults:gmatch('[^,]+') do
-    if name ~= 'none' then
-      if not known[name] then
-        cli.stop(2, '--faults ', name, ': there is no such fault; there are ', table.concat(sim.faults(), ' '), ', and none')
-      end
-      list[#list + 1] = name
+  for name in (options.faults .. ','):gmatch('([^,]*),') do
+    if not known[name] then
+      cli.stop(2, "--faults: there is no fault '", name, "'; there are ", table.concat(sim.faults(), ' '), '; or none, alone')
     end
+    list[#list + 1] = name
   end
   return list
 end
 
 -- A file that is no service: a script, on virtual time; `why` says why it is none.
 local function run_script(file, why, options, cli)
-  local script = { source = assert(play.read(file)), name = file, args = {}, seed = cli.number(options, 'seed', 0, 2^53),
-    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace }
+  local script = { source = assert(play.read(file)), name = file, args = {}, seed = cli.number(options, 'seed', 0, 2^53 - 1),
+    nodes = cli.number(options, 'nodes', 1, 7), trace = options.trace, html = options.html }
   local code, failed
   if options.seeds then code, failed = play.seeds(script, unpack(seeds_of(options, cli)))
   else code, failed = play.once(script) end
@@ -88,7 +88,7 @@ end
 
 -- The line that repeats the seed.
 local function again(file, seed, options)
-  return ('tidelock sim %s --seed %.0f%s%s'):format(file, seed, options.nodes and ' --nodes ' .. options.nodes or '',
+  return ('tidelock sim %s --seed %.0f%s%s'):format(play.quoted(file), seed, options.nodes and ' --nodes ' .. options.nodes or '',
     options.faults and ' --faults ' .. options.faults or '')
 end
 
@@ -108,7 +108,7 @@ local function print_shrunk(small, path)
   io.stdout:write(('shrunk to %d strike%s%s on %d node%s: %s\n'):format(#words, #words == 1 and '' or 's',
     small.requests and (' and %d command%s'):format(#small.requests, #small.requests == 1 and '' or 's') or '',
     small.nodes, small.nodes == 1 and '' or 's', #words == 0 and 'no fault is needed' or table.concat(words, '; ')))
-  io.stdout:write('tidelock sim ', path, '\n')
+  io.stdout:write('tidelock sim ', play.quoted(path), '\n')
 end
 
 local function print_json(sums, seconds, report, line, small, path)
@@ -134,11 +134,9 @@ local function run_service(file, options, cli)
     said = os.clock()
     io.stderr:write(tty and '\r\27[K' or '', text, tty and '' or '\n')
   end
-  local how = { seeds = seeds_of(options, cli), faults = faults_of(options, cli), nodes = cli.number(options, 'nodes', 1, 7) }
-  if options.trace then
-    if not options.seed then cli.stop(2, '--trace shows one seed: say --seed N') end
-    sim.trace = true
-  end
+  if options.trace and not options.seed then cli.stop(2, '--trace shows one seed: say --seed N') end
+  local how = { seeds = seeds_of(options, cli), faults = faults_of(options, cli), nodes = cli.number(options, 'nodes', 1, 7),
+    trace = options.trace }
   function how.each(report, sums)
     progress(('seed %.0f, to %.0f: %s simulated seconds'):format(report.seed, how.seeds[2], thousands(sums.ms / 1000)))
   end
@@ -146,7 +144,6 @@ local function run_service(file, options, cli)
   if not ok then cli.stop(78, sums) end
   local seconds, line, small, path = os.clock() - began, nil, nil, nil
   sums = sums or report.sums
-  sim.trace = false
   if failed then
     line = again(file, report.seed, options)
     if options.shrink then
@@ -158,6 +155,7 @@ local function run_service(file, options, cli)
   if options.json then print_json(sums, seconds, report, line, small, path)
   elseif options.trace then
     if failed then cli.say(('seed %.0f, %s, at %d ms: %s'):format(report.seed, report.phase, report.at, failed)) end
+    if small then cli.say('tidelock sim ', play.quoted(path)) end
   else
     if failed then
       io.stdout:write(('seed %.0f, %s, at %d ms: %s\n'):format(report.seed, report.phase, report.at, failed), line, '\n')
@@ -178,7 +176,7 @@ return {
   summary = 'try a service under faults on virtual time; play a script, a scenario',
   usage = [[
 tidelock sim SERVICE.lua [--seed N | --seeds A..B] [--faults LIST] [--nodes N] [--trace] [--shrink] [--json]
-tidelock sim SCRIPT.lua [--seed N | --seeds A..B] [--nodes N] [--trace]
+tidelock sim SCRIPT.lua [--seed N | --seeds A..B] [--nodes N] [--trace] [--html OUT]
 tidelock sim SCENARIO.txt
 
   tidelock sim examples/bank.lua                  100 seeds of a service
@@ -201,18 +199,20 @@ fails, or if the simulator finds a promise broken. A scenario prints its transcr
   --nodes N                of the cluster, 1 to 7; else each seed, or the script, says it
   --trace                  everything that happens in one run, on stdout; a script writes to stderr then
   --shrink                 reduce the seed that fails to few strikes and commands: FILE.seedN.lua, beside the service
+  --html OUT               of a script: a page that shows its cluster: who led when, faults, calls; also if it fails
   --json                   one object: what was run, and what failed
-  --faults LIST            those that may strike, separated by commas; none; else all, of which a seed draws some:
+  --faults LIST            those that may strike, separated by commas; or none; else all, of which a seed draws some:
 ]] .. faults_help() .. [[
 
 
 exit codes: 0 all well, 1 a seed, a script or a scenario failed, 2 usage, 78 the file makes no sense]],
-  options = { seed = 'value', seeds = 'value', faults = 'value', nodes = 'value', trace = 'flag', shrink = 'flag', json = 'flag' },
+  options = { seed = 'value', seeds = 'value', faults = 'value', nodes = 'value', html = 'value',
+    trace = 'flag', shrink = 'flag', json = 'flag' },
   run = function(options, files, cli)
     if #files ~= 1 then cli.stop(2, 'sim takes one file: tidelock sim FILE') end
     local file = files[1]
     if file:find('%.txt$') then
-      only_for_services(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json' }, cli, 2, file, ' is a scenario')
+      not_for_this(options, { 'seed', 'seeds', 'faults', 'nodes', 'trace', 'shrink', 'json', 'html' }, cli, 2, file .. ' is a scenario')
       return play_text(file, cli)
     end
     if not file:find('%.lua$') then cli.stop(2, file, ': a service or a script ends in .lua, a scenario in .txt') end
@@ -220,8 +220,11 @@ exit codes: 0 all well, 1 a seed, a script or a scenario failed, 2 usage, 78 the
     if not there then cli.stop(2, missing) end
     there:close()
     local bytes, why = node.bundle('', file)
-    if bytes then return run_service(file, options, cli) end
-    only_for_services(options, { 'faults', 'shrink', 'json' }, cli, 78, why)
+    if bytes then
+      not_for_this(options, { 'html' }, cli, 2, file .. ' is a service')
+      return run_service(file, options, cli)
+    end
+    not_for_this(options, { 'faults', 'shrink', 'json' }, cli, 78, why)
     return run_script(file, why, options, cli)
   end,
 }

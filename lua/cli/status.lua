@@ -90,6 +90,10 @@ local function print_plain(list)
   end
   for _, node in ipairs(list) do
     if not node.down and node.service.mounts then
+      local quota = node.service.limits.quota
+      io.stdout:write(('state %d bytes in %d rows%s, %d sessions, %d timers%s\n'):format(node.quota_bytes, node.rows,
+        quota > 0 and (' (quota %.0f bytes)'):format(quota) or '', node.sessions, node.timers,
+        node.timers_failed > 0 and (', %d failed'):format(node.timers_failed) or ''))
       local names = {}
       for name in pairs(node.service.mounts) do names[#names + 1] = name end
       table.sort(names)
@@ -102,6 +106,15 @@ local function print_plain(list)
       table.sort(refused)
       for _, name in ipairs(refused) do
         io.stdout:write(('mount %s: REFUSED: %s\n'):format(name, node.service.refused[name]))
+      end
+      local migration = node.service.migration
+      if migration and migration.mount then
+        io.stdout:write(('mount %s: is being migrated from version %d, %d steps so far; BUSY until then\n'):format(migration.mount,
+          migration.from, migration.steps))
+      elseif migration then
+        local failed = migration.failed
+        io.stdout:write(('mount %s: its last migration failed and was taken back: %s: %s\n'):format(failed.mount, failed.code,
+          failed.message))
       end
       return
     end

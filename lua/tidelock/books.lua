@@ -1,8 +1,29 @@
 -- tidelock/books.lua: the service under the simulator's own clients. Every command writes down that it ran, so that the
 -- books can be held against what clients were told: nothing acknowledged is missing, nothing refused is there, nothing
--- ran twice. The commands are those of a client history (get put append cas incr del) and some that must leave nothing.
+-- ran twice. The commands are those of a client history (get put append cas incr del) and some that must leave nothing. Some arm a
+-- timer or leave a row with a ttl, each of which must come to its end once.
+local FIRE_MS_MAX, TTL_MS_MAX = 3000, 2000
+
+local function wait_for_something(ctx, id)
+  if id % 4 == 0 then
+    ctx.db.armed:put(id, ctx.now)
+    ctx.after(ctx.random(FIRE_MS_MAX), 'fire', id)
+  elseif id % 8 == 1 then
+    ctx.db.awaited:put(id, ctx.now)
+    ctx.db.brief:put(id, 1, { ttl = ctx.random(TTL_MS_MAX) })
+  end
+end
+
+-- What was waited for has come: for the first time?
+local function come(ctx, waiting, what, id)
+  local since = waiting:take(id)
+  if not since or ctx.now <= since then ctx.db.seen:put('wrong', ('%s of command %d'):format(what, id)) end
+  ctx.emit('come', tostring(id), what)
+end
+
 local function once(ctx, id)
   ctx.db.done:add(id, 1)
+  wait_for_something(ctx, id)
   local last = ctx.db.seen:get('now') or 0
   if ctx.now < last then ctx.db.seen:put('back', { ctx.now, last }) end
   ctx.db.seen:put('now', ctx.now)
@@ -10,7 +31,9 @@ local function once(ctx, id)
 end
 
 return {
-  name = 'books', version = 1, state = { rows = 'map', done = 'map', seen = 'map' },
+  name = 'books', version = 1, state = { rows = 'map', done = 'map', seen = 'map', armed = 'map', awaited = 'map', brief = 'map' },
+  timers = { fire = function(ctx, id) come(ctx, ctx.db.armed, 'a timer', id) end },
+  on_expire = function(ctx, _, id) come(ctx, ctx.db.awaited, 'a ttl', id) end,
   commands = {
     put = { args = 'id:int key value', run = function(ctx, id, key, value)
       once(ctx, id)
@@ -62,7 +85,8 @@ return {
     get = { args = 'key', run = function(ctx, key) return ctx.db.rows:get(key) end },
     done = function(ctx)
       local ids = {}
-      local back = ctx.db.seen:get('back')
+      local back, wrong = ctx.db.seen:get('back'), ctx.db.seen:get('wrong')
+      if wrong then return nil, wrong .. ' came early, or twice' end
       if back then return nil, ('time went back from %d to %d'):format(back[2], back[1]) end
       for id, times in ctx.db.done:pairs() do
         if times ~= 1 then return nil, ('command %d ran %d times'):format(id, times) end
@@ -70,5 +94,6 @@ return {
       end
       return ids
     end,
+    armed = function(ctx) return ctx.db.armed:len() end,
   },
 }

@@ -47,22 +47,19 @@ local function word(value)
   return (json:gsub('[%s%%]', function(c) return ('%%%02x'):format(c:byte()) end))
 end
 
-local NO = { NOT_FOUND = true, CONFLICT = true, EXISTS = true }
+-- Refused before anything was looked at: they say nothing of the data, and what they were asked may make no sense.
+local SENSELESS = { BAD_ARGS = true, BAD_REQUEST = true, TOO_LARGE = true, UNKNOWN_COMMAND = true }
+
+local function is_senseless(one) return one.err and one.err.definite and SENSELESS[one.err.code] end
 
 -- Writes the end of a call, by what the client was told.
 local function write_end(h, op, kind, one)
-  local err = one.err
-  if not err then
-    local value = one.value
-    if kind == 'cas' then value = value ~= false and value ~= 0
-    elseif kind == 'del' and value == nil then value = history.unchecked
-    elseif kind == 'get' and value ~= nil then value = word(value) end
-    return h:ok(op, value)
-  end
-  if not err.definite then return h:info(op) end
-  if kind == 'get' and err.code == 'NOT_FOUND' then return h:ok(op, nil) end
-  if (kind == 'cas' or kind == 'del') and NO[err.code] then return h:ok(op, false) end
-  return h:fail(op)
+  local value = one.value
+  if one.err then value = nil
+  elseif kind == 'cas' then value = value ~= false and value ~= 0
+  elseif kind == 'del' and value == nil then value = history.unchecked
+  elseif kind == 'get' and value ~= nil then value = word(value) end
+  return h:ended(op, value, one.err)
 end
 
 -- The calls that the mapping knows, as a lin1 text; how many there are.
@@ -71,7 +68,7 @@ function calls:text(mapping)
   if self.full then error(('check_history: more than %d calls were made'):format(CALLS_MAX), 0) end
   local events, at = {}, 0
   for i, one in ipairs(self.list) do
-    if mapping[one.name] then
+    if mapping[one.name] and not is_senseless(one) then
       events[#events + 1] = { at = one.began, order = i, one = one }
       if one.ended then events[#events + 1] = { at = one.ended, order = i + CALLS_MAX, one = one, is_end = true } end
     end

@@ -3,8 +3,12 @@
 --   local client = require 'tidelock.client'.new('127.0.0.1:7301,127.0.0.1:7302', { timeout = 5000 })
 --   local value, err = client:call('kv.set', 'a', 1)     err: { code, message, data, definite }
 --
--- It tries its addresses in turn. A refusal is definite for its attempt: whoever retries answers "unknown" if an earlier
--- attempt was unknown, so here a command is sent anew only while no attempt could have been taken.
+--   local session = client:session{ ttl = 30000 }        commands that run once, however often they are sent: tidelock/session.lua
+--   local watch = client:watch('lock.granted')           events: tidelock/watch.lua
+--
+-- It tries its addresses in turn. A refusal is definite for its attempt. Without a session a command is sent anew only while no
+-- attempt could have been taken. With one it is sent until there is an answer: if an attempt was unknown, then a refusal of a later
+-- one says nothing of it, unless it is what the log answered to the same (session, seq).
 local sys, wire = require 'tidelock.sys', require 'tidelock.wire'
 
 -- How time passes, in ms: the clients of a cluster let its tasks go on meanwhile.
@@ -24,6 +28,33 @@ local function split(text)
   if #list == 0 then return nil, 'no address' end
   return list
 end
+
+-- The connection of a watch (tidelock/watch.lua): asks for it. -> as client:attempt
+function client:begin_watch(args, deadline)
+  self.heard = {}
+  return self:attempt('tidelock.watch', args, { timeout_ms = math.max(1, math.floor(deadline - self.now())) }, deadline)
+end
+
+-- The next thing that the server says unasked, until the deadline. -> method, packed params; or nil, 'timeout' or why
+function client:hear(deadline)
+  if not self.heard[1] then
+    local _, why = self:receive('unasked', deadline)
+    if not self.heard[1] then return nil, why end
+  end
+  local one = table.remove(self.heard, 1)
+  return one[1], one[2]
+end
+
+-- Whether the node that is watched still runs, and follows or leads.
+function client:is_well(deadline)
+  self.id = self.id % 4294967295 + 1
+  if not self.socket:send(wire.request(self.id, 'tidelock.status', wire.pack({}), wire.pack({}))) then return false end
+  local got, err, value = self:receive(self.id, deadline)
+  if not got or err then return false end
+  return select(2, wire.unpack(value)).leader ~= 0
+end
+
+function client:unwatch() self:close() end
 
 function client.new(addresses, options)
   local list, why = split(addresses)
@@ -62,6 +93,10 @@ function client:receive(id, deadline)
     if used then
       self.input = self.input:sub(used + 1)
       if got == id then return true, err, value, index end
+      if type(got) == 'string' and self.heard then
+        self.heard[#self.heard + 1] = { got, value }
+        if id == 'unasked' then return true end
+      end
     else
       local left = deadline - self.now()
       if left <= 0 then return nil, 'timeout' end
@@ -73,7 +108,8 @@ function client:receive(id, deadline)
   end
 end
 
-local ARGS_BYTES_MAX = 1024 * 1024
+-- Of arguments; a bundle of code may be larger.
+local ARGS_BYTES_MAX, DEPLOY_BYTES_MAX = 1024 * 1024, 8 * 1024 * 1024 + 4096
 
 -- One attempt at the server that the client is at. -> 'answered', packed error or nil, packed value, index; or, with a sentence:
 -- 'unreached' (it certainly has nothing), 'unsent' (not all of it), 'timeout', 'lost'
@@ -88,29 +124,46 @@ function client:attempt(name, args, options, deadline)
   return sent == nil and 'unsent' or err == 'timeout' and 'timeout' or 'lost', err
 end
 
+-- A later node may do better.
+local function is_passing(err)
+  return err.definite and (err.code == 'NO_LEADER' or err.code == 'BUSY' and (err.index or 0) == 0)
+end
+
+-- What is told of a command whose last attempt ended in `err`, when one before may have had an effect.
+local function of_all(err)
+  if not err.definite or (err.index or 0) > 0 and err.code ~= 'SESSION_EXPIRED' and err.code ~= 'BUSY' then return err end
+  return failure('LOST', ('an attempt was lost, and the next one ended %s (%s): the outcome is unknown'):format(err.code,
+    err.message or ''), false)
+end
+
 -- One request, with arguments and options packed already. -> packed value, nil, index | nil, error
 function client:raw(name, args, options, is_query)
-  if #args > ARGS_BYTES_MAX then return nil, failure('TOO_LARGE', 'the arguments are larger than 1 MiB', true) end
+  local bytes_max = name == 'tidelock.deploy' and DEPLOY_BYTES_MAX or ARGS_BYTES_MAX
+  if #args > bytes_max then
+    return nil, failure('TOO_LARGE', ('the arguments are larger than %d MiB'):format(bytes_max / 1024 / 1024), true)
+  end
   local deadline = self.now() + self.timeout
-  local last = failure('NO_LEADER', 'no server answered', true)
+  local last, unsure = failure('NO_LEADER', 'no server answered', true), false
   while self.now() < deadline do
     options.timeout_ms = math.max(1, math.floor(deadline - self.now()))
     local how, err, value, index = self:attempt(name, args, options, deadline)
     if how == 'answered' then
       if not err then return value, nil, index end
-      local _, map = wire.unpack(err)
-      if not (map.definite and (map.code == 'NO_LEADER' or map.code == 'BUSY')) then return nil, map end
-      last = map
+      last = select(2, wire.unpack(err))
+      if not is_passing(last) and (last.definite or is_query or not options.session) then
+        return nil, unsure and of_all(last) or last
+      end
       self:close()
     elseif how == 'unreached' then last = failure('NO_LEADER', err, true)
     else
       last = failure(how == 'timeout' and 'TIMEOUT' or 'LOST', 'no answer: ' .. tostring(err), is_query == true)
-      if not is_query and how ~= 'unsent' then return nil, last end
+      if not is_query and how ~= 'unsent' and not options.session then return nil, last end
     end
+    unsure = unsure or not is_query and how ~= 'unsent' and last.definite == false
     self.at = self.at % #self.list + 1
     if how == 'answered' or how == 'unreached' then self.sleep(20) end
   end
-  return nil, last
+  return nil, unsure and of_all(last) or last
 end
 
 local function pack_args(...)
@@ -126,11 +179,21 @@ local function finish(value, err, index)
   return lua, nil, index
 end
 
+-- client.ticket: { session, seq, done_below } of the next commands; a session sets it for its own.
 function client:call(name, ...)
   local args, why = pack_args(...)
   if not args then return nil, failure('BAD_ARGS', why, true) end
-  return finish(self:raw(name, args, {}))
+  local options = {}
+  for key, value in pairs(self.ticket or {}) do options[key] = value end
+  return finish(self:raw(name, args, options))
 end
+
+-- Opens a session, of ttl ms (30000). -> tidelock/session.lua | nil, error
+function client:session(options) return require 'tidelock.session'.open(self, options) end
+
+-- Watches the events of 'MOUNT' or 'MOUNT.TOPIC' whose keys begin with options.prefix, from now on or after the id options.from.
+-- -> tidelock/watch.lua
+function client:watch(what, options) return require 'tidelock.watch'.new(self, what, options) end
 
 function client:query(name, ...)
   local args, why = pack_args(...)

@@ -10,7 +10,7 @@
 -- Here is what is the same in both; the nodes are in tidelock/live.lua and tidelock/virtual.lua. Live, it ends only the processes
 -- that it started; they live in a temporary directory, removed by c:close().
 local tasks, calls, settled = require 'tidelock.tasks', require 'tidelock.calls', require 'tidelock.settled'
-local setting = require 'tidelock.setting'
+local sessions, setting = require 'tidelock.session', require 'tidelock.setting'
 
 local cluster, handle = {}, {}
 cluster.__index, handle.__index = cluster, handle
@@ -42,10 +42,11 @@ local function check(options)
   if mode ~= 'live' and mode ~= 'sim' then wrong("mode '" .. tostring(mode) .. "' is not there; 'live' and 'sim' are") end
   mode = setting.mode or mode
   local most = mode == 'sim' and 7 or 9
-  if options.nodes ~= nil and not is_whole(options.nodes, 1, most) then
+  local nodes = setting.nodes or options.nodes
+  if nodes ~= nil and not is_whole(nodes, 1, most) then
     wrong(('nodes must be a whole number from 1 to %d'):format(most))
   end
-  if options.seed ~= nil and not is_whole(options.seed, 0, 2^53) then wrong('seed must be a whole number up to 2^53') end
+  if options.seed ~= nil and not is_whole(options.seed, 0, 2^53 - 1) then wrong('seed must be a whole number below 2^53') end
   if options.timeout ~= nil and not is_whole(options.timeout, 1, 3600000) then wrong('timeout must be a whole number of ms') end
   if options.machines ~= nil and type(options.machines) ~= 'table' then wrong("machines must be a table: { kv = 'kv.lua' }") end
   if not options.machine and not next(options.machines or {}) then wrong("no machine; give machine = 'kv.lua'") end
@@ -67,7 +68,8 @@ local function open(options)
   local how = {}
   for key, value in pairs(options) do how[key] = value end
   how.nodes = setting.nodes or options.nodes or 3
-  local self = setmetatable({ mode = mode, timeout = options.timeout or 10000, free = {}, clients = 0, events = {}, cuts = {} }, cluster)
+  local self = setmetatable({ mode = mode, timeout = options.timeout or 10000, free = {}, single = {}, clients = 0,
+    events = {}, cuts = {} }, cluster)
   self.back = require(mode == 'sim' and 'tidelock.virtual' or 'tidelock.live').open(self, how)
   running[#running + 1] = self
   self.list, self.dir, self.to, self.seed = self.back.list, self.back.dir, self.back.to, self.back.seed
@@ -136,9 +138,12 @@ local function ask(self, options, verb, name, ...)
   c.timeout, c.read = options.timeout or self.timeout, options.read
   local stale = verb == 'query' and options.read == 'stale'
   local call = not stale and self.calls:began(c.name, name, ...)
-  local value, err, index = c[verb](c, name, ...)
+  local value, err, index
+  if options.session and verb == 'call' then value, err, index = options.session:call_by(c, name, ...)
+  else value, err, index = c[verb](c, name, ...) end
   if call then self.calls:ended(call, value, err) end
   free[#free + 1] = c
+  if verb == 'call' and value == nil and not err then value = true end -- so that assert(c:call(...)) says what went wrong, if it did
   return value, err, index
 end
 
@@ -146,22 +151,72 @@ local none = {}
 function cluster:call(name, ...) return ask(self, none, 'call', name, ...) end
 function cluster:query(name, ...) return ask(self, none, 'query', name, ...) end
 
-local reads = { linearizable = true, stale = true }
-local with_keys = { timeout = true, node = true, read = true }
+-- Puts [MOUNT=]FILE in force, and waits until it is. options: budget -> the answer; nil, err
+function cluster:deploy(word, options)
+  local deploy = require 'tidelock.deploy'
+  local built, why = deploy.build(word, 'machine', self.mode == 'sim')
+  if not built then error('deploy: ' .. why, 2) end
+  local c, free = take(self)
+  c.timeout, c.read = self.timeout, nil
+  local answer, err = deploy.change(c, built, options)
+  free[#free + 1] = c
+  return answer, err
+end
 
--- The same two, otherwise: within `timeout` ms, asked of one node, read = 'stale'.
+local reads = { linearizable = true, stale = true }
+local with_keys = { timeout = true, node = true, read = true, session = true }
+
+-- The same two, otherwise: within `timeout` ms, asked of one node, read = 'stale', once in a session.
 function cluster:with(options)
   for key in pairs(options) do
-    if not with_keys[key] then error('with: unknown key ' .. tostring(key) .. '; there are node, read, timeout', 2) end
+    if not with_keys[key] then error('with: unknown key ' .. tostring(key) .. '; there are node, read, session, timeout', 2) end
   end
+  local session = options.session
+  if type(session) == 'string' then session = sessions.of(session)
+  elseif session ~= nil and getmetatable(session) ~= sessions then error('with: session is what c:session{} gave, or its text', 2) end
   if options.timeout ~= nil and not is_whole(options.timeout, 1, 3600000) then error('with: timeout must be a whole number of ms', 2) end
   if options.read ~= nil and not reads[options.read] then error("with: read is 'linearizable' or 'stale'", 2) end
-  return setmetatable({ cluster = self, options = { timeout = options.timeout, read = options.read,
+  return setmetatable({ cluster = self, options = { timeout = options.timeout, read = options.read, session = session,
     node = options.node and pick(self, options.node) } }, handle)
 end
 
 function handle:call(name, ...) return ask(self.cluster, self.options, 'call', name, ...) end
 function handle:query(name, ...) return ask(self.cluster, self.options, 'query', name, ...) end
+
+-- A client for one purpose, closed with the cluster.
+local function own_client(self, one, timeout)
+  local c = self.back:client(one, timeout)
+  self.single[#self.single + 1] = c
+  return c
+end
+
+-- A session that is kept alive until session:close(), or for as long as the cluster is open: c:session{ ttl = ms, keep = false }. It is
+-- for c:with{ session = s }, and has a call of its own. -> tidelock/session.lua; nil, error
+function cluster:session(options)
+  local c = own_client(self, nil, self.timeout)
+  local session, err = c:session(options)
+  if not session then return nil, err end
+  if (options or {}).keep ~= false then
+    tasks.go(function()
+      local keeper = own_client(self, nil, session.ttl)
+      local kept, why
+      repeat
+        tasks.sleep(session.ttl / 3)
+        if session.closed then return end
+        kept, why = keeper:call('tidelock.session_keep', session.id)
+      until not kept and why.code == 'SESSION_EXPIRED'
+    end)
+  end
+  return session
+end
+
+-- Watches events: c:watch('kv.changed', { prefix, from, node }). -> tidelock/watch.lua
+function cluster:watch(what, options)
+  local one = options and options.node and pick(self, options.node)
+  local watch, err = self.back:client(one, self.timeout):watch(what, options)
+  self.single[#self.single + 1] = watch
+  return watch, err
+end
 
 -- Whether one copy of the data explains what clients were told: tidelock/calls.lua. Raises why it does not.
 function cluster:check_history(mapping, options)
@@ -416,7 +471,9 @@ function cluster:close()
   for _, one in ipairs(running) do if one ~= self then kept[#kept + 1] = one end end
   if #kept == #running then return end
   running = kept
+  if setting.html then self:report { html = setting.html, title = setting.file } end
   for _, free in pairs(self.free) do for _, c in ipairs(free) do c:close() end end
+  for _, c in ipairs(self.single) do c:close() end
   self.back:close()
   if #running == 0 then tasks.drop() end
   tasks.check()

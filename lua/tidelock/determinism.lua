@@ -46,7 +46,7 @@ local function play(run, way)
   local h, out = test.host_of(run.modules, how), {}
   for i, step in ipairs(run.steps) do
     if way.restore and i % way.restore == 0 then h:through_snapshot() end
-    if way.tried and step.op == 'call' then h.machine:try(step.name, step.args, step.ticket and step.ticket[1]) end
+    if way.tried and step.op == 'call' then h.machine:try(step.name, step.args, step.ticket and wire.pack(step.ticket), step.at) end
     if way.unasked and step.op == 'query' then
       out[i] = {}
     else

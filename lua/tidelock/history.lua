@@ -19,6 +19,8 @@ writer.__index = writer
 local SECONDS = 60
 local SHOWN = 60 -- events that explain() prints
 local ARGS = { get = 0, put = 1, append = 1, cas = 2, incr = 1, del = 0 }
+local UNCHANGED = { NOT_FOUND = true, CONFLICT = true, EXISTS = true }
+local ANSWERS = { get = { NOT_FOUND = true }, cas = UNCHANGED, del = UNCHANGED } -- codes of refusals, by operation
 
 -- One word of a line, or an error at the caller of inv or ok.
 local function word(value, what)
@@ -87,11 +89,15 @@ function writer:fail(op) add(self, take(self, op).client, 'fail ' .. op) end
 -- Its outcome is unknown: it may take effect later, or never.
 function writer:info(op) add(self, take(self, op).client, 'info ' .. op) end
 
--- By what c:call or c:query gave: value, or nil and an error.
+-- By what c:call or c:query gave: value, or nil and an error. A refusal that says how the data is, is an answer: to get that the
+-- key is missing, to cas and del that they did nothing.
 function writer:ended(op, result, err)
   if err == nil then return self:ok(op, result) end
-  if err.definite then return self:fail(op) end
-  return self:info(op)
+  if not err.definite then return self:info(op) end
+  local known = self.kinds[op]
+  local answers = known and ANSWERS[known.kind]
+  if answers and answers[err.code] then return self:ok(op, nil) end
+  return self:fail(op)
 end
 
 -- What was written so far.

@@ -5,7 +5,7 @@
 local sys, client, tasks = require 'tidelock.sys', require 'tidelock.client', require 'tidelock.tasks'
 local world, proxy = require 'tidelock.world', require 'tidelock.proxy'
 
-local live, node = { mode = 'live', nodes_max = 9 }, {}
+local live, node = {}, {}
 live.__index, node.__index = live, node
 
 local driver = {}

@@ -190,7 +190,7 @@ function made_up.steps(bundles, seed, count)
   local calls, workloads = made_up.look(bundles)
   if #calls + #workloads == 0 then error('there is nothing to call', 0) end
   local draw, pool = chance(seed), { text = {}, number = {} }
-  for _ = 1, 3 do draw(2) end
+  for _ = 1, 3 do draw(2) end -- the first ones of seeds that are neighbours are much the same
   local h = test.host_of(bundles, { seed = seed, recording = true })
   local session, seq = nil, 0
   for _ = 1, count do

@@ -18,7 +18,7 @@ end
 rawset(_G, 'require', need)
 
 loaded['tidelock.setting'] = { mode = 'sim', file = script.name, seed = script.seed, nodes = script.nodes, trace = script.trace,
-  clock = host.clock, say = host.write, write_file = host.write_file }
+  html = script.html, clock = host.clock, say = host.write, write_file = host.write_file }
 local tasks
 loaded['tidelock.sys'] = setmetatable({ now = function() return tasks.now() / 1000 end },
   { __index = function(_, name) error(("tidelock.sys.%s is not there in mode 'sim'"):format(tostring(name)), 2) end })
@@ -76,9 +76,22 @@ rawset(env, 'arg', { [0] = script.name, unpack(script.args) })
 
 local chunk, why = host.load(script.source, script.name)
 if not chunk then error(why, 0) end
-local result = chunk(unpack(script.args))
-local opened = loaded['tidelock.cluster'] ~= nil
-if opened then need 'tidelock.cluster'.close_all() end
+
+local function close_clusters()
+  if loaded['tidelock.cluster'] then need 'tidelock.cluster'.close_all() end
+end
+
+-- A script that fails leaves its page, too: clusters write it when they are closed.
+local function run_script()
+  if not script.html then return chunk(unpack(script.args)) end
+  local ok, result = xpcall(function() return chunk(unpack(script.args)) end, host.describe)
+  if ok then return result end
+  pcall(close_clusters)
+  error({ message = result })
+end
+
+local result = run_script()
+close_clusters()
 tasks.check()
-if type(result) == 'table' and not opened then return 'service', 0 end
+if type(result) == 'table' and not loaded['tidelock.cluster'] then return 'service', 0 end
 return 'done', type(result) == 'number' and result or 0

@@ -521,6 +521,7 @@ local function run_line(self, line)
     return
   end
   if not verbs[verb] then wrong('%s is no verb; the verbs are: %s', verb, every_verb()) end
+  words.at_most(list, verb)
   self:begin()
   if not silent[verb] then self:say('> %s', table.concat({ verb, unpack(list) }, ' ')) end
   verbs[verb](self, list)

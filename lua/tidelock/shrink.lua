@@ -73,13 +73,13 @@ end
 -- Shrinks the seed of a failing report of sim.run; `bundle` is its service, `say(text)` hears how it goes. Gives { seed, nodes,
 -- strikes, requests (nil: the workload itself), form_ms, fault_ms, failed, tries }.
 function shrink.run(bundle, report, say)
-  local kind, tries, until_ = kind_of(report.failed), 0, os.clock() + SECONDS
+  local kind, tries, deadline = kind_of(report.failed), 0, os.clock() + SECONDS
   local script = { bundle = bundle, seed = report.seed, nodes = report.nodes, clients = report.clients, commands = report.commands,
     fault_ms = report.fault_ms, strikes = report.strikes, form_ms = report.form_ms, failed = report.failed }
 
   -- The script with these fields changed, if it still fails in the same way.
   local function try(change)
-    if os.clock() > until_ then return nil end
+    if os.clock() > deadline then return nil end
     local changed = copy(script, change)
     tries = tries + 1
     local r = swarm.run(changed)
@@ -145,7 +145,7 @@ end
 function shrink.scenario(script, service)
   local lines = {}
   local function add(format, ...) lines[#lines + 1] = select('#', ...) > 0 and format:format(...) or format end
-  add('-- %s, seed %d: %s', service, script.seed, (script.failed:gsub('\n.*', '')))
+  add('-- %s, seed %d: %s', service, script.seed, (script.failed:gsub('[\r\n].*', '')))
   add('assert(require \'tidelock.sim\'.replay {')
   add('  service = %q, seed = %.0f, nodes = %d, forms = %d, lasts = %d,', service, script.seed, script.nodes, script.form_ms, script.fault_ms)
   if script.clients then add('  clients = %d,', script.clients) end

@@ -4,9 +4,6 @@ local setting = require 'tidelock.setting'
 
 local sim = {}
 
--- Whether the transcript of every run goes to standard output. `tidelock sim --trace` sets it.
-sim.trace = setting.trace or false
-
 ---@class tidelock.sim.strike
 ---@field at integer ms after the first phase began: when the service had answered first
 ---@field fault string
@@ -35,14 +32,14 @@ end
 
 -- Runs seeds of the service in `file`, until one fails. options: seed, or seeds = { first, last }; nodes; faults, a list of those
 -- that may strike; clients (8); commands a second of all clients (100); fault_ms, the length of the phase in which faults strike
--- (15000); each(report, seed), called after each seed. Gives the sums over all seeds; or nil, what was found, the report of the
--- seed that failed. Raises if the file is no service.
+-- (15000); trace, the transcript to standard output; each(report, sums), called after each seed. Gives the sums over all seeds; or
+-- nil, what was found, the report of the seed that failed. Raises if the file is no service.
 ---@return table|nil sums, string? failed, tidelock.sim.report? report
 function sim.run(file, options)
   options = options or {}
   local seeds = options.seeds or { options.seed or 1, options.seed or 1 }
   local how = { bundle = bundle_of(file), nodes = options.nodes, faults = options.faults, clients = options.clients,
-    commands = options.commands, fault_ms = options.fault_ms, trace = sim.trace }
+    commands = options.commands, fault_ms = options.fault_ms, trace = options.trace or setting.trace }
   local sums = { seeds = 0, ms = 0, events = 0, ok = 0, refused = 0, unknown = 0, struck = {} }
   for seed = seeds[1], seeds[2] do
     how.seed = seed
@@ -116,7 +113,7 @@ function sim.replay(t)
   if path:sub(1, 1) ~= '/' then path = directory_of_caller() .. path end
   local report, why = swarm.run { bundle = bundle_of(path), seed = t.seed, nodes = t.nodes or 3, clients = t.clients,
     fault_ms = t.lasts, form_ms = t.forms, strikes = strikes_of(t.strikes or {}),
-    requests = t.commands and requests_of(t.commands), trace = sim.trace }
+    requests = t.commands and requests_of(t.commands), trace = setting.trace }
   if not report then error(path .. ': ' .. why, 0) end
   report.seed = t.seed or 1
   if report.failed then return nil, report.failed, report end

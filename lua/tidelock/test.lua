@@ -162,7 +162,7 @@ function host:step(step)
   self:note(step)
   local op = step.op
   if op == 'query' then return self.machine:query(step.name, step.args, self.clock)
-  elseif op == 'try' then return self.machine:try(step.name, step.args, step.ticket and step.ticket[1])
+  elseif op == 'try' then return self.machine:try(step.name, step.args, step.ticket and pack(step.ticket), self.clock)
   elseif op == 'call' then return self:apply(COMMAND, pack(step.name) .. step.args .. (step.ticket and pack(step.ticket) or ''))
   elseif op == 'batch' then return self:apply(BATCH, step.args .. (step.ticket and pack(step.ticket) or ''))
   elseif op == 'session' then return self:apply(SESSION, pack(step.what))
@@ -207,14 +207,16 @@ function host:query(name, ...)
   end)
 end
 
--- Runs a command, answers, and takes everything back.
+-- Runs a command, answers, and takes everything back. -> value, nil, events: a list of { 'mount.topic', key, data }; nil, error
 function host:dry_run(name, ...)
   local n, list = select('#', ...), { n = select('#', ...), ... }
   return from_spec(function()
     name = full(self, name)
     local ok, bytes = self:step { op = 'try', name = name, args = test.pack_list(n, list), list = list }
     self:look(name)
-    return answer(ok, bytes)
+    local value, err = answer(ok, bytes)
+    if not ok then return value, err end
+    return value.answer, nil, value.events
   end)
 end
 

@@ -4,7 +4,7 @@
 local world, wire, machines = require 'tidelock.world', require 'tidelock.wire', require 'tidelock.node'
 local client, tasks, setting = require 'tidelock.client', require 'tidelock.tasks', require 'tidelock.setting'
 
-local virtual, node = { mode = 'sim', nodes_max = world.nodes_max }, {}
+local virtual, node = {}, {}
 virtual.__index, node.__index = virtual, node
 
 local WALL_START_MS, PAUSE_MS, STOP_MS = 1700000000000, 1e14, 60000
@@ -40,7 +40,8 @@ local function deliver(one, entry)
     one.held[#one.held + 1] = entry
     return
   end
-  entry.number = one.world:request(one.id, entry.name, entry.args, entry.timeout, entry.stale, entry.query)
+  entry.number = one.world:request(one.id, entry.name, entry.args, entry.timeout, entry.stale, entry.query, entry.dry_run,
+    entry.session, entry.seq, entry.done_below)
 end
 
 -- An error map as a client gets it.
@@ -54,7 +55,8 @@ function own:attempt(name, args, options, deadline)
   local one = self.list[self.at]
   if not one.world:look(one.id) then return 'unreached', ('node %d is down'):format(one.id) end
   local entry = { name = name, args = args, timeout = options.timeout_ms, stale = options.read == 'stale',
-    query = options.query }
+    query = options.query, dry_run = options.dry_run, session = options.session, seq = options.seq,
+    done_below = options.done_below }
   local began = driver.now()
   deliver(one, entry)
   local reply = tasks.wait(deadline + 250, function()
@@ -68,6 +70,39 @@ function own:attempt(name, args, options, deadline)
   if reply[1] == 'error' then return 'answered', as_sent(reply[2], reply[3], reply[4]) end
   return 'lost', 'the node died'
 end
+
+-- --- watches ---
+
+function own:begin_watch(args, deadline)
+  local one = self.list[self.at]
+  if not one.world:look(one.id) then return 'unreached', ('node %d is down'):format(one.id) end
+  if one.paused then
+    tasks.sleep(math.max(1, deadline - driver.now()))
+    return 'timeout', 'timeout'
+  end
+  local number, err = one.world:watch(one.id, args)
+  if not number then return 'answered', err end
+  self.seen, self.seen_world = number, one.world
+  return 'answered', nil, wire.pack { from = one.world:watch_from(number) }
+end
+
+function own:hear(deadline)
+  local got = tasks.wait(deadline, function()
+    local what, bytes = self.seen_world:next_event(self.seen)
+    return what and { what, bytes }
+  end)
+  if not got then return nil, 'timeout' end
+  if got[1] == 'event' then return 'tidelock.event', got[2] end
+  if got[1] == 'ended' then return 'tidelock.watch_end', string.char(0x91) .. got[2] end
+  return nil, 'the node died'
+end
+
+function own:is_well()
+  local status = self.list[self.at]:status()
+  return status ~= nil and status.leader ~= 0
+end
+
+function own.unwatch() end
 
 function own:status() return self.list[self.at]:status() end
 

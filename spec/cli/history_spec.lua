@@ -118,6 +118,10 @@ describe('tidelock.history', function()
       op = h:inv('c', 'del', 'k')
       h:ended(op, true)
       op = h:inv('c', 'get', 'k')
+      h:ended(op, nil, { code = 'NOT_FOUND', definite = true })
+      op = h:inv('c', 'cas', 'k', '7', 'x')
+      h:ended(op, nil, { code = 'CONFLICT', definite = true })
+      op = h:inv('c', 'get', 'k')
       h:ok(op, history.unchecked)
       io.write(h:text(), history.explain('h', history.check(h:text())))]]
     assert.equal(0, status, said)
@@ -139,8 +143,12 @@ describe('tidelock.history', function()
 7.500000000 c inv c.8 del k
 8.000000000 c ok c.8 1
 8.500000000 c inv c.9 get k
-9.000000000 c ok c.9
-h: linearizable: 9 operations, keys: 3
+9.000000000 c ok c.9 nil
+9.500000000 c inv c.10 cas k =7 x
+10.000000000 c ok c.10 0
+10.500000000 c inv c.11 get k
+11.000000000 c ok c.11
+h: linearizable: 11 operations, keys: 3
 ]], said)
   end)
 

@@ -48,7 +48,7 @@ describe('tidelock sim with a service', function()
   end)
 
   it('finds a mistake that shows when clients interleave, and says how to see it again', function()
-    local status, said = sim(dir .. '/tickets.lua')
+    local status, said = sim("'" .. write("it's tickets.lua", read(dir .. '/tickets.lua')):gsub("'", "'\\''") .. "'")
     assert.equal(1, status)
     has('the invariant of tickets does not hold: row ', said)
     local line = said:match('\ntidelock (sim [^\n]*)\n')
@@ -124,6 +124,7 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
       local status, said = sim(write('m.lua', ("return { name = 'm', version = 1, %s }"):format(body)) .. ' --seed 1')
       assert.equal(1, status)
       has(text, said)
+      assert.equal('seed 1, ', said:sub(1, 8), said) -- no node's own log before it
     end
     for body, text in pairs {
       ['apply = function() end'] = 'give it a function workload(ctx)',
@@ -136,15 +137,32 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
     end
   end)
 
+  it('is not stopped by a log of many files, and says when a workload only pauses', function()
+    local head = "local big = { name = 'big', version = 1, state = { rows = 'map' }, commands = {} }\n"
+      .. "big.commands.set = { args = 'value', run = function(ctx, value) ctx.db.rows:put(1, value) end }\n"
+    write('big.lua', head .. "function big.workload() return { 'set', ('x'):rep(400000) } end\nreturn big\n")
+    local status, said = sim(dir .. '/big.lua --seed 1 --nodes 1 --faults none')
+    assert.equal(0, status, said)
+    write('idle.lua', head .. 'function big.workload() end\nreturn big\n')
+    status, said = sim(dir .. '/idle.lua --seed 1')
+    assert.equal(1, status)
+    has('the workload asked for nothing', said)
+    assert.truthy(said:find('%[%d up leader term %d'), said)
+  end)
+
   it('refuses what makes no sense', function()
     for words, text in pairs {
-      ['examples/kv.lua --faults crush'] = '--faults crush: there is no such fault; there are crash',
+      ['examples/kv.lua --faults crush'] = "--faults: there is no fault 'crush'; there are crash",
+      ["examples/kv.lua --faults ''"] = "--faults: there is no fault ''",
+      ['examples/kv.lua --faults none,crash'] = "there is no fault 'none'",
+      ['examples/kv.lua --seed 9007199254740992'] = 'wants a whole number from 0 to 9007199254740991',
+      ['examples/kv.lua --seeds 1..9007199254740992'] = 'wants A..B',
       ['examples/kv.lua --seeds 9'] = '--seeds 9: wants A..B, like 1..1000',
       ['examples/kv.lua --seeds 9..1'] = '--seeds 9..1: wants A..B',
       ['examples/kv.lua --seed 1 --seeds 1..2'] = 'say one of them',
       ['examples/kv.lua --trace'] = 'say --seed N',
       ['examples/kv.lua --nodes 8'] = '--nodes 8: wants a whole number from 1 to 7',
-      ['spec/scenario/elect.txt --shrink'] = '--shrink is for a service',
+      ['spec/scenario/elect.txt --shrink'] = 'elect.txt is a scenario\n(--shrink is for a service)',
       ['nothere.lua'] = 'nothere.lua: No such file',
       ['README.md'] = 'a service or a script ends in .lua, a scenario in .txt',
       [''] = 'sim takes one file',
@@ -164,7 +182,7 @@ describe('tidelock sim with a script', function()
   it('takes no options of a service', function()
     local status, said = sim(write('plain.lua', 'print(7)') .. ' --faults none')
     assert.equal(78, status)
-    has("--faults is for a service: plain.lua:1: print is not there", said)
+    has("plain.lua:1: print is not there", said)
   end)
 end)
 

@@ -84,7 +84,7 @@ end)
 describe('snapshot inspect', function()
   it('shows head, maps, hashes and the verdict', function()
     p:says('snapshot inspect ' .. p:path('good'), 0, 'entries      up to ', 'format       rows 1', 'maps         kv.rows 9',
-      'host rows    bundles 1, limits ', 'digest ', 'verdict      ok')
+      'host rows    bundles 1, counters ', 'digest ', 'verdict      ok')
     p:says('snapshot inspect --json ' .. p:path('good'), 0, '"good":true', '"maps":{"kv.rows":9}')
   end)
 

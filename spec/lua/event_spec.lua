@@ -86,7 +86,7 @@ describe('events', function()
     local digest = m:digest()
     r.count, r.bytes.size, r.events.size = 0, 0, 0
     local name, args = 'm.later', machine.pack { 3, {} }
-    C.machine_try(m.m, core.slice(name), core.slice(args), core.slice(''), r)
+    C.machine_try(m.m, core.slice(name), core.slice(args), core.slice(''), 0, r)
     assert.is_true(r.list[0].ok)
     assert.equal(0, tonumber(r.events.size))
     assert.equal(0, tonumber(m:status().timers))

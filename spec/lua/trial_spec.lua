@@ -24,6 +24,8 @@ describe('an invariant', function()
     assert.same({ nil, 0 }, { broken("assert((rows:get('n') or 0) < 9)", 1, 2, 3) })
     assert.same({ 'the invariant of m does not hold: too much', 4 }, { broken("return (rows:get('n') or 0) < 6, 'too much'", 1, 5, 1) })
     assert.same({ 'the invariant of m does not hold: it returned false', 2 }, { broken('return false') })
+    assert.same({ 'the invariant of m does not hold: as commands say it', 2 }, { broken("return nil, 'as commands say it'") })
+    assert.same({ nil, 0 }, { broken('return nil') })
   end)
 
   it('breaks by what it throws, and names the place', function()

@@ -63,6 +63,7 @@ end)
 describe('the scenario language', function()
   -- A scenario, its exit code, and what is said of it.
   local cases = {
+    { 'timeout 1 2', 78, 'FILE:1: timeout: what is 2? at most 1 word follows' },
     { 'campaing 1', 78, 'FILE:1: campaing is no verb; the verbs are: abort-change advance campaign' },
     { 'campaign 4', 78, 'FILE:1: campaign wants a node, 1 to 3, not 4' },
     { 'nodes 8', 78, 'FILE:1: nodes wants a whole number from 1 to 7, not 8' },

@@ -198,6 +198,10 @@ describe('faults', function()
       print(c:node(n.id) == n, c:stop(n), n:alive())]], 'TIMEOUT\ttrue\tnil\n4\ntrue\t0\tfalse\n')
   end)
 
+  it('call gives something true for a command that gives nothing', function()
+    gives("assert(c:call('kv.set', 'a', 1)) print((c:query('kv.count')), (c:call('kv.set')))", '1\tnil\n')
+  end)
+
   it('partition and cut: a minority commits nothing, heal ends it', function()
     gives([[
       local n = c:wait_leader()
@@ -211,7 +215,7 @@ describe('faults', function()
       for _, other in ipairs(c:nodes()) do if other ~= n then c:cut(n, other) end end
       c:call('kv.set', 'a', 3)
       print(pcall(c.wait_equal, c, { within = 500 }))]],
-      'true\ttrue\nnil\tnil\t5\n2\tnil\t5\nfalse\twaited 500 ms for all nodes equal\n')
+      'true\ttrue\ntrue\tnil\t5\n2\tnil\t5\nfalse\twaited 500 ms for all nodes equal\n')
   end)
 
   it('corrupt: names where, and a node that finds it says so', function()
@@ -252,6 +256,10 @@ describe('check_history', function()
     fails('c:check_history()', 'none of the calls is one that it knows')
   end)
 
+  it('leaves out what was refused because it makes no sense', function()
+    gives("c:call('kv.set', 'a', 1) c:call('kv.set') c:call('kv.set', 'a') print((c:check_history()))", 'linearizable\n')
+  end)
+
   it('knows kv.lua, with all that it refuses', function()
     gives([[
       c:call('kv.cas', 'a b', 1, 2) c:call('kv.set', 'a b', { 1, 'x y' }) c:call('kv.set', 'n', 1) c:call('kv.set', 'n', '1', true)
@@ -280,5 +288,28 @@ describe('report', function()
     assert.truthy(page:find('Calls: 1 ok, 1 refused, 0 with an unknown outcome.', 1, true))
     for _, bad in ipairs { '<script', 'http:', 'https:', 'src=', 'href=', 'url%(', '@import' } do assert.falsy(page:find(bad), bad) end
     assert.truthy(page:find('</html>\n$'))
+  end)
+
+  it('is written by --html, also of a script that fails', function()
+    for code, text in pairs { ["c:note('well') c:close()"] = 'well', ["c:note('ill') error('no luck')"] = 'ill' } do
+      local path = dir .. '/option.html'
+      local status, said = play(code, '--html ' .. path)
+      local plain, told = play(code)
+      assert.equal(plain, status)
+      assert.equal(told:gsub(': in [^\n]*', ''), said:gsub(': in [^\n]*', '')) -- what a frame of ours is called does not count
+      local file = assert(io.open(path))
+      assert.truthy(file:read('*a'):find(text, 1, true))
+      file:close()
+      os.remove(path)
+    end
+    local status, said = tidelock('sim examples/kv.lua --html x.html')
+    assert.equal(2, status)
+    assert.truthy(said:find('--html is for a script', 1, true), said)
+  end)
+
+  it('does not begin with more nodes than there can be', function()
+    local status, said = tidelock('run --mode sim --nodes 9 examples/demos/failover.lua')
+    assert.equal(1, status)
+    assert.truthy(said:find('nodes must be a whole number from 1 to 7', 1, true), said)
   end)
 end)

@@ -1,7 +1,10 @@
 -- spec/support/machine.lua: a machine in a spec: a module from text, commands as Lua values.
 local core = require 'spec.support.core'
 local ffi = core.ffi
-local C = core.load('wire/pack.h', 'wire/entry.h', 'script/bundle.h', 'machine/machine.h')
+local C = core.load('base/trace.h', 'wire/pack.h', 'wire/entry.h', 'script/bundle.h', 'machine/machine.h')
+
+-- Each deploy says so, and each failure of a timer: not for the terminal.
+C.log_setup(os.getenv('LOG') and C.LOG_DEBUG or C.LOG_ERROR, C.LOG_TEXT)
 
 local M = { C = C }
 M.__index = M

@@ -3,7 +3,7 @@
 local core = require 'spec.support.core'
 local machine = require 'spec.support.machine'
 local ffi = core.ffi
-local C = core.load('base/trace.h', 'sim/replica_world.h', 'sim/sim_disk.h', 'wire/message.h', 'wire/entry.h')
+local C = core.load('base/trace.h', 'sim/replica_world.h', 'sim/sim_disk.h', 'wire/message.h', 'wire/entry.h', 'wire/request.h')
 
 local W = { C = C, LEADER = 3, NOBODY = 255 }
 W.__index = W
@@ -109,8 +109,35 @@ end
 -- Begins a request; -> its number
 function W:ask(node, how, name, ...)
   local args = machine.pack { n = select('#', ...), ... }
-  return C.replica_world_request(self.world, node, core.slice(name), core.slice(args), how.timeout or 2000,
-    how.stale or false, how.forward ~= false, how.query or false)
+  local request = ffi.new('struct request[1]')
+  local r = request[0]
+  r.name, r.args = core.slice(name), core.slice(args)
+  r.timeout_ms, r.forward = how.timeout or 2000, how.forward ~= false
+  r.read = how.stale and C.READ_STALE or C.READ_LINEARIZABLE
+  r.query_only, r.dry_run = how.query or false, how.dry_run or false
+  if how.session then r.session, r.seq, r.done_below = core.slice(how.session), how.seq, how.done_below or 0 end
+  return C.replica_world_ask(self.world, node, request)
+end
+
+-- Watches events of a node: -> its number; nil, the error map
+function W:watch(node, ...)
+  local out = core.buffer()
+  local number = C.replica_world_watch(self.world, node, core.slice(machine.pack { n = select('#', ...), ... }), out)
+  if number == 4294967295 then return nil, (machine.unpack(core.buffer_text(out))) end
+  return number
+end
+
+-- What a watch has to tell now: a list of { id, topic, key, data }; and if it ended, how: an error map, or 'gone'
+function W:events(watch)
+  local list = {}
+  while true do
+    local out = core.buffer()
+    local told = tonumber(C.replica_world_next(self.world, watch, out))
+    if told == C.REPLICA_WORLD_NOTHING then return list end
+    if told == C.REPLICA_WORLD_GONE then return list, 'gone' end
+    if told == C.REPLICA_WORLD_ENDED then return list, (machine.unpack(core.buffer_text(out))) end
+    list[#list + 1] = machine.unpack(core.buffer_text(out))
+  end
 end
 
 -- What came of it so far: { replies, ok, definite, index, at, died, value | code, message }

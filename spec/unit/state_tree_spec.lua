@@ -161,9 +161,10 @@ local function history(seed)
     assert.equal(digest_text(C.view_rehash(v.view)), digest_text(C.view_digest(v.view)))
     C.tree_view_release(tree, v.view)
   end
+  local function sweep() C.tree_sweep(tree, random(30)) end
 
   local steps = { put, put, put, put, put, del, del, range, get, savepoint, open_cursor, step_cursor, step_cursor,
-    close_cursor, rollback, commit, view, release }
+    close_cursor, rollback, commit, view, release, sweep, sweep }
   for step = 1, 60 + random(100) do
     steps[random(#steps)]()
     if step % 20 == 0 then check_whole(tree, rows) end
@@ -172,6 +173,7 @@ local function history(seed)
   check_whole(tree, rows)
   assert.equal(digest_of(rows), digest_text(C.tree_digest(tree)))
   while #views > 0 do release() end
+  while C.tree_sweep(tree, 1) do end
   assert.equal(0, tonumber(C.tree_view_bytes(tree)))
   C.tree_free(tree)
 end
@@ -208,6 +210,56 @@ describe('the state tree', function()
     broken = C.tree_invariants(tree)
     assert.equal('none', broken ~= nil and ffi.string(broken) or 'none')
     C.tree_free(tree)
+  end)
+
+  it('frees what a view held a little at a time, also while others are out', function()
+    local tree, random = C.tree_new(), core.random(3)
+    local function put(from, to)
+      for i = from, to do C.tree_put(tree, core.slice(('%05d'):format(i)), core.slice(('v'):rep(100) .. random(1000))) end
+      C.tree_commit(tree)
+    end
+    put(1, 5000)
+    local first = C.tree_view(tree)
+    put(1, 5000)
+    local held = tonumber(C.tree_view_bytes(tree))
+    assert.is_true(held > 500000)
+    C.tree_view_release(tree, first)
+    assert.equal(held, tonumber(C.tree_view_bytes(tree)))
+    assert.is_true(C.tree_sweep(tree, 100))
+    local left = tonumber(C.tree_view_bytes(tree))
+    assert.is_true(left < held and left > held * 0.9)
+    local second = C.tree_view(tree)
+    local shown = view_range(second, '', '', false)
+    put(2000, 3000)
+    local steps = 0
+    while C.tree_sweep(tree, 100) do steps = steps + 1 end
+    assert.is_true(steps > 40)
+    assert.equal(shown, view_range(second, '', '', false))
+    C.tree_view_release(tree, second)
+    while C.tree_sweep(tree, 100) do end
+    assert.equal(0, tonumber(C.tree_view_bytes(tree)))
+    assert.is_false(C.tree_sweep(tree, 100))
+    C.tree_free(tree)
+  end)
+
+  it('stays in order through waves of rows put and deleted, upwards and downwards', function()
+    for seed = 4, 6 do
+      local random, tree, n = core.random(seed), C.tree_new(), 10000
+      for wave = 1, 40 do
+        local lo = random(n)
+        local hi = math.min(n, lo + random(n / 2))
+        local put, down = random(2) == 1, random(2) == 1
+        local stride = random(3) == 1 and random(7) or 1
+        for i = down and hi or lo, down and lo or hi, down and -stride or stride do
+          local key = core.slice(('%07d'):format(i))
+          if put then C.tree_put(tree, key, core.slice('v')) else C.tree_del(tree, key) end
+        end
+        C.tree_commit(tree)
+        local broken = C.tree_invariants(tree)
+        assert.equal('none', broken ~= nil and ffi.string(broken) or 'none', ('seed %d wave %d'):format(seed, wave))
+      end
+      C.tree_free(tree)
+    end
   end)
 
   it('counts bytes of keys and values exactly', function()

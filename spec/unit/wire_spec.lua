@@ -237,6 +237,21 @@ describe('a request', function()
     end)
   end
 
+  it('has a size, which is larger for code', function()
+    local mib = ('x'):rep(1024 * 1024)
+    local two, nine = mib:rep(2), mib:rep(9)
+    assert.equal(OK, (decode { 0, 7, 'a.b', { two:sub(101) } }))
+    assert.equal(TOO_LARGE, (decode { 0, 7, 'a.b', { two } }))
+    assert.equal(OK, (decode { 0, 7, 'tidelock.deploy', { two } }))
+    assert.equal(OK, (decode { 0, 7, 'tidelock.deploy', { nine:sub(101) } }))
+    assert.equal(TOO_LARGE, (decode { 0, 7, 'tidelock.deploy', { nine } }))
+    local function begun(value) return machine.pack(value):sub(1, -2) end
+    assert.equal(TOO_LARGE, (decode(begun { 0, 7, 'a.b', { two } })))
+    assert.equal(INCOMPLETE, (decode(begun { 0, 7, 'tidelock.deploy', { two } })))
+    assert.equal(TOO_LARGE, (decode(begun { 0, 7, 'tidelock.deploy', { nine } })))
+    assert.equal(TOO_LARGE, (decode(begun { 0, -7, 'tidelock.deploy', { two } })))
+  end)
+
   it('that is none is refused, and cannot be answered', function()
     for _, value in ipairs { { 1, 7, 'a.b', {} }, { 2, 'event', {} }, { 0, -1, 'a.b', {} } } do
       assert.equal(INVALID, (decode(value)))

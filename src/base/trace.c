@@ -20,6 +20,13 @@ void log_setup(enum log_level level, enum log_format format)
     format_now = format;
 }
 
+enum log_level log_set_level(enum log_level level)
+{
+    enum log_level before = log_level_now;
+    log_level_now = level;
+    return before;
+}
+
 void log_set_node(uint64_t id)
 {
     node_now = id;

@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
+/* LOG_NONE is of the run-time level only: nothing is written. */
+enum log_level { LOG_NONE = -1, LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 enum log_format { LOG_TEXT, LOG_JSON };
 
 #ifndef LOG_LEVEL_MAX
@@ -30,6 +31,9 @@ extern enum log_level log_level_now;
 
 /* Sets the run-time level and the form of lines. */
 void log_setup(enum log_level level, enum log_format format);
+
+/* Sets the run-time level alone. Returns the one before. */
+enum log_level log_set_level(enum log_level level);
 
 /* Names this node in every line from now on; 0: no name. */
 void log_set_node(uint64_t id);

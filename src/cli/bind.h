@@ -25,6 +25,9 @@ int bind_files(struct lua_State *L);
 /* A few real cores, step by step: for scenarios. */
 int bind_stage(struct lua_State *L);
 
+/* A machine on its own, that applies records. */
+int bind_machine(struct lua_State *L);
+
 /* Whether a history of clients is linearizable. */
 int bind_history(struct lua_State *L);
 

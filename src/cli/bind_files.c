@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/trace.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "node/teller.h"
 #include "replica/restore.h"
 
@@ -222,12 +223,6 @@ static int files_export(lua_State *L)
 
 /* --- whole directories ------------------------------------------------------------------------------------------------------- */
 
-static void set_number(lua_State *L, const char *name, uint64_t number)
-{
-    lua_pushnumber(L, (double)number);
-    lua_setfield(L, -2, name);
-}
-
 static void set_hex(lua_State *L, const char *name, struct hash128 hash)
 {
     char text[40];
@@ -247,13 +242,13 @@ static void set_id(lua_State *L, const char *name, uint64_t id)
 static int push_report(lua_State *L, const struct restore_report *report)
 {
     lua_newtable(L);
-    set_number(L, "from", report->from);
-    set_number(L, "index", report->index);
-    set_number(L, "term", report->term);
-    set_number(L, "rows", report->rows);
-    set_number(L, "bytes", report->bytes);
-    set_number(L, "replayed", report->replayed);
-    set_number(L, "aside", report->aside);
+    bind_set_number(L, "from", report->from);
+    bind_set_number(L, "index", report->index);
+    bind_set_number(L, "term", report->term);
+    bind_set_number(L, "rows", report->rows);
+    bind_set_number(L, "bytes", report->bytes);
+    bind_set_number(L, "replayed", report->replayed);
+    bind_set_number(L, "aside", report->aside);
     set_hex(L, "digest", report->digest);
     set_hex(L, "hash", report->hash);
     set_id(L, "old_cluster", report->old_cluster);
@@ -334,8 +329,8 @@ static int files_who(lua_State *L)
     lua_setfield(L, -2, "half");
     if (half)
         return 1;
-    set_number(L, "id", identity.id);
-    set_number(L, "members", identity.members_count);
+    bind_set_number(L, "id", identity.id);
+    bind_set_number(L, "members", identity.members_count);
     set_id(L, "cluster", identity.cluster_id);
     for (size_t i = 0; i < identity.members_count; i++)
         if (identity.members[i].id == identity.id) {

@@ -9,6 +9,7 @@
 
 #include "base/slice.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "sim/history_text.h"
 
 static double now(void)
@@ -23,18 +24,6 @@ static bool is_over(void *context)
     return now() >= *(double *)context;
 }
 
-static void set_number(lua_State *L, const char *name, uint64_t number)
-{
-    lua_pushnumber(L, (double)number);
-    lua_setfield(L, -2, name);
-}
-
-static void set_slice(lua_State *L, const char *name, struct slice text)
-{
-    lua_pushlstring(L, (const char *)text.data, text.size);
-    lua_setfield(L, -2, name);
-}
-
 /* states: a list of { present, size, text (its first bytes) } */
 static void push_states(lua_State *L, const struct history_report *report)
 {
@@ -44,9 +33,10 @@ static void push_states(lua_State *L, const struct history_report *report)
         lua_createtable(L, 0, 3);
         lua_pushboolean(L, state->present);
         lua_setfield(L, -2, "present");
-        set_number(L, "size", state->size);
-        set_slice(L, "text",
-                  slice_make(state->bytes, state->size < sizeof state->bytes ? state->size : sizeof state->bytes));
+        bind_set_number(L, "size", state->size);
+        bind_set_slice(
+            L, "text",
+            slice_make(state->bytes, state->size < sizeof state->bytes ? state->size : sizeof state->bytes));
         lua_rawseti(L, -2, (int)i + 1);
     }
     lua_setfield(L, -2, "states");
@@ -65,8 +55,8 @@ static void push_events(lua_State *L, struct history_text *lines, const struct h
         if (!slice_equal(history_op_key(history_text_history(lines), op), report->key))
             continue;
         lua_createtable(L, 0, 2);
-        set_number(L, "line", history_text_line(lines, i));
-        set_slice(L, "text", history_text_bytes(lines, i));
+        bind_set_number(L, "line", history_text_line(lines, i));
+        bind_set_slice(L, "text", history_text_bytes(lines, i));
         lua_rawseti(L, -2, ++count);
     }
     lua_setfield(L, -2, "events");
@@ -79,17 +69,17 @@ static void push_report(lua_State *L, struct history_text *lines, const struct h
     lua_newtable(L);
     lua_pushstring(L, verdicts[report->verdict]);
     lua_setfield(L, -2, "verdict");
-    set_number(L, "operations", history_ops(history));
-    set_number(L, "keys", history_keys(history));
-    set_number(L, "total", history_events(history));
-    set_number(L, "undecided", report->undecided);
+    bind_set_number(L, "operations", history_ops(history));
+    bind_set_number(L, "keys", history_keys(history));
+    bind_set_number(L, "total", history_events(history));
+    bind_set_number(L, "undecided", report->undecided);
     if (report->verdict != HISTORY_LINEARIZABLE)
-        set_slice(L, "key", report->key);
+        bind_set_slice(L, "key", report->key);
     if (report->verdict != HISTORY_NOT_LINEARIZABLE)
         return;
-    set_number(L, "prefix", report->events);
-    set_number(L, "line", history_text_line(lines, report->events - 1));
-    set_slice(L, "opid", history_text_opid(lines, report->op));
+    bind_set_number(L, "prefix", report->events);
+    bind_set_number(L, "line", history_text_line(lines, report->events - 1));
+    bind_set_slice(L, "opid", history_text_opid(lines, report->op));
     lua_pushboolean(L, report->end == HISTORY_FAIL);
     lua_setfield(L, -2, "failed");
     lua_pushboolean(L, report->shortest);

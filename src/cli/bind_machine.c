@@ -1,6 +1,11 @@
 /* cli/bind_machine.c - tidelock.machine: a machine in this process, for whoever tries out a service. See cli/bind.h.
  *
  *   machine.new{ copies, collect, keep, mixed, roomy, ballast = bool } -> m     the flags of script/desk.h
+ *   machine.open(directory, index) -> m; or nil, why     of a snapshot of a stopped node, or, without arguments, of nothing
+ *   m:apply_record(bytes) -> ok, bytes     as apply, for a record as the log has it
+ *   m:note_skip(index)     the log says that this entry, which comes yet, is skipped
+ *   m:put_code(bundle) -> true; or nil, an error's bytes     between two entries, another module takes its mount's place
+ *   m:has(mount) -> bool     whether code is in force for it
  *   m:apply(index, term, kind, stamp_ms, payload) -> ok, bytes, events     ok nil: it parked (bytes says why), or has no answer;
  *                                                      events: a MessagePack list, or nil
  *   m:query(name, args, now_ms) -> ok, bytes     m:try(name, args, session or nil) -> ok, bytes
@@ -14,7 +19,9 @@
 #include <lua.h>
 
 #include "base/memory.h"
+#include "base/trace.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "machine/snapshot.h"
 #include "script/desk.h"
 #include "sim/sim_disk.h"
@@ -78,6 +85,48 @@ static int machine_lua_new(lua_State *L)
     return 1;
 }
 
+static enum status build(const char *directory, raft_index index, const struct machine_options *options,
+                         struct machine **machine, struct buffer *why)
+{
+    struct disk *disk = NULL;
+    struct snapshot_progress progress = {0};
+    struct buffer configuration = {0};
+    char name[DISK_NAME_MAX];
+    enum status status = disk_posix_open(directory, false, false, &disk, why);
+    if (status != STATUS_OK)
+        return status;
+    snapshot_name(name, index);
+    status = snapshot_build(disk, name, options, &progress, machine, NULL, &configuration, why);
+    buffer_close(&configuration);
+    disk->free(disk);
+    return status;
+}
+
+static int push_why(lua_State *L, struct buffer *why)
+{
+    lua_pushnil(L);
+    lua_pushlstring(L, (const char *)why->data, why->size);
+    buffer_close(why);
+    return 2;
+}
+
+static int machine_lua_open(lua_State *L)
+{
+    const struct machine_options options = {0};
+    struct buffer why = {0};
+    log_setup(LOG_ERROR, LOG_TEXT);
+    if (lua_isnoneornil(L, 1)) {
+        push_box(L, &options)->machine = machine_new(&options);
+        return 1;
+    }
+    const char *directory = luaL_checkstring(L, 1);
+    raft_index index = check_number(L, 2);
+    if (build(directory, index, &options, &push_box(L, &options)->machine, &why) != STATUS_OK)
+        return push_why(L, &why);
+    buffer_close(&why);
+    return 1;
+}
+
 static int machine_lua_close(lua_State *L)
 {
     struct box *box = luaL_checkudata(L, 1, MACHINE_TYPE);
@@ -126,6 +175,24 @@ static void push_events(lua_State *L, struct slice events)
     buffer_close(&list);
 }
 
+/* Applies a record, the next one. -> ok, bytes [-0, +2] */
+static int apply(lua_State *L, struct box *box, struct slice record, raft_index index)
+{
+    struct machine_status status;
+    clear(box);
+    if (machine_apply(box->machine, record, true, &box->results) != index) {
+        machine_get_status(box->machine, &status);
+        lua_pushnil(L);
+        lua_pushstring(L, status.parked_why);
+        return 2;
+    }
+    if (box->results.count > 0)
+        return push_answer(L, box);
+    lua_pushnil(L);
+    lua_pushnil(L);
+    return 2;
+}
+
 static int machine_lua_apply(lua_State *L)
 {
     struct box *box = check_box(L);
@@ -140,21 +207,28 @@ static int machine_lua_apply(lua_State *L)
     luaL_argcheck(L, entry.kind > 0 && entry.kind < ENTRY_KINDS, 4, "no such kind");
     struct buffer record = {0};
     entry_encode(&record, &entry, 0);
-    clear(box);
-    raft_index applied = machine_apply(box->machine, buffer_slice(&record), true, &box->results);
+    (void)apply(L, box, buffer_slice(&record), entry.index);
     buffer_close(&record);
-    if (applied != entry.index) {
-        machine_get_status(box->machine, &status);
-        lua_pushnil(L);
-        lua_pushstring(L, status.parked_why);
-    } else if (box->results.count == 0) {
-        lua_pushnil(L);
-        lua_pushnil(L);
-    } else {
-        (void)push_answer(L, box);
-    }
     push_events(L, buffer_slice(&box->results.events));
     return 3;
+}
+
+static int machine_lua_apply_record(lua_State *L)
+{
+    struct box *box = check_box(L);
+    struct slice record = check_slice(L, 2);
+    struct machine_status status;
+    struct entry entry;
+    machine_get_status(box->machine, &status);
+    luaL_argcheck(L, entry_decode(record, &entry) == STATUS_OK && entry.index == status.applied + 1, 2,
+                  "must be the next record");
+    return apply(L, box, record, entry.index);
+}
+
+static int machine_lua_note_skip(lua_State *L)
+{
+    (void)machine_skip(check_box(L)->machine, check_number(L, 2));
+    return 0;
 }
 
 static int machine_lua_query(lua_State *L)
@@ -168,21 +242,34 @@ static int machine_lua_query(lua_State *L)
 static int machine_lua_try(lua_State *L)
 {
     struct box *box = check_box(L);
-    struct slice session = {0};
+    struct slice ticket = {0};
     if (!lua_isnoneornil(L, 4))
-        session = check_slice(L, 4);
+        ticket = check_slice(L, 4);
     clear(box);
-    machine_try(box->machine, check_slice(L, 2), check_slice(L, 3), session, &box->results);
+    machine_try(box->machine, check_slice(L, 2), check_slice(L, 3), ticket, check_number(L, 5), &box->results);
     return push_answer(L, box);
 }
 
-/* --- telling ----------------------------------------------------------------------------------------------------------------- */
+/* --- code -------------------------------------------------------------------------------------------------------------------- */
 
-static void set_number(lua_State *L, const char *name, uint64_t number)
+static int machine_lua_put_code(lua_State *L)
 {
-    lua_pushnumber(L, (double)number);
-    lua_setfield(L, -2, name);
+    struct box *box = check_box(L);
+    struct buffer answer = {0};
+    if (!machine_put_code(box->machine, check_slice(L, 2), &answer))
+        return push_why(L, &answer);
+    buffer_close(&answer);
+    lua_pushboolean(L, 1);
+    return 1;
 }
+
+static int machine_lua_has(lua_State *L)
+{
+    lua_pushboolean(L, machine_has_code(check_box(L)->machine, check_slice(L, 2)));
+    return 1;
+}
+
+/* --- telling ----------------------------------------------------------------------------------------------------------------- */
 
 static int machine_lua_status(lua_State *L)
 {
@@ -194,16 +281,16 @@ static int machine_lua_status(lua_State *L)
     lua_newtable(L);
     lua_pushstring(L, digest);
     lua_setfield(L, -2, "digest");
-    set_number(L, "applied", status.applied);
-    set_number(L, "now", status.now_ms);
-    set_number(L, "rows", status.rows);
-    set_number(L, "bytes", status.quota_bytes);
-    set_number(L, "sessions", status.sessions);
-    set_number(L, "timers", status.timers);
-    set_number(L, "timers_failed", status.timers_failed);
-    set_number(L, "spent", status.spent);
+    bind_set_number(L, "applied", status.applied);
+    bind_set_number(L, "now", status.now_ms);
+    bind_set_number(L, "rows", status.rows);
+    bind_set_number(L, "bytes", status.quota_bytes);
+    bind_set_number(L, "sessions", status.sessions);
+    bind_set_number(L, "timers", status.timers);
+    bind_set_number(L, "timers_failed", status.timers_failed);
+    bind_set_number(L, "spent", status.spent);
     if (status.next_due_ms != UINT64_MAX)
-        set_number(L, "next_due", status.next_due_ms);
+        bind_set_number(L, "next_due", status.next_due_ms);
     if (status.parked_at > 0) {
         lua_pushstring(L, status.parked_why);
         lua_setfield(L, -2, "parked");
@@ -276,10 +363,19 @@ static int machine_lua_through(lua_State *L)
 
 int bind_machine(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"apply", machine_lua_apply},     {"query", machine_lua_query}, {"try", machine_lua_try},
-        {"status", machine_lua_status},   {"rows", machine_lua_rows},   {"remark", machine_lua_remark},
-        {"through", machine_lua_through}, {"close", machine_lua_close}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"apply", machine_lua_apply},
+                                       {"query", machine_lua_query},
+                                       {"try", machine_lua_try},
+                                       {"status", machine_lua_status},
+                                       {"rows", machine_lua_rows},
+                                       {"remark", machine_lua_remark},
+                                       {"through", machine_lua_through},
+                                       {"close", machine_lua_close},
+                                       {"apply_record", machine_lua_apply_record},
+                                       {"note_skip", machine_lua_note_skip},
+                                       {"put_code", machine_lua_put_code},
+                                       {"has", machine_lua_has},
+                                       {NULL, NULL}};
     luaL_newmetatable(L, MACHINE_TYPE);
     lua_newtable(L);
     luaL_register(L, NULL, methods);
@@ -290,5 +386,7 @@ int bind_machine(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, machine_lua_new);
     lua_setfield(L, -2, "new");
+    lua_pushcfunction(L, machine_lua_open);
+    lua_setfield(L, -2, "open");
     return 1;
 }

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "cli/bind.h"
+#include "machine/deploy.h"
 #include "node/node.h"
 #include "script/bundle.h"
 #include "storage/log.h"
@@ -51,6 +52,33 @@ static int node_bundle(lua_State *L)
     buffer_close(&bundle);
     buffer_close(&why);
     return 2;
+}
+
+/* describe(bundle) -> MessagePack map of what its module is; or nil, why */
+static int node_describe(lua_State *L)
+{
+    struct slice bundle;
+    struct buffer out = {0};
+    struct buffer why = {0};
+    bundle.data = (const uint8_t *)luaL_checklstring(L, 1, &bundle.size);
+    bool good = bundle_describe(bundle, &out, &why) == STATUS_OK;
+    if (!good)
+        lua_pushnil(L);
+    lua_pushlstring(L, (const char *)(good ? out : why).data, (good ? out : why).size);
+    buffer_close(&out);
+    buffer_close(&why);
+    return good ? 1 : 2;
+}
+
+/* hash(bundle) -> as status shows it */
+static int node_hash(lua_State *L)
+{
+    struct slice bundle;
+    char text[DEPLOY_HASH_BYTES];
+    bundle.data = (const uint8_t *)luaL_checklstring(L, 1, &bundle.size);
+    deploy_hash_text(bundle_hash(bundle), text);
+    lua_pushstring(L, text);
+    return 1;
 }
 
 static const char *text_field(lua_State *L, const char *name)
@@ -167,7 +195,6 @@ static bool walk_segment(void *context, const char *file, const struct segment *
 static bool walk_record(void *context, const char *file, uint64_t offset, const struct entry *entry,
                         struct slice bytes)
 {
-    (void)bytes;
     lua_State *L = ((struct walk *)context)->L;
     lua_pushvalue(L, 2);
     lua_pushstring(L, file);
@@ -177,7 +204,8 @@ static bool walk_record(void *context, const char *file, uint64_t offset, const 
     lua_pushnumber(L, (double)entry->stamp_ms);
     lua_pushstring(L, entry_kind_name(entry->kind));
     lua_pushlstring(L, (const char *)entry->payload.data, entry->payload.size);
-    return call_lua(L, 7);
+    lua_pushlstring(L, (const char *)bytes.data, bytes.size);
+    return call_lua(L, 8);
 }
 
 /* walk_log(dir, record function, frame function) -> true, "file F, offset N" of a last write that is not whole or false, term,
@@ -301,11 +329,9 @@ static int node_snapshots(lua_State *L)
 
 int bind_node(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"bundle", node_bundle},
-                                         {"run", node_start},
-                                         {"walk_log", node_walk_log},
-                                         {"snapshots", node_snapshots},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"bundle", node_bundle},     {"describe", node_describe},   {"hash", node_hash}, {"run", node_start},
+        {"walk_log", node_walk_log}, {"snapshots", node_snapshots}, {NULL, NULL}};
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     lua_pushstring(L, TIDELOCK_VERSION);

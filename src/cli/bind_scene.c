@@ -1,7 +1,8 @@
 /* cli/bind_scene.c - tidelock.scene: runs a scenario script in a state of its own (script/scene.h), on virtual time. See
  * cli/bind.h.
  *
- *   scene.play(options) -> kind, exit code     options: source, name, args (a list), seed, nodes, quiet, trace, seconds
+ *   scene.play(options) -> kind, exit code     options: source, name, args (a list), seed, nodes, html, quiet, trace,
+ *                                              seconds
  *                       -> nil, what it failed with
  *
  * lua/tidelock/prelude.lua runs first in there, with a table of what it gets from here.
@@ -153,11 +154,27 @@ static int bind_swarm_of_scene(lua_State *S)
     return 1;
 }
 
+/* describe(error) -> its text, with the way to it */
+static int describe(lua_State *S)
+{
+    if (lua_istable(S, 1)) {
+        lua_getfield(S, 1, "message");
+        if (!lua_isstring(S, -1))
+            lua_getfield(S, 1, "code");
+        if (!lua_isstring(S, -1))
+            lua_pushliteral(S, "an error without text");
+        return 1;
+    }
+    const char *text = lua_tostring(S, 1);
+    luaL_traceback(S, S, text != NULL ? text : luaL_typename(S, 1), 1);
+    return 1;
+}
+
 static void push_host(lua_State *S, struct scene *scene)
 {
-    static const luaL_Reg functions[] = {{"write", host_write},       {"write_file", host_write_file},
-                                         {"read", host_read},         {"load", host_load},
-                                         {"embedded", host_embedded}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"write", host_write},       {"write_file", host_write_file}, {"read", host_read}, {"load", host_load},
+        {"embedded", host_embedded}, {"describe", describe},          {NULL, NULL}};
     static const luaL_Reg modules[] = {
         {"tidelock.wire", bind_wire},   {"tidelock.checker", bind_history},      {"tidelock.node", bind_node},
         {"tidelock.world", bind_world}, {"tidelock.swarm", bind_swarm_of_scene}, {NULL, NULL}};
@@ -181,7 +198,7 @@ static void push_host(lua_State *S, struct scene *scene)
 /* Copies the fields that prelude.lua needs to a table of the scene's [L: -0, +0; S: -0, +1]. */
 static void push_setting(lua_State *S, lua_State *L)
 {
-    static const char *const fields[] = {"source", "name", "seed", "nodes", NULL};
+    static const char *const fields[] = {"source", "name", "seed", "nodes", "html", NULL};
     lua_newtable(S);
     for (const char *const *name = fields; *name != NULL; name++) {
         size_t size = 0;
@@ -222,22 +239,6 @@ static int run(lua_State *S)
     push_setting(S, play_of(S)->options);
     lua_call(S, 2, 2);
     return 2;
-}
-
-/* An error as text, with the way to it. */
-static int describe(lua_State *S)
-{
-    if (lua_istable(S, 1)) {
-        lua_getfield(S, 1, "message");
-        if (!lua_isstring(S, -1))
-            lua_getfield(S, 1, "code");
-        if (!lua_isstring(S, -1))
-            lua_pushliteral(S, "an error without text");
-        return 1;
-    }
-    const char *text = lua_tostring(S, 1);
-    luaL_traceback(S, S, text != NULL ? text : luaL_typename(S, 1), 1);
-    return 1;
 }
 
 static int play(lua_State *L)

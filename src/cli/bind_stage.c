@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "cli/stage_message.h"
 
 #define STAGE_TYPE "tidelock.stage"
@@ -242,7 +243,6 @@ static void set_members(lua_State *L, struct stage *stage, node_id id, const str
  * log, offered, peers, and what set_members says }; a log is all terms, those up to base in a snapshot; offered: { first, last }, or nothing */
 static int stage_lua_status(lua_State *L)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct stage *stage = check_stage(L);
     node_id id = check_node(L, stage, 2);
     const struct core_node *node = stage_node(stage, id);
@@ -259,7 +259,7 @@ static int stage_lua_status(lua_State *L)
         return 1;
     struct raft_status status;
     raft_get_status(node->raft, &status);
-    bind_set_text(L, "role", roles[status.role]);
+    bind_set_text(L, "role", raft_role_name(status.role));
     bind_set_number(L, "term", status.current_term);
     bind_set_number(L, "voted", status.voted_for);
     bind_set_number(L, "leader", status.leader);

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/trace.h"
 #include "cli/bind.h"
+#include "cli/fields.h"
 #include "sim/faults.h"
 #include "sim/service.h"
 #include "wire/pack.h"
@@ -142,30 +143,6 @@ static void check_strikes(lua_State *L, int options, struct strike *list, size_t
 
 /* --- results ------------------------------------------------------------------------------------------------------------------- */
 
-static void set_number(lua_State *L, const char *name, uint64_t number)
-{
-    lua_pushnumber(L, (double)number);
-    lua_setfield(L, -2, name);
-}
-
-static void set_text(lua_State *L, const char *name, const char *text)
-{
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, name);
-}
-
-static void set_slice(lua_State *L, const char *name, struct slice text)
-{
-    lua_pushlstring(L, (const char *)text.data, text.size);
-    lua_setfield(L, -2, name);
-}
-
-static void set_flag(lua_State *L, const char *name, bool flag)
-{
-    lua_pushboolean(L, flag);
-    lua_setfield(L, -2, name);
-}
-
 static void push_strikes(lua_State *L, struct swarm *swarm)
 {
     size_t *count = NULL;
@@ -173,14 +150,14 @@ static void push_strikes(lua_State *L, struct swarm *swarm)
     lua_createtable(L, (int)*count, 0);
     for (size_t i = 0; i < *count; i++) {
         lua_createtable(L, 0, 7);
-        set_text(L, "fault", fault_at(list[i].fault)->name);
-        set_number(L, "at", list[i].at);
-        set_number(L, "node", list[i].node + 1);
-        set_number(L, "peer", list[i].peer + 1);
-        set_number(L, "amount", list[i].amount);
-        set_number(L, "lasts", list[i].lasts);
+        bind_set_text(L, "fault", fault_at(list[i].fault)->name);
+        bind_set_number(L, "at", list[i].at);
+        bind_set_number(L, "node", list[i].node + 1);
+        bind_set_number(L, "peer", list[i].peer + 1);
+        bind_set_number(L, "amount", list[i].amount);
+        bind_set_number(L, "lasts", list[i].lasts);
         if (list[i].leader)
-            set_flag(L, "leader", true);
+            bind_set_flag(L, "leader", true);
         lua_rawseti(L, -2, (int)i + 1);
     }
 }
@@ -192,15 +169,15 @@ static void push_requests(lua_State *L, struct swarm *swarm)
     lua_createtable(L, (int)count, 0);
     for (size_t i = 0; i < count; i++) {
         lua_createtable(L, 0, 8);
-        set_number(L, "at", list[i].at);
-        set_number(L, "client", list[i].client);
-        set_number(L, "node", list[i].node + 1);
-        set_number(L, "timeout", list[i].timeout_ms);
-        set_flag(L, "forward", list[i].forward);
-        set_flag(L, "query", list[i].query);
-        set_flag(L, "again", list[i].again);
-        set_slice(L, "name", list[i].name);
-        set_slice(L, "args", list[i].args);
+        bind_set_number(L, "at", list[i].at);
+        bind_set_number(L, "client", list[i].client);
+        bind_set_number(L, "node", list[i].node + 1);
+        bind_set_number(L, "timeout", list[i].timeout_ms);
+        bind_set_flag(L, "forward", list[i].forward);
+        bind_set_flag(L, "query", list[i].query);
+        bind_set_flag(L, "again", list[i].again);
+        bind_set_slice(L, "name", list[i].name);
+        bind_set_slice(L, "args", list[i].args);
         lua_rawseti(L, -2, (int)i + 1);
     }
 }
@@ -217,23 +194,23 @@ static void push_report(lua_State *L, struct swarm *swarm, const struct swarm_re
     char hash[20];
     lua_createtable(L, 0, 20);
     if (report->broken != NULL)
-        set_text(L, "failed", without_time(report->broken));
-    set_text(L, "phase", report->phase);
-    set_number(L, "at", replica_world_now(swarm_world(swarm)));
-    set_number(L, "ms", report->ms);
-    set_number(L, "events", report->events);
-    set_number(L, "ok", report->ok);
-    set_number(L, "refused", report->refused);
-    set_number(L, "unknown", report->unknown);
-    set_number(L, "committed", report->committed);
-    set_number(L, "nodes", report->nodes);
-    set_number(L, "form_ms", report->form_ms);
+        bind_set_text(L, "failed", without_time(report->broken));
+    bind_set_text(L, "phase", report->phase);
+    bind_set_number(L, "at", replica_world_now(swarm_world(swarm)));
+    bind_set_number(L, "ms", report->ms);
+    bind_set_number(L, "events", report->events);
+    bind_set_number(L, "ok", report->ok);
+    bind_set_number(L, "refused", report->refused);
+    bind_set_number(L, "unknown", report->unknown);
+    bind_set_number(L, "committed", report->committed);
+    bind_set_number(L, "nodes", report->nodes);
+    bind_set_number(L, "form_ms", report->form_ms);
     snprintf(hash, sizeof hash, "%016" PRIx64, report->hash);
-    set_text(L, "hash", hash);
+    bind_set_text(L, "hash", hash);
     lua_newtable(L);
     for (size_t i = 0; i < faults_count(); i++)
         if (swarm_struck(swarm, i) > 0)
-            set_number(L, fault_at(i)->name, swarm_struck(swarm, i));
+            bind_set_number(L, fault_at(i)->name, swarm_struck(swarm, i));
     lua_setfield(L, -2, "struck");
     if (report->broken == NULL)
         return;
@@ -278,10 +255,10 @@ static int run(lua_State *L, struct swarm_options *how, struct slice bundle, con
     }
     if (trace)
         replica_world_trace(swarm_world(swarm), (struct trace_sink){.line = write_line, .context = stdout});
-    enum log_level level = log_level_now;
-    log_level_now = LOG_ERROR;
+    /* What nodes tell their operators bears the time of the wall; the report says what counts. */
+    enum log_level level = log_set_level(LOG_NONE);
     swarm_run(swarm, &report);
-    log_level_now = level;
+    (void)log_set_level(level);
     push_report(L, swarm, &report);
     swarm_free(swarm);
     service_free(service);
@@ -326,10 +303,10 @@ static int swarm_faults(lua_State *L)
     lua_createtable(L, (int)faults_count(), 0);
     for (size_t i = 0; i < faults_count(); i++) {
         lua_createtable(L, 0, 4);
-        set_text(L, "name", fault_at(i)->name);
-        set_text(L, "help", fault_at(i)->help);
-        set_number(L, "lasts", fault_at(i)->lasts_ms);
-        set_number(L, "amount", fault_at(i)->amount_max);
+        bind_set_text(L, "name", fault_at(i)->name);
+        bind_set_text(L, "help", fault_at(i)->help);
+        bind_set_number(L, "lasts", fault_at(i)->lasts_ms);
+        bind_set_number(L, "amount", fault_at(i)->amount_max);
         lua_rawseti(L, -2, (int)i + 1);
     }
     return 1;

@@ -42,6 +42,15 @@ static int sys_now(lua_State *L)
     return 1;
 }
 
+/* wall() -> seconds since the Unix epoch, as this machine has it */
+static int sys_wall(lua_State *L)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    lua_pushnumber(L, (double)now.tv_sec + (double)now.tv_nsec / 1e9);
+    return 1;
+}
+
 /* sleep(seconds) */
 static int sys_sleep(lua_State *L)
 {
@@ -475,6 +484,7 @@ int bind_sys(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"now", sys_now},
                                          {"sleep", sys_sleep},
+                                         {"wall", sys_wall},
                                          {"spawn", sys_spawn},
                                          {"kill", sys_kill},
                                          {"wait", sys_wait},

@@ -56,6 +56,39 @@ static int wire_unpack(lua_State *L)
     return value_push(L, bytes, &why) ? 2 : fail(L, why);
 }
 
+/* unpack_first(bytes) -> true, the first value of several, the bytes behind it; or nil, why */
+static int wire_unpack_first(lua_State *L)
+{
+    const char *why = NULL;
+    struct pack_reader reader = pack_reader_make(check_slice(L, 1));
+    struct slice first;
+    if (pack_skip(&reader, PACK_DEPTH_MAX, &first) != STATUS_OK)
+        return fail(L, "not a MessagePack value");
+    lua_pushboolean(L, 1);
+    if (!value_push(L, first, &why))
+        return fail(L, why);
+    lua_pushlstring(L, (const char *)pack_rest(&reader).data, pack_rest(&reader).size);
+    return 3;
+}
+
+/* parts(bytes of a list) -> the bytes of its elements; or nil, why */
+static int wire_parts(lua_State *L)
+{
+    struct pack_reader reader = pack_reader_make(check_slice(L, 1));
+    uint32_t count = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK)
+        return fail(L, "not a list");
+    lua_newtable(L);
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice part;
+        if (pack_skip(&reader, PACK_DEPTH_MAX, &part) != STATUS_OK)
+            return fail(L, "not a list");
+        lua_pushlstring(L, (const char *)part.data, part.size);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    return 1;
+}
+
 /* --- JSON -------------------------------------------------------------------------------------------------------------------------- */
 
 /* json_pack(text) -> MessagePack bytes; or nil, why ("must be JSON: ...") */
@@ -96,7 +129,23 @@ static int wire_request(lua_State *L)
     return push_buffer(L, &out);
 }
 
-/* response(bytes) -> used, id, error bytes or nil, value bytes, index; nothing if it is not whole; nil, why if bad */
+/* What a server says unasked, [2, method, params]: -> used, method, nil, params bytes */
+static int notification(lua_State *L, struct pack_reader *reader, uint32_t count, size_t used)
+{
+    struct slice method;
+    struct slice params;
+    if (count != 3 || pack_read_text(reader, &method) != STATUS_OK ||
+        pack_skip(reader, PACK_DEPTH_MAX, &params) != STATUS_OK)
+        return fail(L, "not an answer");
+    lua_pushnumber(L, (double)used);
+    lua_pushlstring(L, (const char *)method.data, method.size);
+    lua_pushnil(L);
+    lua_pushlstring(L, (const char *)params.data, params.size);
+    return 4;
+}
+
+/* response(bytes) -> used, id, error bytes or nil, value bytes, index; or of a notification used, method, nil, params bytes; nothing
+ * if it is not whole; nil, why if bad */
 static int wire_response(lua_State *L)
 {
     struct pack_reader whole = pack_reader_make(check_slice(L, 1));
@@ -111,8 +160,12 @@ static int wire_response(lua_State *L)
     uint64_t index = 0;
     struct slice error;
     struct slice value;
-    if (status != STATUS_OK || pack_read_array(&reader, &count) != STATUS_OK || count < 4 ||
-        pack_read_u64(&reader, &type) != STATUS_OK || type != 1 || pack_read_u64(&reader, &id) != STATUS_OK ||
+    if (status != STATUS_OK || pack_read_array(&reader, &count) != STATUS_OK ||
+        pack_read_u64(&reader, &type) != STATUS_OK)
+        return fail(L, "not an answer");
+    if (type == 2)
+        return notification(L, &reader, count, bytes.size);
+    if (count < 4 || type != 1 || pack_read_u64(&reader, &id) != STATUS_OK ||
         pack_skip(&reader, PACK_DEPTH_MAX - 1, &error) != STATUS_OK ||
         pack_skip(&reader, PACK_DEPTH_MAX - 1, &value) != STATUS_OK ||
         (count > 4 && pack_read_u64(&reader, &index) != STATUS_OK))
@@ -162,10 +215,17 @@ static int wire_error_row(lua_State *L)
 
 int bind_wire(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"pack", wire_pack},           {"unpack", wire_unpack},         {"json_pack", wire_json_pack},
-        {"pack_json", wire_pack_json}, {"request", wire_request},       {"response", wire_response},
-        {"error_row", wire_error_row}, {"link_frame", wire_link_frame}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"pack", wire_pack},
+                                         {"unpack", wire_unpack},
+                                         {"unpack_first", wire_unpack_first},
+                                         {"parts", wire_parts},
+                                         {"json_pack", wire_json_pack},
+                                         {"pack_json", wire_pack_json},
+                                         {"request", wire_request},
+                                         {"response", wire_response},
+                                         {"error_row", wire_error_row},
+                                         {"link_frame", wire_link_frame},
+                                         {NULL, NULL}};
     value_setup(L);
     lua_newtable(L);
     luaL_register(L, NULL, functions);

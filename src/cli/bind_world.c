@@ -20,7 +20,7 @@
 
 #define WORLD_TYPE "tidelock.world"
 
-enum { LUA_BYTES_MAX = 256 * 1024 * 1024, LINE_BYTES = REPLICA_WORLD_NODES_MAX * 16 };
+enum { LUA_BYTES_MAX = 256 * 1024 * 1024, SLOW_MS_MAX = 60000 };
 
 /* What a script looks at: when it changes, run() comes back. */
 struct look {
@@ -35,6 +35,7 @@ struct box {
     uint32_t nodes;
     uint32_t *pending; /* requests without a reply */
     size_t pending_count, pending_capacity;
+    uint64_t told; /* events, so far */
     struct look seen[REPLICA_WORLD_NODES_MAX];
 };
 
@@ -117,21 +118,19 @@ static void put_line(void *context, const char *line)
 
 static int world_new(lua_State *L)
 {
-    char line[LINE_BYTES] = "";
-    enum { SECONDS = 60000 };
+    char line[REPLICA_WORLD_LINE_BYTES];
     luaL_checktype(L, 1, LUA_TTABLE);
     struct replica_world_options how = {.nodes = option(L, "nodes", REPLICA_WORLD_NODES_MAX),
-                                        .delay_ms_max = option(L, "delay_ms", SECONDS),
-                                        .write_ms_max = option(L, "write_ms", SECONDS),
-                                        .apply_ms_max = option(L, "apply_ms", SECONDS),
-                                        .election_ms = option(L, "election_ms", SECONDS),
-                                        .heartbeat_ms = option(L, "heartbeat_ms", SECONDS),
+                                        .delay_ms_max = option(L, "delay_ms", SLOW_MS_MAX),
+                                        .write_ms_max = option(L, "write_ms", SLOW_MS_MAX),
+                                        .apply_ms_max = option(L, "apply_ms", SLOW_MS_MAX),
+                                        .election_ms = option(L, "election_ms", SLOW_MS_MAX),
+                                        .heartbeat_ms = option(L, "heartbeat_ms", SLOW_MS_MAX),
                                         .lua_bytes_max = LUA_BYTES_MAX};
     luaL_argcheck(L, how.nodes >= 1 && how.delay_ms_max >= 1, 1, "at least one node, and 1 ms");
     lua_getfield(L, 1, "seed");
     how.seed = (uint64_t)luaL_checknumber(L, -1);
-    for (uint32_t i = 0; i < how.nodes; i++)
-        snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
+    replica_world_line(how.nodes, line);
     struct box *box = lua_newuserdata(L, sizeof *box);
     memset(box, 0, sizeof *box);
     luaL_getmetatable(L, WORLD_TYPE);
@@ -197,7 +196,7 @@ static bool has_answers(struct box *box)
     return some;
 }
 
-/* run(ms): until then, or until a request has ended, or a node went up or down or changed its role or term. -> nil; or what a
+/* run(ms): until then, or until a request has ended, events were told, or a node went up or down or changed its role or term. -> nil; or what a
  * check of the simulator found broken */
 static int world_run(lua_State *L)
 {
@@ -214,7 +213,9 @@ static int world_run(lua_State *L)
             continue;
         events = replica_world_events(box->world);
         bool answers = has_answers(box);
-        if (has_changed(box) || answers)
+        bool told = replica_world_events_told(box->world) != box->told;
+        box->told = replica_world_events_told(box->world);
+        if (has_changed(box) || answers || told)
             break;
     }
     return 0;
@@ -280,14 +281,13 @@ static int world_last_words(lua_State *L)
 /* look(id) -> up, paused, role or nil, term */
 static int world_look(lua_State *L)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct box *box = check_box(L);
     struct replica_world_status status;
     replica_world_status(box->world, check_node(L, box, 2), &status);
     lua_pushboolean(L, status.up);
     lua_pushboolean(L, status.paused);
-    if (status.raft && status.role < sizeof roles / sizeof *roles)
-        lua_pushstring(L, roles[status.role]);
+    if (status.raft)
+        lua_pushstring(L, raft_role_name((enum raft_role)status.role));
     else
         lua_pushnil(L);
     lua_pushnumber(L, (double)status.term);
@@ -310,14 +310,24 @@ static int world_status(lua_State *L)
 
 /* --- clients ------------------------------------------------------------------------------------------------------------------------ */
 
-/* request(id, name, packed list, timeout_ms, read stale, query only) -> its number */
+/* request(id, name, packed list, timeout_ms, read stale, query only, dry run, session or nil, seq, done_below) -> its number */
 static int world_request(lua_State *L)
 {
     struct box *box = check_box(L);
     uint32_t node = check_node(L, box, 2);
-    uint32_t number = replica_world_request(box->world, node, check_slice(L, 3), check_slice(L, 4),
-                                            (uint32_t)check_whole(L, 5, 4e9), lua_toboolean(L, 6) != 0, true,
-                                            lua_toboolean(L, 7) != 0);
+    struct request request = {.name = check_slice(L, 3),
+                              .args = check_slice(L, 4),
+                              .timeout_ms = (uint32_t)check_whole(L, 5, 4e9),
+                              .read = lua_toboolean(L, 6) ? READ_STALE : READ_LINEARIZABLE,
+                              .forward = true,
+                              .query_only = lua_toboolean(L, 7) != 0,
+                              .dry_run = lua_toboolean(L, 8) != 0};
+    if (!lua_isnoneornil(L, 9)) {
+        request.session = check_slice(L, 9);
+        request.seq = check_whole(L, 10, 9e15);
+        request.done_below = check_whole(L, 11, 9e15);
+    }
+    uint32_t number = replica_world_ask(box->world, node, &request);
     if (box->pending_count == box->pending_capacity) {
         box->pending_capacity = box->pending_capacity * 2 + 16;
         box->pending = mem_realloc(box->pending, box->pending_capacity * sizeof *box->pending);
@@ -325,6 +335,47 @@ static int world_request(lua_State *L)
     box->pending[box->pending_count++] = number;
     lua_pushnumber(L, number);
     return 1;
+}
+
+/* watch(id, packed arguments of tidelock.watch) -> its number; or nil, the packed error */
+static int world_watch(lua_State *L)
+{
+    struct box *box = check_box(L);
+    struct buffer error = {0};
+    uint32_t number = replica_world_watch(box->world, check_node(L, box, 2), check_slice(L, 3), &error);
+    if (number == UINT32_MAX) {
+        lua_pushnil(L);
+        lua_pushlstring(L, (const char *)error.data, error.size);
+        buffer_close(&error);
+        return 2;
+    }
+    lua_pushnumber(L, number);
+    return 1;
+}
+
+/* watch_from(number) -> the id behind which it began */
+static int world_watch_from(lua_State *L)
+{
+    struct buffer out = {0};
+    replica_world_watch_from(check_box(L)->world, (uint32_t)check_whole(L, 2, 4e9), &out);
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buffer_close(&out);
+    return 1;
+}
+
+/* next_event(number) -> "event", packed [id, topic, key, data]; "ended", packed error; "gone"; or nothing yet */
+static int world_next_event(lua_State *L)
+{
+    static const char *const words[] = {
+        [REPLICA_WORLD_EVENT] = "event", [REPLICA_WORLD_ENDED] = "ended", [REPLICA_WORLD_GONE] = "gone"};
+    struct buffer out = {0};
+    enum replica_world_told told = replica_world_next(check_box(L)->world, (uint32_t)check_whole(L, 2, 4e9), &out);
+    if (told == REPLICA_WORLD_NOTHING)
+        return 0;
+    lua_pushstring(L, words[told]);
+    lua_pushlstring(L, out.size > 0 ? (const char *)out.data : "", out.size);
+    buffer_close(&out);
+    return 2;
 }
 
 /* reply(number) -> "ok" | "error" | "died", packed value or error map, index, definite; nil: none yet */
@@ -371,7 +422,7 @@ static int world_lose(lua_State *L)
 static int world_delay(lua_State *L)
 {
     struct box *box = check_box(L);
-    uint32_t ms = (uint32_t)check_whole(L, 2, 60000);
+    uint32_t ms = (uint32_t)check_whole(L, 2, SLOW_MS_MAX);
     replica_world_delay(box->world, ms > 0 ? ms : 1);
     return 0;
 }
@@ -379,8 +430,8 @@ static int world_delay(lua_State *L)
 static int world_slow(lua_State *L)
 {
     struct box *box = check_box(L);
-    replica_world_slow(box->world, check_node(L, box, 2), (uint32_t)check_whole(L, 3, 60000),
-                       (uint32_t)check_whole(L, 4, 60000));
+    replica_world_slow(box->world, check_node(L, box, 2), (uint32_t)check_whole(L, 3, SLOW_MS_MAX),
+                       (uint32_t)check_whole(L, 4, SLOW_MS_MAX));
     return 0;
 }
 
@@ -472,6 +523,9 @@ int bind_world(lua_State *L)
                                        {"last_words", world_last_words},
                                        {"status", world_status},
                                        {"request", world_request},
+                                       {"watch", world_watch},
+                                       {"watch_from", world_watch_from},
+                                       {"next_event", world_next_event},
                                        {"reply", world_reply},
                                        {"cut", world_cut},
                                        {"lose", world_lose},
@@ -490,7 +544,5 @@ int bind_world(lua_State *L)
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
-    lua_pushnumber(L, REPLICA_WORLD_NODES_MAX);
-    lua_setfield(L, -2, "nodes_max");
     return 1;
 }

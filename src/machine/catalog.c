@@ -1,4 +1,4 @@
-/* machine/catalog.c - see machine/catalog.h. Packed: the number of mounts, a list of name, kind, name, kind, ... with "mount.*"
+/* machine/catalog.c - see machine/catalog.h. Packed: the number of bundles that came at formation, a list of name, kind, name, kind, ... with "mount.*"
  * for one that dispatches itself, and a list of refused mounts: mount, why, mount, why, ... */
 #include "machine/catalog.h"
 

@@ -32,7 +32,8 @@ void catalog_refused(const struct catalog *catalog, struct slice name, char *tex
 /* How that sentence reads, here and where the machine itself meets such a name. */
 void refused_sentence(char *text, size_t size, struct slice mount, struct slice why);
 
-/* Modules in it, with what was refused and the snapshot format; 0 while the service's code has not been applied. */
+/* Bundles that came at formation, also those that were refused and the snapshot format; 0 while the service's code has not been
+ * applied. */
 size_t catalog_mounts(const struct catalog *catalog);
 
 #endif

@@ -25,8 +25,12 @@ enum host_kind {
     HOST_DUE = 9,      /* what waits for a moment (script/due.h) */
     HOST_DUE_OF = 10,  /* where it waits, by what it is */
     /* {"due"} -> the last id of what waits, {"failed"} -> how many of those failed, {"grant"} -> the stamp of a term's first
-     * entry, {"skipped", index} -> true: a SKIP had that entry refused */
+     * entry, {"skipped", index} -> true: a SKIP had that entry refused, {"maps"} -> the number of the next map,
+     * {"bundles"} -> how many bundles came by entries BUNDLE */
     HOST_COUNTERS = 11,
+    HOST_MIGRATION = 12, /* {"facts"} -> of the one that goes on; {"failed"} -> why the last one failed */
+    HOST_JOURNAL = 13,  /* {"row", n} -> key[, value]: what its steps changed, to be put back (machine/migrate.c) */
+    HOST_UPGRADES = 14, /* {mount} -> number: the version of its rows without a mark (script/upgrade.h) */
     HOST_KINDS
 };
 

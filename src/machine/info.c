@@ -1,9 +1,10 @@
 /* machine/info.c - what status and the loop thread are told of the service: mounts, names, limits. See machine/machine.h. */
 #include <stdio.h>
 
+#include "machine/deploy_private.h"
 #include "machine/format_rows.h"
+#include "machine/host_rows.h"
 #include "machine/limits.h"
-#include "machine/machine_private.h"
 #include "wire/pack.h"
 
 struct listing {
@@ -39,12 +40,14 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
     struct listing listing = {0};
     const struct machine_format *format = &machine->format;
     vm_mounts(machine->vm, list_mount, &listing);
-    pack_map(out, 4);
+    pack_map(out, 5);
     pack_text(out, slice_text("format"));
     pack_code(out, "name", format->name[0] != 0 ? format->name : FORMAT_ROWS_NAME,
               format->name[0] != 0 ? format->version : FORMAT_ROWS_VERSION, format->hash);
     pack_text(out, slice_text("limits"));
     limits_pack(&machine->limits, out);
+    pack_text(out, slice_text("migration"));
+    migration_pack(machine, out);
     pack_text(out, slice_text("mounts"));
     pack_map(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
@@ -72,22 +75,11 @@ static void list_name(void *context, const char *name, enum vm_kind kind)
     listing->count++;
 }
 
-static void count_mount(void *context, const char *mount, const char *module, double version, struct hash128 hash)
-{
-    (void)mount;
-    (void)module;
-    (void)version;
-    (void)hash;
-    (*(uint64_t *)context)++;
-}
-
 void machine_catalog(const struct machine *machine, struct buffer *out)
 {
     struct listing listing = {0};
-    uint64_t mounts = 0;
-    vm_mounts(machine->vm, count_mount, &mounts);
     vm_names(machine->vm, list_name, &listing);
-    pack_u64(out, mounts + (machine->format.name[0] != 0) + machine->refused_count);
+    pack_u64(out, host_counter(machine->tree, "bundles"));
     pack_array(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
     pack_array(out, machine->refused_count * 2);

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "machine/deploy_private.h"
 #include "machine/host_rows.h"
-#include "machine/machine_private.h"
 #include "script/budget.h"
 #include "state/key.h"
 #include "wire/error.h"
@@ -29,6 +29,8 @@ static const struct {
     {"event_bytes", 4 * MIB, 1024, 8 * MIB, offsetof(struct vm_limits, event_bytes)},
     {"events", 1000, 0, 100 * 1000, offsetof(struct vm_limits, events)},
     {"key_bytes", KEY_BYTES_MAX, 16, KEY_BYTES_MAX, offsetof(struct vm_limits, key_bytes)},
+    {"migrate_budget", 10 * BUDGET_INSTRUCTIONS, 100 * 1000, MIGRATE_BUDGET_MAX,
+     offsetof(struct vm_limits, migrate_budget)},
     {"quota", 0, 0, (uint64_t)1 << 50, offsetof(struct vm_limits, quota)},
     {"row_bytes", MIB, 64, MIB, offsetof(struct vm_limits, row_bytes)},
     {"session_answers", 1000, 1, 100 * 1000, offsetof(struct vm_limits, session_answers)},

@@ -8,9 +8,9 @@
 #include "base/mutant.h"
 #include "base/memory.h"
 #include "base/trace.h"
+#include "machine/deploy_private.h"
 #include "machine/host_rows.h"
 #include "machine/limits.h"
-#include "machine/machine_private.h"
 #include "machine/session.h"
 #include "machine/timer.h"
 #include "script/due.h"
@@ -20,6 +20,8 @@
 #include "wire/error.h"
 #include "wire/pack.h"
 
+enum { EVENTS_BYTES_MAX = 16 * 1024 * 1024 }; /* of one range: nobody keeps more */
+
 struct machine *machine_new_empty(const struct machine_options *options)
 {
     struct machine *machine = mem_zalloc(1, sizeof *machine);
@@ -28,7 +30,6 @@ struct machine *machine_new_empty(const struct machine_options *options)
     machine->vm =
         vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
     vm_set_desk(machine->vm, options->desk);
-    machine->maps = VM_MAPS_FIRST;
     machine->invariants = options->invariants;
     machine->digests = mem_zalloc(1, sizeof *machine->digests);
     limits_standard(&machine->limits);
@@ -66,7 +67,7 @@ struct hash128 machine_digest_now(const struct machine *machine)
 
 /* --- answers ---------------------------------------------------------------------------------------------------------------- */
 
-static void add_result(struct machine_results *results, raft_index index, bool ok, struct slice value)
+void machine_add_result(struct machine_results *results, raft_index index, bool ok, struct slice value)
 {
     if (results->count == results->capacity) {
         results->capacity = results->capacity * 2 + 64;
@@ -123,8 +124,7 @@ void machine_begin(struct machine *machine, const struct entry *entry, uint64_t 
     vm_begin(machine->vm, &facts, &machine->limits);
 }
 
-/* Calls one command; `name` may be of any client's making. */
-static enum vm_outcome call(struct machine *machine, struct slice name, struct slice args, struct buffer *result)
+enum vm_outcome machine_call(struct machine *machine, struct slice name, struct slice args, struct buffer *result)
 {
     enum vm_kind kind = vm_find(machine->vm, name);
     if (kind == VM_COMMAND || kind == VM_RAW)
@@ -144,8 +144,7 @@ static enum vm_outcome refuse(struct buffer *result, enum error_code code, const
     return VM_REFUSED;
 }
 
-/* A list of [name, args]: all or nothing, and the list of answers. */
-static enum vm_outcome call_all(struct machine *machine, struct slice list, struct buffer *result)
+enum vm_outcome machine_call_all(struct machine *machine, struct slice list, struct buffer *result)
 {
     struct pack_reader reader = pack_reader_make(list);
     uint32_t count = 0;
@@ -169,7 +168,7 @@ static enum vm_outcome call_all(struct machine *machine, struct slice list, stru
             pack_skip(&reader, PACK_DEPTH_MAX - 2, &args) != STATUS_OK)
             error_pack(&one, ERROR_BAD_REQUEST, "each command of a batch is [name, [arguments]]");
         else
-            outcome = call(machine, name, args, &one);
+            outcome = machine_call(machine, name, args, &one);
         if (outcome != VM_OK) {
             if (!MUTANT(92))
                 vm_rollback(machine->vm, mark);
@@ -199,6 +198,14 @@ static bool read_request(const struct entry *entry, struct request *request)
            session_read_ticket(pack_rest(&reader), &request->ticket);
 }
 
+/* Whether an answer says that a mount is being migrated: the command may be sent again, under the same seq. */
+static bool is_busy(const struct buffer *result)
+{
+    struct slice code = {0}, message = {0}, data = {0};
+    return error_unpack(buffer_slice(result), &code, &message, &data) == STATUS_OK &&
+           slice_equal(code, slice_text(error_row(ERROR_BUSY)->name));
+}
+
 /* A command or batch, once for each (session, seq). */
 static enum vm_outcome apply_request(struct machine *machine, const struct entry *entry, bool skipped,
                                      struct buffer *result)
@@ -213,11 +220,11 @@ static enum vm_outcome apply_request(struct machine *machine, const struct entry
         outcome = refuse(result, ERROR_SKIPPED, "an operator had this entry skipped");
     } else {
         machine_begin(machine, entry, 0, request.ticket.session);
-        outcome = entry->kind == ENTRY_COMMAND ? call(machine, request.name, request.args, result)
-                                               : call_all(machine, request.args, result);
+        outcome = entry->kind == ENTRY_COMMAND ? machine_call(machine, request.name, request.args, result)
+                                               : machine_call_all(machine, request.args, result);
         vm_end(machine->vm);
     }
-    if (outcome != VM_PARK)
+    if (outcome != VM_PARK && !(outcome == VM_REFUSED && is_busy(result)))
         session_keep_answer(machine, &request.ticket, outcome, buffer_slice(result));
     return outcome;
 }
@@ -331,7 +338,9 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     case ENTRY_BATCH:
         return apply_request(machine, entry, skipped, result);
     case ENTRY_DUE:
-        return timer_apply(machine, skipped);
+        return machine->migration.mount[0] != 0 ? VM_OK : timer_apply(machine, skipped);
+    case ENTRY_MIGRATE:
+        return migration_apply(machine, entry, skipped, result);
     default:
         break;
     }
@@ -340,7 +349,11 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     switch (entry->kind) {
     case ENTRY_BUNDLE:
         return machine_apply_bundle(machine, entry, result);
+    case ENTRY_DEPLOY:
+        return deploy_apply(machine, entry, result);
     case ENTRY_SESSION:
+        if (machine->migration.mount[0] != 0 && !session_only_keeps(entry->payload))
+            return refuse(result, ERROR_BUSY, "a migration goes on, so no session begins or ends; try again");
         return session_apply(machine, entry, result);
     case ENTRY_LIMIT:
         return limits_change(machine, entry->payload, result);
@@ -372,7 +385,7 @@ static void give_results(struct machine *machine, const struct entry *entry, enu
         buffer_append(&results->events, events.data, events.size);
     }
     if (answers && want)
-        add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
+        machine_add_result(results, entry->index, outcome == VM_OK, buffer_slice(&machine->result));
 }
 
 /* Applies one entry; false: parked, and nothing of it is left. */
@@ -395,6 +408,7 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
     enum vm_outcome outcome = apply_payload(machine, entry, skipped, &machine->result);
     if (outcome == VM_PARK) {
         tree_rollback(machine->tree, 0);
+        migration_load(machine);
         machine->now_ms = before_ms;
         machine->results_hash = results_hash;
         park(machine, entry->index, vm_why(machine->vm));
@@ -417,6 +431,10 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
     while (records.size > 0 && machine->parked_at == 0) {
         struct entry entry;
         CHECK(entry_peek(records, &entry) == STATUS_OK);
+        if (results->events.size > EVENTS_BYTES_MAX) {
+            results->events_lost = machine->applied;
+            buffer_clear(&results->events);
+        }
         if (!apply_entry(machine, &entry, want_results, results))
             break;
         records.data += entry.size;
@@ -432,25 +450,7 @@ void machine_answer_alone(struct machine_results *results, raft_index index, enu
         buffer_clear(answer);
         error_pack(answer, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
     }
-    add_result(results, index, outcome == VM_OK, buffer_slice(answer));
-}
-
-void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
-                 struct machine_results *results)
-{
-    enum vm_outcome outcome = VM_REFUSED;
-    buffer_clear(&machine->result);
-    if (machine->parked_at != 0) {
-        error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
-    } else {
-        const struct entry next = {.index = machine->applied + 1, .term = machine->term};
-        machine_begin(machine, &next, 0, session);
-        outcome = call(machine, name, args, &machine->result);
-        vm_end(machine->vm);
-        tree_rollback(machine->tree, 0);
-        vm_events_clear(machine->vm);
-    }
-    machine_answer_alone(results, machine->applied, outcome, &machine->result);
+    machine_add_result(results, index, outcome == VM_OK, buffer_slice(answer));
 }
 
 /* --- telling ------------------------------------------------------------------------------------------------------------------ */
@@ -465,7 +465,9 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->rows = tree_rows(machine->tree);
     status->bytes = tree_bytes(machine->tree);
     status->quota_bytes = tree_bytes_apart(machine->tree);
-    status->next_due_ms = due_first_of_all(machine->tree, &due) ? due.deadline_ms : DUE_NEVER;
+    status->migrating = machine->migration.mount[0] != 0;
+    memcpy(status->migrating_mount, machine->migration.mount, sizeof status->migrating_mount);
+    status->next_due_ms = !status->migrating && due_first_of_all(machine->tree, &due) ? due.deadline_ms : DUE_NEVER;
     status->sessions = session_count(machine->tree);
     status->timers = due_count(machine->tree, DUE_TIMER);
     status->timers_failed = host_counter(machine->tree, "failed");

@@ -35,6 +35,7 @@ struct machine_results {
     size_t count;
     size_t capacity;
     struct buffer bytes;
+    raft_index events_lost; /* there were too many events: those up to this entry are not there; 0: all are */
     struct buffer
         events; /* MessagePack lists [index, n, "mount.topic", key, data], in order; n from 1 in each entry */
 };
@@ -44,6 +45,8 @@ struct machine_status {
     struct hash128 digest; /* of the state and of all results, at `applied` */
     uint64_t now_ms;       /* cluster time: the last stamp */
     uint64_t next_due_ms;  /* cluster time from which an entry DUE has something to do; UINT64_MAX: nothing waits */
+    bool migrating;        /* an entry MIGRATE with this mount's name for its payload has something to do: */
+    char migrating_mount[64];
     uint64_t rows;
     uint64_t bytes;
     uint64_t quota_bytes; /* of the services' rows alone: what the limit "quota" holds down */
@@ -61,20 +64,22 @@ struct machine *machine_new(const struct machine_options *options);
 void machine_free(struct machine *machine);
 
 /* Applies whole records, one after another, the first at applied + 1 (checked). With want_results each COMMAND, BATCH, SESSION,
- * LIMIT and SKIP entry adds an answer; without, only the digest notices. Events are added either way. Returns the index applied last: less than the last record's
+ * DEPLOY, LIMIT and SKIP entry adds an answer; without, only the digest notices. Events are added either way. Returns the index applied last: less than the last record's
  * only when the machine parked at the next one. A parked machine applies nothing. */
 raft_index machine_apply(struct machine *machine, struct slice records, bool want_results,
                          struct machine_results *results);
 
-/* Answers a query (also a command's name: UNKNOWN_COMMAND says which door it needs) from the state as it is. now_ms: 0
+/* Answers a query, or tidelock.code (machine/deploy.h) (also a command's name: UNKNOWN_COMMAND says which door it needs) from the state as it is. now_ms: 0
  * means the last stamp. Adds one answer, whose index is `applied`. A parked machine answers PARKED. May park. */
 void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
                    struct machine_results *results);
 
-/* Runs a command as if it were the next entry (`session` empty: without one), and takes everything back: a dry run. Adds one answer, whose index is `applied`;
- * no events. A parked machine answers PARKED. */
-void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice session,
-                 struct machine_results *results);
+/* Runs a command, or a batch (`name` empty), as if it were the next entry, at cluster time now_ms (0: the last stamp), and takes
+ * everything back: a dry run. `ticket` is empty, or [session, seq, done_below]. Adds one answer, whose index is `applied`: an
+ * error as it would be, or the map {answer, events}, events being a list of [topic, key, data], without data that is
+ * nil. A parked machine answers PARKED. */
+void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice ticket,
+                 uint64_t now_ms, struct machine_results *results);
 
 /* Parks the machine after what it has applied: its state is not to be trusted. Nothing, if it is parked. */
 void machine_park(struct machine *machine, const char *why);
@@ -82,6 +87,11 @@ void machine_park(struct machine *machine, const char *why);
 /* Says that the log has a SKIP of entry `index`, before that entry is applied: it will be refused with SKIPPED, and a machine
  * that parked at it goes on. False: it was applied already, so at the SKIP this machine will park. */
 bool machine_skip(struct machine *machine, raft_index index);
+
+/* For replays: between two entries, puts a bundle in force in place of its mount's code, of whatever version; migrate runs to its
+ * end. False: it was refused, and everything is as it was; `answer` gets the error map. And whether a mount has code. */
+bool machine_put_code(struct machine *machine, struct slice bundle, struct buffer *answer);
+bool machine_has_code(const struct machine *machine, struct slice mount);
 
 void machine_get_status(const struct machine *machine, struct machine_status *status);
 

@@ -17,6 +17,15 @@ struct machine_format {
     struct hash128 hash;
 };
 
+/* The migration that goes on (machine/migrate.c), as its row says; mount[0] 0: none does. */
+struct machine_migration {
+    char mount[64];
+    uint64_t from_version;
+    uint64_t budget;  /* of each step */
+    uint64_t steps;   /* that ran */
+    uint64_t journal; /* lines of it */
+};
+
 struct machine {
     struct tree *tree;
     struct vm *vm;
@@ -33,7 +42,7 @@ struct machine {
     struct machine_format format;
     struct buffer refused; /* pairs: mount, why */
     uint32_t refused_count;
-    uint32_t maps;                 /* user maps numbered so far */
+    struct machine_migration migration;
     struct machine_frozen *frozen; /* what is out, youngest first */
     raft_index *skips;             /* entries that a SKIP of the log names, and that are not applied yet */
     size_t skips_count;
@@ -58,6 +67,13 @@ void machine_begin(struct machine *machine, const struct entry *entry, uint64_t 
 /* The seed of what an entry draws, or a query of the state at it. */
 uint64_t machine_seed(uint64_t cluster_id, raft_index index);
 
+/* Runs a query on the state as it is, under these limits: the answer is in `result`, and query_timed is set. */
+enum vm_outcome machine_ask(struct machine *machine, const struct vm_limits *limits, struct slice name,
+                            struct slice args, uint64_t now_ms);
+
+/* The error for a name that is no query. */
+void machine_say_no_query(enum vm_kind kind, struct slice name, struct buffer *answer);
+
 /* Adds an answer of this node alone: what parks in an entry ends a query alone, for nothing was changed. */
 void machine_answer_alone(struct machine_results *results, raft_index index, enum vm_outcome outcome,
                           struct buffer *answer);
@@ -65,10 +81,29 @@ void machine_answer_alone(struct machine_results *results, raft_index index, enu
 /* Counts an answer, or what came of a part of an entry, in the hash that is in the digest. */
 void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer);
 
+/* Calls one command; `name` may be of any client's making. A list of [name, args]: all or nothing, and the list of answers. */
+enum vm_outcome machine_call(struct machine *machine, struct slice name, struct slice args, struct buffer *result);
+enum vm_outcome machine_call_all(struct machine *machine, struct slice list, struct buffer *result);
+
+void machine_add_result(struct machine_results *results, raft_index index, bool ok, struct slice value);
+
 /* --- mounts.c --------------------------------------------------------------------------------------------------------- */
 
 /* Applies an entry BUNDLE. */
 enum vm_outcome machine_apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result);
+
+/* The bundle in force for a mount (borrowed until the tree changes); false: there is none. */
+bool machine_find_bundle(const struct machine *machine, struct slice mount, struct slice *bundle);
+void machine_put_bundle(struct machine *machine, struct slice mount, struct slice bundle);
+
+/* The number of a mount's map, for vm_mount: the one that it has, or a new one. No number comes twice. */
+uint32_t machine_number_map(void *machine, struct slice mount, struct slice map);
+
+/* A mount whose module was refused has another now, or none. */
+void machine_forget_refused(struct machine *machine, struct slice mount);
+
+/* A format becomes the one of this state's snapshots. */
+enum vm_outcome machine_take_format(struct machine *machine, struct slice bundle, struct buffer *result);
 
 /* Why the module for a mount was refused, if it was. */
 bool machine_find_refused(const struct machine *machine, struct slice mount, struct slice *why);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/trace.h"
 #include "machine/catalog.h"
 #include "machine/host_rows.h"
@@ -39,28 +40,45 @@ bool machine_say_refused(const struct machine *machine, struct slice name, struc
     return true;
 }
 
-static uint32_t number_map(void *context, struct slice mount, struct slice map)
+uint32_t machine_number_map(void *context, struct slice mount, struct slice map)
 {
     struct machine *machine = context;
     struct buffer key = {0};
     struct buffer value = {0};
+    struct slice known;
+    uint64_t number = 0;
     host_key(&key, HOST_MAPS, mount, map);
-    uint32_t number = machine->maps++;
-    pack_u64(&value, number);
-    (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
+    if (tree_get(machine->tree, buffer_slice(&key), &known)) {
+        struct pack_reader reader = pack_reader_make(known);
+        CHECK(pack_read_u64(&reader, &number) == STATUS_OK);
+    } else {
+        number = host_counter(machine->tree, "maps");
+        if (number == 0 || MUTANT(128))
+            number = VM_MAPS_FIRST;
+        host_counter_set(machine->tree, "maps", number + 1);
+        pack_u64(&value, number);
+        (void)tree_put(machine->tree, buffer_slice(&key), buffer_slice(&value));
+    }
     buffer_close(&key);
     buffer_close(&value);
-    return number;
+    return (uint32_t)number;
 }
 
-static bool has_bundle(const struct machine *machine, struct slice mount)
+bool machine_find_bundle(const struct machine *machine, struct slice mount, struct slice *bundle)
 {
     struct buffer key = {0};
-    struct slice value;
     host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
-    bool found = tree_get(machine->tree, buffer_slice(&key), &value);
+    bool found = tree_get(machine->tree, buffer_slice(&key), bundle);
     buffer_close(&key);
     return found;
+}
+
+void machine_put_bundle(struct machine *machine, struct slice mount, struct slice bundle)
+{
+    struct buffer key = {0};
+    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
+    (void)tree_put(machine->tree, buffer_slice(&key), bundle);
+    buffer_close(&key);
 }
 
 void machine_list_refused(struct machine *machine, struct slice mount, struct slice packed_why)
@@ -68,6 +86,28 @@ void machine_list_refused(struct machine *machine, struct slice mount, struct sl
     pack_text(&machine->refused, mount);
     buffer_append(&machine->refused, packed_why.data, packed_why.size);
     machine->refused_count++;
+}
+
+void machine_forget_refused(struct machine *machine, struct slice mount)
+{
+    struct buffer key = {0};
+    struct buffer listed = {0};
+    uint32_t count = machine->refused_count;
+    host_key(&key, HOST_REFUSED, mount, slice_make(NULL, 0));
+    (void)tree_del(machine->tree, buffer_slice(&key));
+    buffer_append(&listed, machine->refused.data, machine->refused.size);
+    struct pack_reader reader = pack_reader_make(buffer_slice(&listed));
+    buffer_clear(&machine->refused);
+    machine->refused_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice name, why;
+        CHECK(pack_read_text(&reader, &name) == STATUS_OK);
+        CHECK(pack_skip(&reader, 1, &why) == STATUS_OK);
+        if (!slice_equal(name, mount))
+            machine_list_refused(machine, name, why);
+    }
+    buffer_close(&listed);
+    buffer_close(&key);
 }
 
 /* The module has no place: that is a fact of the state, so that all nodes say the same, and the others go on. */
@@ -100,17 +140,18 @@ enum status machine_note_format(struct machine *machine, struct slice bundle, st
 
 /* The module mounts, and its init runs. */
 static enum vm_outcome mount_bundle(struct machine *machine, const struct entry *entry, struct slice mount,
-                                    struct buffer *why, struct buffer *result)
+                                    struct buffer *result)
 {
-    if (vm_mount(machine->vm, entry->payload, number_map, machine, why) != STATUS_OK) {
-        buffer_append_byte(why, 0);
-        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
-        return VM_REFUSED;
+    struct buffer why = {0};
+    enum status status = vm_mount(machine->vm, entry->payload, machine_number_map, machine, &why);
+    if (status == STATUS_INVALID) {
+        buffer_append_byte(&why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why.data);
     }
-    struct buffer key = {0};
-    host_key(&key, HOST_BUNDLES, mount, slice_make(NULL, 0));
-    (void)tree_put(machine->tree, buffer_slice(&key), entry->payload);
-    buffer_close(&key);
+    buffer_close(&why);
+    if (status != STATUS_OK)
+        return status == STATUS_INVALID ? VM_REFUSED : VM_PARK;
+    machine_put_bundle(machine, mount, entry->payload);
     machine_begin(machine, entry, 0, slice_make(NULL, 0));
     enum vm_outcome outcome = vm_init(machine->vm, mount, result);
     vm_end(machine->vm);
@@ -119,21 +160,23 @@ static enum vm_outcome mount_bundle(struct machine *machine, const struct entry 
     return outcome;
 }
 
-/* The format becomes the one of this state's snapshots. */
-static enum vm_outcome take_format(struct machine *machine, struct slice bundle, struct buffer *why,
-                                   struct buffer *result)
+enum vm_outcome machine_take_format(struct machine *machine, struct slice bundle, struct buffer *result)
 {
-    if (machine_note_format(machine, bundle, why) != STATUS_OK) {
-        buffer_append_byte(why, 0);
-        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why->data);
-        return VM_REFUSED;
-    }
+    struct buffer why = {0};
     struct buffer key = {0};
-    host_key(&key, HOST_FORMAT, slice_text("format"), slice_make(NULL, 0));
-    (void)tree_put(machine->tree, buffer_slice(&key), bundle);
+    enum vm_outcome outcome = VM_OK;
+    if (machine_note_format(machine, bundle, &why) == STATUS_OK) {
+        host_key(&key, HOST_FORMAT, slice_text("format"), slice_make(NULL, 0));
+        (void)tree_put(machine->tree, buffer_slice(&key), bundle);
+        pack_nil(result);
+    } else {
+        buffer_append_byte(&why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why.data);
+        outcome = VM_REFUSED;
+    }
     buffer_close(&key);
-    pack_nil(result);
-    return VM_OK;
+    buffer_close(&why);
+    return outcome;
 }
 
 /* A module takes its place. The same mount again says nothing new: two leaders may both have proposed it. */
@@ -149,23 +192,21 @@ enum vm_outcome machine_apply_bundle(struct machine *machine, const struct entry
     bool is_format = kind == BUNDLE_FORMAT;
     if (is_format)
         mount = slice_text(HOST_FORMAT_MOUNT);
-    if ((is_format ? machine->format.name[0] != 0 : has_bundle(machine, mount)) ||
+    if ((is_format ? machine->format.name[0] != 0 : machine_find_bundle(machine, mount, &known)) ||
         machine_find_refused(machine, mount, &known)) {
         pack_nil(result);
         return VM_OK;
     }
-    struct buffer why = {0};
-    uint32_t maps = machine->maps;
-    enum vm_outcome outcome = is_format ? take_format(machine, entry->payload, &why, result)
-                                        : mount_bundle(machine, entry, mount, &why, result);
+    tree_mark mark = tree_savepoint(machine->tree);
+    enum vm_outcome outcome = is_format ? machine_take_format(machine, entry->payload, result)
+                                        : mount_bundle(machine, entry, mount, result);
     if (outcome == VM_REFUSED) {
         struct slice code = {0}, message = {0}, data = {0};
-        machine->maps = maps;
-        tree_rollback(machine->tree, 0);
+        tree_rollback(machine->tree, mark);
         CHECK(error_unpack(buffer_slice(result), &code, &message, &data) == STATUS_OK);
         keep_refused(machine, mount, message);
     }
+    host_counter_set(machine->tree, "bundles", host_counter(machine->tree, "bundles") + 1);
     machine->catalog_version += outcome != VM_PARK;
-    buffer_close(&why);
     return outcome;
 }

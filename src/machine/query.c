@@ -1,70 +1,18 @@
 /* machine/query.c - see machine/query.h. */
 #include "machine/query.h"
 
-#include <stdio.h>
-
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/mutant.h"
 #include "machine/host_rows.h"
 #include "machine/machine_private.h"
 #include "machine/snapshot_private.h"
+#include "script/bundle.h"
 #include "state/view.h"
 #include "wire/error.h"
 #include "wire/pack.h"
 
-static enum vm_outcome ask(struct vm *vm, const struct vm_entry *facts, const struct vm_limits *limits,
-                           struct slice name, struct slice args, struct buffer *answer)
-{
-    vm_begin(vm, facts, limits);
-    enum vm_outcome outcome = vm_call(vm, name, args, true, answer);
-    vm_end(vm);
-    return outcome;
-}
-
-static void say_unknown(enum vm_kind kind, struct slice name, struct buffer *answer)
-{
-    char text[200];
-    snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
-             (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
-    error_pack(answer, ERROR_UNKNOWN_COMMAND, text);
-}
-
 /* --- on the machine's thread ------------------------------------------------------------------------------------------ */
-
-static enum vm_outcome ask_machine(struct machine *machine, const struct vm_limits *limits, struct slice name,
-                                   struct slice args, uint64_t now_ms)
-{
-    const struct vm_entry facts = {.index = machine->applied,
-                                   .term = machine->term,
-                                   .now_ms = now_ms > machine->now_ms ? now_ms : machine->now_ms,
-                                   .seed = machine_seed(machine->cluster_id, machine->applied)};
-    enum vm_outcome outcome = ask(machine->vm, &facts, limits, name, args, &machine->result);
-    CHECK_EQ(tree_savepoint(machine->tree), 0);
-    machine->query_timed = vm_read_clock(machine->vm);
-    return outcome;
-}
-
-void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
-                   struct machine_results *results)
-{
-    enum vm_outcome outcome = VM_REFUSED;
-    enum vm_kind kind = vm_find(machine->vm, name);
-    buffer_clear(&machine->result);
-    machine->query_timed = false;
-    if (machine->parked_at != 0)
-        error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
-    else if (kind == VM_QUERY || kind == VM_RAW)
-        outcome = ask_machine(machine, &machine->limits, name, args, now_ms);
-    else if (!machine_say_refused(machine, name, &machine->result))
-        say_unknown(kind, name, &machine->result);
-    machine_answer_alone(results, machine->applied, outcome, &machine->result);
-}
-
-bool machine_query_timed(const struct machine *machine)
-{
-    return machine->query_timed;
-}
 
 bool machine_query_briefly(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
                            uint64_t *used, struct machine_results *results)
@@ -82,7 +30,7 @@ bool machine_query_briefly(struct machine *machine, struct slice name, struct sl
         (void)vm_bound_memory(machine->vm, bound);
     buffer_clear(&machine->result);
     const uint64_t before = vm_spent(machine->vm);
-    enum vm_outcome outcome = ask_machine(machine, &limits, name, args, now_ms);
+    enum vm_outcome outcome = machine_ask(machine, &limits, name, args, now_ms);
     (void)vm_bound_memory(machine->vm, bound);
     *used += vm_spent(machine->vm) - before;
     if (outcome == VM_PARK || vm_ran_out(machine->vm))
@@ -125,18 +73,36 @@ void reader_free(struct reader *reader)
     mem_free(reader);
 }
 
+/* A number that a host row of the view is; `otherwise` where there is none. */
+static uint64_t number_in(const struct view *view, enum host_kind kind, struct slice first, struct slice second,
+                          uint64_t otherwise)
+{
+    struct buffer key = {0};
+    struct slice value = {0};
+    uint64_t number = otherwise;
+    host_key(&key, kind, first, second);
+    if (view_get(view, buffer_slice(&key), &value)) {
+        struct pack_reader packed = pack_reader_make(value);
+        CHECK(pack_read_u64(&packed, &number) == STATUS_OK);
+    }
+    buffer_close(&key);
+    return number;
+}
+
 static uint32_t known_number(void *context, struct slice mount, struct slice map)
 {
     const struct reader *reader = context;
-    struct buffer key = {0};
-    struct slice value = {0};
-    uint64_t number = 0;
-    host_key(&key, HOST_MAPS, mount, map);
-    CHECK(view_get(reader->view, buffer_slice(&key), &value));
-    struct pack_reader packed = pack_reader_make(value);
-    CHECK(pack_read_u64(&packed, &number) == STATUS_OK);
-    buffer_close(&key);
-    return (uint32_t)number;
+    return (uint32_t)number_in(reader->view, HOST_MAPS, mount, map, UINT32_MAX);
+}
+
+/* Mounts one module as it is in force in the view: also with rows of older versions. */
+static enum status mount_one(struct reader *reader, struct slice bundle, struct buffer *why)
+{
+    struct slice mount;
+    enum status status = vm_mount(reader->vm, bundle, known_number, reader, why);
+    if (status == STATUS_OK && bundle_mount(bundle, &mount) == STATUS_OK)
+        vm_set_upgrade(reader->vm, mount, number_in(reader->view, HOST_UPGRADES, mount, slice_make(NULL, 0), 0));
+    return status;
 }
 
 /* Mounts what the view has. False: it cannot be, which the answer says. */
@@ -153,7 +119,7 @@ static bool mount_all(struct reader *reader, const struct machine_frozen *frozen
     struct view_cursor *cursor =
         view_cursor_open(frozen->view, slice_make(lo, sizeof lo), slice_make(hi, sizeof hi), false);
     while (status == STATUS_OK && view_cursor_next(cursor, &key, &bundle))
-        status = vm_mount(reader->vm, bundle, known_number, reader, &why);
+        status = mount_one(reader, bundle, &why);
     view_cursor_close(cursor);
     reader->view = NULL;
     reader->catalog_version = frozen->catalog_version;
@@ -176,7 +142,7 @@ static enum vm_outcome ask_reader(struct reader *reader, const struct machine_fr
         return VM_REFUSED;
     enum vm_kind kind = vm_find(reader->vm, name);
     if (kind != VM_QUERY && kind != VM_RAW) {
-        say_unknown(kind, name, &reader->answer);
+        machine_say_no_query(kind, name, &reader->answer);
         return VM_REFUSED;
     }
     const struct vm_entry facts = {.index = head->index,
@@ -184,7 +150,9 @@ static enum vm_outcome ask_reader(struct reader *reader, const struct machine_fr
                                    .now_ms = now_ms > head->stamp_ms ? now_ms : head->stamp_ms,
                                    .seed = machine_seed(head->cluster_id, head->index)};
     vm_look_at(reader->vm, frozen->view);
-    enum vm_outcome outcome = ask(reader->vm, &facts, &frozen->limits, name, args, &reader->answer);
+    vm_begin(reader->vm, &facts, &frozen->limits);
+    enum vm_outcome outcome = vm_call(reader->vm, name, args, true, &reader->answer);
+    vm_end(reader->vm);
     vm_look_at(reader->vm, NULL);
     if (outcome == VM_PARK)
         unmount(reader); /* its memory with it */

@@ -419,6 +419,15 @@ static enum vm_outcome keep_or_end(struct machine *machine, struct slice session
     return VM_OK;
 }
 
+bool session_only_keeps(struct slice payload)
+{
+    struct pack_reader reader = pack_reader_make(payload);
+    uint32_t count = 0;
+    struct slice verb;
+    return pack_read_array(&reader, &count) == STATUS_OK && count > 0 &&
+           pack_read_text(&reader, &verb) == STATUS_OK && slice_equal(verb, slice_text("keep"));
+}
+
 enum vm_outcome session_apply(struct machine *machine, const struct entry *entry, struct buffer *result)
 {
     struct pack_reader reader = pack_reader_make(entry->payload);
@@ -443,5 +452,6 @@ enum vm_outcome session_apply(struct machine *machine, const struct entry *entry
 
 void session_grant(struct machine *machine)
 {
-    host_counter_set(machine->tree, "grant", machine->now_ms);
+    if (session_count(machine->tree) > 0) /* one that is opened later has more than that */
+        host_counter_set(machine->tree, "grant", machine->now_ms);
 }

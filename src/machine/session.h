@@ -59,6 +59,9 @@ void session_keep_answer(struct machine *machine, const struct session_ticket *t
 /* Applies an entry SESSION. Answers: "open" the session's text, "keep" and "end" true. */
 enum vm_outcome session_apply(struct machine *machine, const struct entry *entry, struct buffer *result);
 
+/* Whether the payload of a SESSION keeps a session, and so runs nothing of a service's. */
+bool session_only_keeps(struct slice payload);
+
 /* The first entry of a term: every session that was not refused has its ttl again. One row, whatever their number. */
 void session_grant(struct machine *machine);
 

@@ -58,8 +58,11 @@ uint64_t machine_frozen_bytes(const struct machine *machine);
 /* Gives everything back that is out: before machine_free, where nobody reads any more. */
 void machine_thaw_all(struct machine *machine);
 
-/* One holder less; after the last the view goes back and is freed. */
+/* One holder less; after the last the view goes back: O(1). What the view alone held goes by machine_sweep. */
 void machine_thaw(struct machine *machine, struct machine_frozen *frozen);
+
+/* Frees some of what views held and nothing holds any more, for some 20 us. True: there is more. */
+bool machine_sweep(struct machine *machine);
 
 /* What was frozen; readable from any thread until it is thawed. */
 const struct snapshot_head *machine_frozen_head(const struct machine_frozen *frozen);

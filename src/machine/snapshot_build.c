@@ -2,9 +2,10 @@
  * are among them, then the service's, row by row. See machine/snapshot.h. */
 #include "base/check.h"
 #include "base/mutant.h"
+#include "machine/deploy_private.h"
 #include "machine/host_rows.h"
-#include "machine/machine_private.h"
 #include "machine/snapshot_private.h"
+#include "script/bundle.h"
 #include "state/view.h"
 #include "wire/pack.h"
 
@@ -57,6 +58,9 @@ static enum status restore_mount(struct building *building, struct slice bundle)
         buffer_append(why, reason.data, reason.size);
         status = STATUS_UNSUPPORTED;
     }
+    struct slice mount;
+    if (status == STATUS_OK && bundle_mount(bundle, &mount) == STATUS_OK)
+        migration_load_upgrade(building->machine, mount);
     if (status == STATUS_OK && building->unnumbered) {
         snapshot_say(why, "%s: a map of its modules has no number", building->intake.name);
         status = STATUS_CORRUPT;
@@ -95,15 +99,14 @@ static enum status restore_host(struct building *building)
     struct slice value;
     enum status status = STATUS_OK;
     machine->limits = intake->limits;
-    for (size_t i = 0; i < intake->maps.count && !MUTANT(128); i++)
-        if (intake->maps.list[i].number >= machine->maps)
-            machine->maps = intake->maps.list[i].number + 1;
     struct view *view = tree_view(machine->tree);
     struct view_cursor *cursor = view_cursor_open(view, slice_make(NULL, 0), slice_make(NULL, 0), false);
     while (status == STATUS_OK && view_cursor_next(cursor, &key, &value))
         status = restore_row(building, key, value);
     view_cursor_close(cursor);
     tree_view_release(machine->tree, view);
+    if (status == STATUS_OK)
+        migration_load(machine);
     machine->catalog_version++;
     return status;
 }

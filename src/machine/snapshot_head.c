@@ -13,7 +13,7 @@
 #include "machine/snapshot_private.h"
 #include "wire/pack.h"
 
-enum { LAYOUT = 1, FIELDS = 18 };
+enum { LAYOUT = 1, FIELDS = 18, SWEEP_STEPS = 256 };
 
 static void pack_hash(struct buffer *out, struct hash128 hash)
 {
@@ -137,7 +137,7 @@ void machine_thaw(struct machine *machine, struct machine_frozen *frozen)
 struct machine_frozen *machine_share(struct machine *machine)
 {
     struct machine_frozen *last = machine->frozen;
-    if (last == NULL || (last->head.index != machine->applied && !MUTANT(180)))
+    if (last == NULL || (last->head.index != machine->applied && !MUTANT(189)))
         return machine_freeze(machine);
     last->holders++;
     return last;
@@ -152,6 +152,11 @@ void machine_thaw_all(struct machine *machine)
 uint64_t machine_frozen_bytes(const struct machine *machine)
 {
     return tree_view_bytes(machine->tree);
+}
+
+bool machine_sweep(struct machine *machine)
+{
+    return tree_sweep(machine->tree, SWEEP_STEPS);
 }
 
 const struct snapshot_head *machine_frozen_head(const struct machine_frozen *frozen)

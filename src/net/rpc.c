@@ -14,6 +14,7 @@ struct rpc_client {
     size_t calls;
     bool held;     /* not read from until half of its calls have ended */
     bool finished; /* sends no more: closed with its last answer */
+    bool listened; /* it is told things unasked */
     struct rpc_client *next;
     struct rpc_client *previous;
 };
@@ -29,8 +30,7 @@ struct rpc_call {
 
 struct rpc {
     struct net *net;
-    void (*request)(void *context, uint64_t call, const struct request *request);
-    void *context;
+    struct rpc_owner owner;
     struct rpc_call *calls;
     uint32_t calls_capacity;
     uint32_t free_first; /* UINT32_MAX: none */
@@ -47,13 +47,11 @@ static void on_closed(void *owner, struct connection *connection, const char *wh
 static const struct connection_owner client_ops = {
     .received = on_received, .finished = on_finished, .closed = on_closed};
 
-struct rpc *rpc_new(struct net *net, void (*request)(void *context, uint64_t call, const struct request *request),
-                    void *context)
+struct rpc *rpc_new(struct net *net, const struct rpc_owner *owner)
 {
     struct rpc *rpc = mem_zalloc(1, sizeof *rpc);
     rpc->net = net;
-    rpc->request = request;
-    rpc->context = context;
+    rpc->owner = *owner;
     rpc->free_first = UINT32_MAX;
     return rpc;
 }
@@ -104,7 +102,7 @@ static bool on_finished(void *owner, struct connection *connection)
     struct rpc_client *client = owner;
     (void)connection;
     client->finished = true;
-    return client->calls > 0;
+    return client->calls > 0; /* who only listens may be gone altogether */
 }
 
 static void on_closed(void *owner, struct connection *connection, const char *why)
@@ -112,6 +110,8 @@ static void on_closed(void *owner, struct connection *connection, const char *wh
     struct rpc_client *client = owner;
     LOG(LOG_DEBUG, "net", "client %s: %s", connection_name(connection), why);
     client->connection = NULL;
+    if (client->listened)
+        client->rpc->owner.gone(client->rpc->owner.context, client);
     if (client->calls == 0)
         free_client(client);
 }
@@ -183,6 +183,40 @@ void rpc_reply(struct rpc *rpc, uint64_t call_number, bool ok, bool definite, ui
         connection_close(client->connection, "closed by the other side");
 }
 
+/* --- telling unasked ------------------------------------------------------------------------------------------------ */
+
+struct rpc_client *rpc_listen(struct rpc *rpc, uint64_t call_number)
+{
+    uint32_t slot = (uint32_t)call_number;
+    CHECK(slot < rpc->calls_capacity);
+    CHECK_EQ(rpc->calls[slot].generation, call_number >> 32);
+    struct rpc_client *client = rpc->calls[slot].client;
+    CHECK(client != NULL);
+    if (client->connection == NULL)
+        return NULL;
+    client->listened = true;
+    return client;
+}
+
+void rpc_tell(struct rpc_client *client, struct slice message)
+{
+    CHECK(client->connection != NULL);
+    buffer_append(connection_output(client->connection), message.data, message.size);
+    connection_queued(client->connection);
+}
+
+size_t rpc_pending(const struct rpc_client *client)
+{
+    CHECK(client->connection != NULL);
+    return connection_pending(client->connection);
+}
+
+void rpc_end(struct rpc_client *client, const char *why)
+{
+    CHECK(client->connection != NULL);
+    connection_close(client->connection, why);
+}
+
 /* --- requests ------------------------------------------------------------------------------------------------------ */
 
 static void answer_bad(struct rpc_client *client, const struct request *request, enum status status,
@@ -223,7 +257,7 @@ static size_t on_received(void *owner, struct connection *connection, struct sli
             break;
         }
         if (status == STATUS_OK) {
-            client->rpc->request(client->rpc->context, begin_call(client, &request), &request);
+            client->rpc->owner.request(client->rpc->owner.context, begin_call(client, &request), &request);
         } else {
             LOG(LOG_DEBUG, "net", "client %s: bad request: %s", connection_name(connection), why);
             if (!answerable)

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "node/host_calls.h"
 #include "node/state.h"
 #include "replica/formation.h"
 #include "replica/recover.h"
@@ -112,6 +113,11 @@ static void run_machine_job(void *context, void *job)
     machine_job_run(job, ((struct node *)context)->machine);
 }
 
+static bool idle_machine(void *context)
+{
+    return machine_sweep(((struct node *)context)->machine);
+}
+
 static void machine_job_done(void *owner, void *job)
 {
     replica_machine_done(((struct node *)owner)->replica, job, node_time());
@@ -144,15 +150,25 @@ static void view_job_done(void *owner, void *job)
 
 static const struct worker_ops reader_ops = {.name = "tidelock-read", .run = run_view_job, .done = view_job_done};
 static const struct worker_ops snapshot_ops = {
-    .name = "tidelock-snap", .run = run_snapshot_job, .done = snapshot_job_done};
+    .name = "tidelock-snap", .background = true, .run = run_snapshot_job, .done = snapshot_job_done};
 static const struct worker_ops transfer_ops = {
     .name = "tidelock-file", .run = run_transfer_job, .done = snapshot_job_done};
 static const struct worker_ops log_ops = {
     .name = "tidelock-log", .run = run_log_job, .idle = idle_log, .done = log_job_done};
 static const struct worker_ops machine_ops = {
-    .name = "tidelock-lua", .run = run_machine_job, .done = machine_job_done};
+    .name = "tidelock-lua", .run = run_machine_job, .idle = idle_machine, .done = machine_job_done};
 
 /* --- clients ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_request(void *context, uint64_t call, const struct request *request)
+{
+    host_calls_take(context, call, request);
+}
+
+static void on_client_gone(void *context, struct rpc_client *client)
+{
+    watch_gone(context, client);
+}
 
 static bool adopt(void *context, struct connection *connection, enum sniff_protocol protocol)
 {
@@ -194,7 +210,7 @@ static void on_wake(struct ev_loop *loop, ev_timer *watcher, int events)
 
 static void arm_wake(struct node *node)
 {
-    uint64_t at = replica_wake_at(node->replica);
+    uint64_t at = node->watches.more ? 0 : replica_wake_at(node->replica);
     uint64_t now = clock_ms(CLOCK_BOOTTIME);
     ev_timer_stop(node->loop, &node->wake);
     if (at == UINT64_MAX)
@@ -230,6 +246,7 @@ static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
         worker_collect(threads[i]);
     rpc_resume(node->rpc);
     replica_turn(node->replica, node_time());
+    watch_turn(node);
     net_flush(node->net);
     /* After the sends: followers write at the same time as this node (thesis 10.2.1). */
     for (size_t i = 0; i < THREADS; i++)
@@ -399,7 +416,8 @@ static int run_opened(struct node *node, const struct node_options *options)
     node->loop = ev_loop_new(EVFLAG_NOENV | EVFLAG_AUTO);
     CHECK(node->loop != NULL);
     node->net = net_new(node->loop);
-    node->rpc = rpc_new(node->net, node_on_request, node);
+    const struct rpc_owner owner = {.request = on_request, .gone = on_client_gone, .context = node};
+    node->rpc = rpc_new(node->net, &owner);
     int exit_code = node_open(node, options, &identity, &bundles, &recovered);
     if (exit_code != NODE_EXIT_OK) {
         if (node->listener != NULL)

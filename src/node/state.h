@@ -9,6 +9,7 @@
 #include "net/rpc.h"
 #include "net/sniff.h"
 #include "node/node.h"
+#include "node/watch.h"
 #include "node/worker.h"
 #include "replica/recover.h"
 #include "replica/replica.h"
@@ -56,6 +57,7 @@ struct node {
         struct reader *reader;
         struct worker *thread;
     } readers[REPLICA_READERS];
+    struct watches watches;
     struct node_peer peers[RAFT_MEMBERS_MAX];
     size_t peers_count;
     ev_prepare turn;
@@ -72,9 +74,6 @@ struct node {
 
 /* What time it is: clocks of the machine. */
 struct replica_time node_time(void);
-
-/* node/host.c: a client's request; its answer goes by rpc_reply. */
-void node_on_request(void *context, uint64_t call, const struct request *request);
 
 /* Takes an accepted socket. */
 void node_accepted(void *context, int fd);

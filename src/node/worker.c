@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <ev.h>
@@ -14,6 +15,10 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/ring.h"
+
+enum {
+    BACKGROUND_NICE = 10
+}; /* a tenth of what others get where all want to run, and it gives way when they wake */
 
 struct worker {
     struct worker_ops ops;
@@ -50,6 +55,9 @@ static void wait_for_bell(struct worker *worker)
 static void *thread_main(void *argument)
 {
     struct worker *worker = argument;
+    if (worker->ops.background)
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(),
+                          BACKGROUND_NICE); /* refused: it is as quick as the others */
     for (;;) {
         atomic_store(&worker->sleeping, false);
         run_jobs(worker);

@@ -392,6 +392,13 @@ raft_term raft_term_at(const struct raft *raft, raft_index index)
     return trail_term(&raft->trail, index);
 }
 
+const char *raft_role_name(enum raft_role role)
+{
+    static const char *const names[] = {"follower", "pre-candidate", "candidate", "leader"};
+    CHECK(role <= RAFT_LEADER);
+    return names[role];
+}
+
 void raft_get_status(const struct raft *raft, struct raft_status *status)
 {
     memset(status, 0, sizeof *status);

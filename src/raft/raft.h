@@ -311,6 +311,9 @@ raft_term raft_term_at(const struct raft *raft, raft_index index);
 /* Copies out the configuration in force. */
 void raft_get_configuration(const struct raft *raft, struct raft_configuration *configuration);
 
+/* The role as a word: "follower", "pre-candidate", "candidate", "leader". */
+const char *raft_role_name(enum raft_role role);
+
 /* Copies out what status and specs want. */
 void raft_get_status(const struct raft *raft, struct raft_status *status);
 

@@ -20,6 +20,7 @@ static void submit_apply(struct replica *replica, struct machine_job *job, raft_
     job->want_results = replica->proposed_count > 0;
     replica->apply_next = last + 1 - (MUTANT(60) && last > 2 && last % 64 == 0 ? 1 : 0);
     replica->machine_jobs++;
+    replica->apply_jobs++;
     replica->env.apply(replica->env.context, job);
 }
 
@@ -42,7 +43,8 @@ void apply_committed(struct replica *replica)
     commit = diverge_limit(replica) < commit ? diverge_limit(replica) : commit;
     raft_index until = UINT64_MAX;
     while (take_before_apply(replica, commit, &until) && replica->machine_jobs < MACHINE_JOBS_MAX &&
-           replica->apply_next <= commit && !replica->apply_reading && replica->machine.parked_at == 0) {
+           replica->apply_next <= commit && !replica->apply_reading && replica->machine.parked_at == 0 &&
+           !skip_waits(replica)) {
         struct chunk *chunk = cache_find(&replica->cache, replica->apply_next);
         if (chunk == NULL) {
             if (replica->apply_next > replica->persisted_index)
@@ -68,7 +70,8 @@ void apply_committed(struct replica *replica)
 void apply_read_back(struct replica *replica, struct log_job *done)
 {
     replica->apply_reading = false;
-    if (done->first != replica->apply_next || replica->machine.parked_at != 0 || done->got > diverge_limit(replica))
+    if (done->first != replica->apply_next || replica->machine.parked_at != 0 || skip_waits(replica) ||
+        done->got > diverge_limit(replica))
         return; /* what is still wanted of it is read again */
     struct machine_job *job = mem_zalloc(1, sizeof *job);
     job->owned = done->records;
@@ -84,10 +87,12 @@ static void add_query(struct machine_job *job, uint64_t token, const struct pend
     struct machine_query_item *item = &job->queries[job->queries_count++];
     *item = (struct machine_query_item){.request = token,
                                         .now_ms = now_ms,
+                                        .try = request->dry_run,
                                         .name_offset = job->bytes.size,
                                         .name_size = request->name_size,
                                         .args_offset = job->bytes.size + request->name_size,
-                                        .args_size = request->bytes.size - request->name_size};
+                                        .args_size = request->args_size,
+                                        .ticket_size = request_ticket(request).size};
     buffer_append(&job->bytes, request->bytes.data, request->bytes.size);
 }
 
@@ -213,6 +218,9 @@ static void aside(struct replica *replica, struct machine_job *job)
         replica->digests.looking = false;
         digest_at(replica, job->index, job->found ? &job->digest : NULL);
         break;
+    case MACHINE_JOB_SKIP:
+        skip_told(replica);
+        break;
     case MACHINE_JOB_FREEZE:
         take_frozen(replica, job);
         break;
@@ -289,7 +297,9 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
     replica->machine_jobs--;
     if (job->type == MACHINE_JOB_APPLY) {
         raft_index first = replica->applied + 1;
+        replica->apply_jobs--;
         replica->applied = job->applied;
+        events_add(replica->events, buffer_slice(&job->results.events), job->results.events_lost);
         apply_catalog(replica, job);
         digest_at(replica, job->applied, &job->status.digest);
         requests_applied(replica, first, job->status.parked_at == 0 ? job->applied : replica->apply_next - 1, job);

@@ -19,20 +19,59 @@ void chunk_release(struct chunk *chunk)
     mem_free(chunk);
 }
 
+/* The chunk in place `at`, counted from the oldest. */
+static struct chunk **place(const struct cache *cache, size_t at)
+{
+    return &cache->ring[(cache->oldest + at) & (cache->capacity - 1)];
+}
+
 static void drop_oldest(struct cache *cache)
 {
-    struct chunk *chunk = cache->oldest;
-    cache->oldest = chunk->next;
-    if (cache->oldest == NULL)
-        cache->youngest = NULL;
+    struct chunk *chunk = *place(cache, 0);
+    cache->oldest++;
+    cache->count--;
     cache->bytes -= chunk->bytes.size;
     chunk_release(chunk);
+}
+
+static void drop_youngest(struct cache *cache)
+{
+    struct chunk *chunk = *place(cache, --cache->count);
+    cache->bytes -= chunk->bytes.size;
+    chunk_release(chunk);
+}
+
+static void add_youngest(struct cache *cache, struct chunk *chunk)
+{
+    if (cache->count == cache->capacity) {
+        struct cache grown = *cache;
+        grown.capacity = cache->capacity > 0 ? cache->capacity * 2 : 64;
+        grown.ring = mem_alloc(grown.capacity * sizeof *grown.ring);
+        grown.oldest = 0;
+        for (size_t i = 0; i < cache->count; i++)
+            *place(&grown, i) = *place(cache, i);
+        mem_free(cache->ring);
+        *cache = grown;
+    }
+    *place(cache, cache->count++) = chunk;
+}
+
+/* How many chunks begin at or before `index`: it is in the last of them, if in any. */
+static size_t begun_by(const struct cache *cache, raft_index index)
+{
+    size_t from = 0;
+    for (size_t left = cache->count; left > 0;) {
+        size_t half = (left + 1) / 2;
+        from += (*place(cache, from + half - 1))->first <= index ? half : 0;
+        left -= half;
+    }
+    return from;
 }
 
 struct chunk *cache_append(struct cache *cache, struct buffer *bytes, raft_index first, raft_index last)
 {
     CHECK(last >= first);
-    CHECK(cache->youngest == NULL || cache->youngest->last + 1 == first);
+    CHECK(cache->count == 0 || cache_last(cache) + 1 == first);
     struct chunk *chunk = mem_zalloc(1, sizeof *chunk);
     chunk->references = 1;
     chunk->first = first;
@@ -50,50 +89,35 @@ struct chunk *cache_append(struct cache *cache, struct buffer *bytes, raft_index
     }
     chunk->offsets[last - first + 1] = offset;
     CHECK_EQ(offset, chunk->bytes.size);
-    if (cache->youngest != NULL)
-        cache->youngest->next = chunk;
-    else
-        cache->oldest = chunk;
-    cache->youngest = chunk;
+    add_youngest(cache, chunk);
     cache->bytes += chunk->bytes.size;
     cache->appended += chunk->bytes.size;
-    while (cache->bytes > cache->bytes_max && cache->oldest != chunk)
+    while (cache->bytes > cache->bytes_max && cache->count > 1)
         drop_oldest(cache);
     return chunk;
 }
 
 void cache_cut(struct cache *cache, raft_index from)
 {
-    struct chunk *kept = NULL;
-    struct chunk *chunk = cache->oldest;
-    while (chunk != NULL && chunk->first < from) {
-        kept = chunk;
-        chunk = chunk->next;
-    }
-    while (chunk != NULL) {
-        struct chunk *next = chunk->next;
-        cache->bytes -= chunk->bytes.size;
-        chunk_release(chunk);
-        chunk = next;
-    }
-    cache->youngest = kept;
-    if (kept == NULL) {
-        cache->oldest = NULL;
+    while (cache->count > 0 && (*place(cache, cache->count - 1))->first >= from)
+        drop_youngest(cache);
+    if (cache->count == 0)
         return;
-    }
-    kept->next = NULL;
+    struct chunk *kept = *place(cache, cache->count - 1);
     if (kept->last >= from)
         kept->last = from - 1;
 }
 
+raft_index cache_last(const struct cache *cache)
+{
+    return cache->count > 0 ? (*place(cache, cache->count - 1))->last : 0;
+}
+
 struct chunk *cache_find(const struct cache *cache, raft_index index)
 {
-    if (cache->youngest != NULL && index >= cache->youngest->first)
-        return index <= cache->youngest->last ? cache->youngest : NULL;
-    for (struct chunk *chunk = cache->oldest; chunk != NULL; chunk = chunk->next)
-        if (index >= chunk->first && index <= chunk->last)
-            return chunk;
-    return NULL;
+    size_t begun = begun_by(cache, index);
+    struct chunk *chunk = begun > 0 ? *place(cache, begun - 1) : NULL;
+    return chunk != NULL && index <= chunk->last ? chunk : NULL;
 }
 
 struct slice chunk_records(const struct chunk *chunk, raft_index a, raft_index b)
@@ -107,6 +131,10 @@ struct slice chunk_records(const struct chunk *chunk, raft_index a, raft_index b
 
 void cache_close(struct cache *cache)
 {
-    while (cache->oldest != NULL)
+    while (cache->count > 0)
         drop_oldest(cache);
+    mem_free(cache->ring);
+    cache->ring = NULL;
+    cache->capacity = 0;
+    cache->oldest = 0;
 }

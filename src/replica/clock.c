@@ -47,17 +47,20 @@ void clock_lead(struct replica *replica)
     replica->stamp_at = replica->now.boot_ms;
 }
 
-uint64_t clock_stamp(struct replica *replica)
+uint64_t clock_look(const struct replica *replica)
 {
     uint64_t elapsed = replica->now.boot_ms - replica->stamp_at;
     uint64_t plain = replica->stamp + elapsed;
     uint64_t median = median_wall(replica);
     uint64_t slew = elapsed / 10;
     if (median > plain)
-        plain += median - plain < slew ? median - plain : slew;
-    else
-        plain -= plain - median < slew ? plain - median : slew;
-    replica->stamp = plain;
+        return plain + (median - plain < slew ? median - plain : slew);
+    return plain - (plain - median < slew ? plain - median : slew);
+}
+
+uint64_t clock_stamp(struct replica *replica)
+{
+    replica->stamp = clock_look(replica);
     replica->stamp_at = replica->now.boot_ms;
-    return plain;
+    return replica->stamp;
 }

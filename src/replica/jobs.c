@@ -71,19 +71,28 @@ void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk
         snprintf(job->why, sizeof job->why, "%s", storage_why(storage));
 }
 
-/* Each has its slice; those that want more are run over a view, which they share. */
+/* A command that is only tried; or a query, which has its slice: one that wants more is run over a view, shared with others. */
+static void run_query(struct machine_job *job, struct machine_query_item *item, uint64_t *used,
+                      struct machine *machine)
+{
+    struct slice name = slice_make(job->bytes.data + item->name_offset, item->name_size);
+    struct slice args = slice_make(job->bytes.data + item->args_offset, item->args_size);
+    struct slice ticket = slice_make(args.data + args.size, item->ticket_size);
+    if (item->try) {
+        machine_try(machine, name, args, ticket, item->now_ms, &job->results);
+        return;
+    }
+    item->later = !machine_query_briefly(machine, name, args, item->now_ms, used, &job->results);
+    if (item->later && machine_frozen_bytes(machine) <= QUERY_VIEW_BYTES)
+        item->frozen = machine_share(machine);
+}
+
 static void run_queries(struct machine_job *job, struct machine *machine)
 {
     uint64_t used = 0;
     while (job->reached < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX &&
-           used < QUERIES_WORK_MAX) {
-        struct machine_query_item *item = &job->queries[job->reached++];
-        item->later = !machine_query_briefly(
-            machine, slice_make(job->bytes.data + item->name_offset, item->name_size),
-            slice_make(job->bytes.data + item->args_offset, item->args_size), item->now_ms, &used, &job->results);
-        if (item->later && machine_frozen_bytes(machine) <= QUERY_VIEW_BYTES)
-            item->frozen = machine_share(machine);
-    }
+           used < QUERIES_WORK_MAX)
+        run_query(job, &job->queries[job->reached++], &used, machine);
 }
 
 static void thaw(struct machine_job *job, struct machine *machine)
@@ -109,6 +118,9 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
     case MACHINE_JOB_LOOK:
         job->found = machine_digest_at(machine, job->index, &job->digest);
         break;
+    case MACHINE_JOB_SKIP:
+        (void)machine_skip(machine, job->index);
+        break;
     case MACHINE_JOB_FREEZE:
         if (before.parked_at == 0)
             job->frozen = machine_freeze(machine);
@@ -133,6 +145,7 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         run_queries(job, machine);
         break;
     }
+    (void)machine_sweep(machine); /* also where jobs leave it no idle moment */
     machine_get_status(machine, &job->status);
     if (job->status.catalog_version != before.catalog_version || job->type == MACHINE_JOB_SWAP) {
         machine_catalog(machine, &job->catalog);
@@ -302,18 +315,18 @@ void machine_job_free(struct machine_job *job)
     mem_free(job);
 }
 
-static void run_query(struct view_job *job, struct reader *reader)
+static void read_query(struct view_job *job, struct reader *reader)
 {
     const uint8_t *args = job->bytes.data + job->name_size;
-    reader_query(reader, job->frozen, slice_make(job->bytes.data, job->name_size),
-                 slice_make(args, job->bytes.size - job->name_size), job->now_ms, &job->results);
+    reader_query(reader, job->frozen, slice_make(job->bytes.data, job->name_size), slice_make(args, job->args_size),
+                 job->now_ms, &job->results);
 }
 
 void view_job_run(struct view_job *job, struct reader *reader)
 {
     switch (job->type) {
     case VIEW_JOB_QUERY:
-        run_query(job, reader);
+        read_query(job, reader);
         break;
     case VIEW_JOB_TELL:
         compare_tell(job->frozen, buffer_slice(&job->lo), buffer_slice(&job->hi), &job->told);

@@ -68,14 +68,17 @@ enum machine_job_type {
     MACHINE_JOB_SHARE, /* the same for somebody who only looks */
     MACHINE_JOB_PARK,  /* for the reason in `bytes`, zero-terminated */
     MACHINE_JOB_ROT,   /* machine_rot, about the row of rank `number`; `bytes`: set, its name */
+    MACHINE_JOB_SKIP,  /* the entry `index` is to be skipped */
     MACHINE_JOB_SWAP   /* what was built from a snapshot takes the machine's place */
 };
 
 struct machine_query_item {
     uint64_t request;              /* the replica's number for it */
     uint64_t now_ms;               /* 0: the last stamp */
+    bool try;                      /* run a command, or a batch (without a name), and take it back */
     size_t name_offset, name_size; /* in machine_job.bytes */
     size_t args_offset, args_size;
+    size_t ticket_size;            /* behind the arguments; 0: none */
     bool later;                    /* set: it takes longer than a slice */
     struct machine_frozen *frozen; /* set, then: what to run it over; NULL: too much is frozen already */
 };
@@ -95,7 +98,7 @@ struct machine_job {
     struct buffer bytes;
     uint64_t number;  /* SHARE: the replica's, to know whom it is for; ROT */
     uint64_t request; /* ROT: the replica's number for it */
-    /* LOOK */
+    /* LOOK, SKIP */
     raft_index index;
     bool found; /* set, with the digest */
     struct hash128 digest;
@@ -166,7 +169,7 @@ struct view_job {
     uint64_t request; /* the replica's number for it */
     uint64_t now_ms;
     struct buffer bytes; /* its name, then its arguments */
-    size_t name_size;
+    size_t name_size, args_size;
     struct machine_results results; /* set: one answer */
 };
 

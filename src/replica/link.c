@@ -12,6 +12,7 @@
 #include "base/mutant.h"
 #include "base/trace.h"
 #include "replica/state.h"
+#include "wire/pack.h"
 
 enum { REASON_BYTES = 240 };
 
@@ -386,16 +387,32 @@ static bool take_raft(struct replica *replica, struct link *link, const struct m
     return true;
 }
 
-static void take_forward(struct replica *replica, struct link *link, const struct message_forward *forward)
+/* What a command's session is, from [session, seq, done_below]. */
+static bool read_ticket(struct slice ticket, struct request *request)
+{
+    struct pack_reader reader = pack_reader_make(ticket);
+    uint32_t count = 0;
+    return ticket.size == 0 ||
+           (pack_read_array(&reader, &count) == STATUS_OK && count == 3 &&
+            pack_read_text(&reader, &request->session) == STATUS_OK && request->session.size > 0 &&
+            request->session.size <= REQUEST_SESSION_MAX && pack_read_u64(&reader, &request->seq) == STATUS_OK &&
+            pack_read_u64(&reader, &request->done_below) == STATUS_OK);
+}
+
+static bool take_forward(struct replica *replica, struct link *link, const struct message_forward *forward)
 {
     struct request request = {.name = forward->name,
                               .args = forward->args,
                               .timeout_ms = forward->timeout_ms,
                               .forward = false,
-                              .query_only = (forward->flags & FORWARD_QUERY_ONLY) != 0};
+                              .query_only = (forward->flags & FORWARD_QUERY_ONLY) != 0,
+                              .dry_run = (forward->flags & FORWARD_DRY_RUN) != 0};
+    if (!read_ticket(forward->ticket, &request))
+        return false;
     uint64_t token = request_add(replica, forward->id, link->peer, &request, (forward->flags & FORWARD_BATCH) != 0);
     if (token != 0)
         request_route(replica, token);
+    return true;
 }
 
 static void take_forwarded(struct replica *replica, struct link *link, const struct message_forwarded *answer)
@@ -403,7 +420,7 @@ static void take_forwarded(struct replica *replica, struct link *link, const str
     struct pending *request = request_of(replica, answer->id);
     if (request == NULL || request->state != REQUEST_FORWARDED || request->peer != link->peer)
         return; /* timed out meanwhile */
-    request_end(replica, request, answer->ok, answer->definite, answer->index, answer->value);
+    request_forwarded(replica, request, answer);
 }
 
 static void end_as_told(struct replica *replica, node_id peer, const char *why)
@@ -468,8 +485,8 @@ static bool take_message(struct replica *replica, struct link *link, const struc
     if (replica->raft != NULL && take_later(replica, link, message))
         return true;
     if (message->type == MESSAGE_FORWARD)
-        take_forward(replica, link, &message->forward);
-    else if (message->type == MESSAGE_FORWARDED)
+        return take_forward(replica, link, &message->forward);
+    if (message->type == MESSAGE_FORWARDED)
         take_forwarded(replica, link, &message->forwarded);
     return true;
 }

@@ -100,7 +100,7 @@ static void take_records(struct replica *replica, const struct raft_write *write
             replica->stamp = entry.stamp_ms;
     }
     replica->last_chain = entry.chain;
-    (void)cache_append(&replica->cache, &records, write->first, write->last);
+    skip_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
 }
 
 /* A snapshot takes its place in the log (§7): its file counts from this write on. Reset: nothing of the log fits it. */
@@ -115,6 +115,7 @@ static void take_base(struct replica *replica, struct log_job *job, const struct
     job->write.base =
         (struct storage_base){.index = write->base_index, .term = write->base_term, .chain = head->chain};
     cache_close(&replica->cache);
+    skip_cut(replica, 1);
     replica->last_index = write->base_index;
     replica->last_chain = head->chain;
     if (replica->persisted_index > write->base_index)
@@ -135,6 +136,7 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
     if (write->cut_from != 0) {
         job->write.cut_from = write->cut_from;
         cache_cut(&replica->cache, write->cut_from);
+        skip_cut(replica, write->cut_from);
         replica->last_index = write->cut_from - 1;
         if (replica->persisted_index >= write->cut_from && !MUTANT(52))
             replica->persisted_index = write->cut_from - 1;
@@ -144,7 +146,7 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
     if (write->source == RAFT_APPEND_NONE)
         return;
     /* Entries behind a cut of an older chunk can leave the cache with a gap at its end: it begins anew then. */
-    if (replica->cache.youngest != NULL && replica->cache.youngest->last + 1 != write->first)
+    if (replica->cache.count > 0 && cache_last(&replica->cache) + 1 != write->first)
         cache_close(&replica->cache);
     if (write->source == RAFT_APPEND_NOOP)
         make_noop(replica, write);

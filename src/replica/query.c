@@ -75,6 +75,7 @@ static void submit(struct replica *replica, const struct long_query *query, cons
     job->request = query->token;
     job->now_ms = query->now_ms;
     job->name_size = request->name_size;
+    job->args_size = request->args_size;
     buffer_append(&job->bytes, request->bytes.data, request->bytes.size);
     replica->views.querying++;
     view_submit(replica, job);

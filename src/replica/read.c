@@ -13,7 +13,8 @@ enum { FAR_ENTRIES = 10000 }; /* behind the leader */
 
 bool read_may_ask(const struct replica *replica, const struct pending *request)
 {
-    if (request->origin != 0 || request->batch || replica_is_parked(replica) || !apply_code_ready(replica))
+    if (request->origin != 0 || request->batch || request->host != NULL || request->dry_run ||
+        replica_is_parked(replica) || !apply_code_ready(replica))
         return false;
     if (replica->effects.commit_index > replica->applied + FAR_ENTRIES && request->forward)
         return false;
@@ -72,7 +73,7 @@ void read_told(struct replica *replica, node_id from, const struct message_read 
         } else if (told->index > replica->applied + FAR_ENTRIES && request != NULL && request->forward &&
                    request->state == REQUEST_READING) {
             wait->token = UINT64_MAX;
-            request_forward(replica, request, from);
+            forward_request(replica, request, from);
         } else {
             wait->index = told->index;
             wait->now_ms = told->now_ms;

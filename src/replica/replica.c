@@ -31,6 +31,21 @@ const struct raft *replica_raft(const struct replica *replica)
     return replica->raft;
 }
 
+const struct events *replica_events(const struct replica *replica)
+{
+    return replica->events;
+}
+
+raft_index replica_applied(const struct replica *replica)
+{
+    return replica->applied;
+}
+
+raft_index replica_parked_at(const struct replica *replica)
+{
+    return replica->machine.parked_at;
+}
+
 const struct identity *replica_identity(const struct replica *replica)
 {
     return &replica->identity;
@@ -146,6 +161,7 @@ static void restore(struct replica *replica, struct storage *storage, const stru
     replica->set_differs = !is_own_state(replica, storage, recovered);
     restore_snapshot(replica, storage, recovered);
     find_stamp(replica, storage, recovered);
+    skip_restore(replica, storage);
     if (replica->last_index < replica->formed_at)
         return;
     replica->raft = raft_new(&replica->raft_options);
@@ -170,6 +186,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->by_index = mem_zalloc(UNCOMMITTED_MAX, sizeof *replica->by_index);
     replica->cache.bytes_max = options->cache_bytes > 0 ? options->cache_bytes : REPLICA_CACHE_BYTES;
     replica->catalog = catalog_new(slice_make(NULL, 0));
+    replica->due_at = UINT64_MAX;
     replica->snapshots.policy = options->snapshots;
     replica->snapshots.machine = options->machine;
     replica->scrubbing.rate = options->scrub_rate;
@@ -190,6 +207,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
                                                   .uncommitted_entries_max = UNCOMMITTED_MAX - 1,
                                                   .trace = options->trace};
     restore(replica, storage, options->recovered);
+    replica->events = events_new(replica->applied, options->events_bytes);
     return replica;
 }
 
@@ -241,6 +259,8 @@ void replica_abandon(struct replica *replica)
     buffer_close(&replica->comparing.lo);
     buffer_close(&replica->comparing.hi);
     buffer_close(&replica->scrubbing.from);
+    mem_free(replica->skips);
+    events_free(replica->events);
     if (replica->snapshots.receive.built != NULL)
         machine_free(replica->snapshots.receive.built);
     mem_free(replica);
@@ -409,13 +429,7 @@ static void propose_bundles(struct replica *replica)
     for (uint32_t i = 0; i < count; i++) {
         struct slice bundle;
         CHECK(pack_read_text(&reader, &bundle) == STATUS_OK);
-        if (replica->batch_count == replica->batch_capacity) {
-            replica->batch_capacity = replica->batch_capacity * 2 + 64;
-            replica->batch = mem_realloc(replica->batch, replica->batch_capacity * sizeof *replica->batch);
-        }
-        replica->batch[replica->batch_count++] = (struct proposal){
-            .kind = ENTRY_BUNDLE, .offset = replica->batch_bytes.size, .size = bundle.size, .token = UINT64_MAX};
-        buffer_append(&replica->batch_bytes, bundle.data, bundle.size);
+        requests_propose_own(replica, ENTRY_BUNDLE, bundle);
     }
 }
 
@@ -438,6 +452,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
             replica_step(replica, &event);
         }
         propose_bundles(replica);
+        host_requests_turn(replica);
         requests_turn(replica);
         apply_queries(replica);
         query_turn(replica);
@@ -450,6 +465,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         take_turn(replica);
         log_maintain(replica);
         replica_drain(replica);
+        skip_turn(replica);
         apply_committed(replica);
     } else {
         requests_turn(replica);
@@ -468,7 +484,8 @@ uint64_t replica_wake_at(const struct replica *replica)
         at = replica->effects.wake_at;
         at = take < at ? take : at;
         at = send < at ? send : at;
-        const uint64_t more[] = {diverge_wake_at(replica), rebuild_wake_at(replica), scrub_wake_at(replica)};
+        const uint64_t more[] = {diverge_wake_at(replica), rebuild_wake_at(replica), scrub_wake_at(replica),
+                                 replica->due_at};
         for (size_t i = 0; i < sizeof more / sizeof *more; i++)
             at = more[i] < at ? more[i] : at;
     }

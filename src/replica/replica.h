@@ -40,6 +40,7 @@
 
 struct replica;
 struct link;
+struct events; /* replica/events.h */
 
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
@@ -116,6 +117,7 @@ struct replica_options {
     struct slice bundles;     /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
     uint64_t fingerprint;     /* of the runtime */
     size_t cache_bytes;       /* of recent records; 0: REPLICA_CACHE_BYTES */
+    size_t events_bytes;      /* of events kept for who watches; 0: EVENTS_BYTES */
     struct replica_snapshots snapshots;
     struct machine_options machine; /* for what is built from a leader's snapshot */
     uint64_t scrub_rate;            /* bytes of the state a second that are looked at for rot; 0: none */
@@ -144,9 +146,17 @@ uint64_t replica_wake_at(const struct replica *replica);
 /* --- clients ------------------------------------------------------------------------------------------------------ */
 
 /* Begins a request: `client` comes back in env.reply, which may be called before this returns. What `request` borrows is
- * copied. A batch has the name "tidelock.batch". Other "tidelock." names are the node's and must not come here. */
+ * copied. A batch has the name "tidelock.batch". Of other "tidelock." names those come here that replica_takes; the rest are the
+ * node's. */
 void replica_request(struct replica *replica, uint64_t client, const struct request *request,
                      struct replica_time now);
+
+/* Whether a "tidelock." name becomes an entry, or a read of what the machine keeps. */
+bool replica_takes(struct slice name);
+const char *replica_takes_name(size_t at); /* those names, one by one; NULL after the last */
+
+/* What was told lately, for who watches. Only to be read. */
+const struct events *replica_events(const struct replica *replica);
 
 /* Begins tidelock.snapshot: a snapshot of what is applied now, or of later. Its answer is a map {bytes, digest, index, term}
  * when it counts, or an error that says why there is none. */
@@ -224,6 +234,8 @@ struct replica_snapshot_status {
 const char *replica_parked(const struct replica *replica, raft_index *index);
 uint64_t replica_scrubbed(const struct replica *replica); /* passes over the whole state */
 void replica_get_snapshots(const struct replica *replica, struct replica_snapshot_status *status);
+raft_index replica_applied(const struct replica *replica);
+raft_index replica_parked_at(const struct replica *replica);    /* 0: not parked */
 const struct raft *replica_raft(const struct replica *replica); /* NULL while the cluster forms */
 const struct identity *replica_identity(const struct replica *replica);
 

@@ -1,7 +1,7 @@
 /* replica/requests.c - clients' requests from their beginning to their one end: proposals, forwarding, time-outs.
  *
  * A request is found by a token: its slot, and a generation that tells a stale token. Exactly one of request_end ends it.
- * The reads among them are in apply.c.
+ * The reads among them are in apply.c, what is sent on to a leader in forward.c, the host's own in host_requests.c.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 
 enum { ARGS_BYTES_MAX = 1024 * 1024 + 4096, BYTES_KEPT_MAX = 1024 };
 
-static uint64_t token_of(const struct replica *replica, const struct pending *request)
+uint64_t request_token(const struct replica *replica, const struct pending *request)
 {
     return (uint64_t)request->generation << 32 | (uint64_t)(request - replica->requests);
 }
@@ -69,6 +69,12 @@ void request_end(struct replica *replica, struct pending *request, bool ok, bool
                  struct slice value)
 {
     CHECK(request->state != REQUEST_FREE);
+    struct buffer lost = {0};
+    if (request->unsure && !ok && definite && !forward_settles(index, value)) {
+        forward_pack_lost(value, &lost);
+        value = buffer_slice(&lost);
+        definite = false;
+    }
     if (request->origin != 0 && request->origin_gone) {
         LOG(LOG_DEBUG, "replica", "node %llu no longer waits for an answer", (unsigned long long)request->origin);
     } else if (request->origin != 0) {
@@ -78,6 +84,7 @@ void request_end(struct replica *replica, struct pending *request, bool ok, bool
         replica->env.reply(replica->env.context, request->client, &reply);
     }
     release(replica, request);
+    buffer_close(&lost);
 }
 
 void request_fail(struct replica *replica, struct pending *request, enum error_code code, const char *message)
@@ -124,7 +131,18 @@ void request_wait(struct replica *replica, struct pending *request)
         replica->waiting_capacity = replica->waiting_capacity * 2 + 64;
         replica->waiting = mem_realloc(replica->waiting, replica->waiting_capacity * sizeof *replica->waiting);
     }
-    replica->waiting[replica->waiting_count++] = token_of(replica, request);
+    replica->waiting[replica->waiting_count++] = request_token(replica, request);
+}
+
+/* As it goes into the entry (machine/session.h). */
+static void add_ticket(struct buffer *out, const struct request *from)
+{
+    if (from->session.size == 0)
+        return;
+    pack_array(out, 3);
+    pack_text(out, from->session);
+    pack_u64(out, from->seq);
+    pack_u64(out, from->done_below);
 }
 
 uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, const struct request *from,
@@ -136,13 +154,18 @@ uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, c
     request->deadline = replica->now.boot_ms + from->timeout_ms;
     request->batch = batch;
     request->query_only = from->query_only;
-    request->stale = from->read == READ_STALE && !batch;
+    request->stale = from->read == READ_STALE && !batch && !from->dry_run;
+    request->dry_run = from->dry_run;
     request->forward = from->forward;
+    request->host = batch ? NULL : host_request_find(from->name);
     request->name_size = (uint32_t)from->name.size;
+    request->args_size = (uint32_t)from->args.size;
     buffer_append(&request->bytes, from->name.data, from->name.size);
     buffer_append(&request->bytes, from->args.data, from->args.size);
+    add_ticket(&request->bytes, from);
     replica->requests_bytes += request->bytes.size;
-    if (from->args.size > ARGS_BYTES_MAX) {
+    bool larger = request->host != NULL && request->host->args_max > 0;
+    if (from->args.size > (larger ? request->host->args_max : ARGS_BYTES_MAX)) {
         request_fail(replica, request, ERROR_TOO_LARGE, "the arguments are larger than 1 MiB");
         return 0;
     }
@@ -154,7 +177,7 @@ uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, c
         request_fail(replica, request, ERROR_NO_LEADER, "this node is ending; ask another");
         return 0;
     }
-    return token_of(replica, request);
+    return request_token(replica, request);
 }
 
 void replica_request(struct replica *replica, uint64_t client, const struct request *from, struct replica_time now)
@@ -176,30 +199,54 @@ void replica_request(struct replica *replica, uint64_t client, const struct requ
 
 /* --- ways ---------------------------------------------------------------------------------------------------------------------- */
 
-static struct slice name_of(const struct pending *request)
+struct slice request_name(const struct pending *request)
 {
     return slice_make(request->bytes.data, request->name_size);
 }
 
-static struct slice args_of(const struct pending *request)
+struct slice request_args(const struct pending *request)
 {
-    return slice_make(request->bytes.data + request->name_size, request->bytes.size - request->name_size);
+    return slice_make(request->bytes.data + request->name_size, request->args_size);
 }
 
-static void propose(struct replica *replica, struct pending *request)
+struct slice request_ticket(const struct pending *request)
+{
+    size_t before = (size_t)request->name_size + request->args_size;
+    return slice_make(request->bytes.data + before, request->bytes.size - before);
+}
+
+/* Begins a proposal: its payload is what gets appended to batch_bytes until end_proposal. */
+static void begin_proposal(struct replica *replica, uint64_t token, uint8_t kind)
 {
     if (replica->batch_count == replica->batch_capacity) {
         replica->batch_capacity = replica->batch_capacity * 2 + 64;
         replica->batch = mem_realloc(replica->batch, replica->batch_capacity * sizeof *replica->batch);
     }
-    struct proposal *proposal = &replica->batch[replica->batch_count++];
-    *proposal = (struct proposal){.token = token_of(replica, request),
-                                  .kind = request->batch ? ENTRY_BATCH : ENTRY_COMMAND,
-                                  .offset = replica->batch_bytes.size};
-    if (!request->batch)
-        pack_text(&replica->batch_bytes, name_of(request));
-    buffer_append(&replica->batch_bytes, args_of(request).data, args_of(request).size);
+    replica->batch[replica->batch_count++] =
+        (struct proposal){.token = token, .kind = kind, .offset = replica->batch_bytes.size};
+}
+
+static void end_proposal(struct replica *replica)
+{
+    struct proposal *proposal = &replica->batch[replica->batch_count - 1];
     proposal->size = replica->batch_bytes.size - proposal->offset;
+}
+
+void requests_propose_own(struct replica *replica, uint8_t kind, struct slice payload)
+{
+    begin_proposal(replica, UINT64_MAX, kind);
+    buffer_append(&replica->batch_bytes, payload.data, payload.size);
+    end_proposal(replica);
+}
+
+static void propose(struct replica *replica, struct pending *request)
+{
+    begin_proposal(replica, request_token(replica, request), request->batch ? ENTRY_BATCH : ENTRY_COMMAND);
+    if (!request->batch)
+        pack_text(&replica->batch_bytes, request_name(request));
+    buffer_append(&replica->batch_bytes, request_args(request).data, request_args(request).size);
+    buffer_append(&replica->batch_bytes, request_ticket(request).data, request_ticket(request).size);
+    end_proposal(replica);
     request->state = REQUEST_PROPOSED;
     request->term = 0;
 }
@@ -214,7 +261,7 @@ struct read_wait *request_read(struct replica *replica, struct pending *request)
     request->state = REQUEST_READING;
     request->is_query = true;
     struct read_wait *wait_for = &replica->reads[replica->reads_count++];
-    *wait_for = (struct read_wait){.token = token_of(replica, request)};
+    *wait_for = (struct read_wait){.token = request_token(replica, request)};
     return wait_for;
 }
 
@@ -232,7 +279,7 @@ static void read(struct replica *replica, struct pending *request)
 static void fail_unknown(struct replica *replica, struct pending *request, const char *what)
 {
     char text[400];
-    struct slice name = name_of(request);
+    struct slice name = request_name(request);
     snprintf(text, sizeof text, "there is no %s %.*s", what, (int)name.size, (const char *)name.data);
     request_fail(replica, request, ERROR_UNKNOWN_COMMAND, text);
 }
@@ -240,27 +287,73 @@ static void fail_unknown(struct replica *replica, struct pending *request, const
 static void fail_refused(struct replica *replica, struct pending *request)
 {
     char text[900];
-    catalog_refused(replica->catalog, name_of(request), text, sizeof text);
+    catalog_refused(replica->catalog, request_name(request), text, sizeof text);
     request->is_query = true; /* it did not enter the log: definite */
     request_fail(replica, request, ERROR_SCRIPT_ERROR, text);
+}
+
+/* A request to the host. */
+static void serve_host(struct replica *replica, struct pending *request)
+{
+    request->is_query = host_request_reads(request);
+    if (request->dry_run || request_ticket(request).size > 0) {
+        request_fail(replica, request, ERROR_BAD_REQUEST, "dry runs and sessions are for a service's commands");
+        return;
+    }
+    if (request->is_query) {
+        read(replica, request);
+        return;
+    }
+    if (request->query_only || request->stale) {
+        request_fail(replica, request, ERROR_BAD_REQUEST, "this changes the cluster, and is no query");
+        return;
+    }
+    begin_proposal(replica, request_token(replica, request), request->host->kind);
+    const char *why = request->host->encode(request_args(request), &replica->batch_bytes);
+    bool skips_nothing = why == NULL && request->host->kind == ENTRY_SKIP && !skip_is_way_out(replica, request);
+    if (skips_nothing)
+        why = "the leader is not parked at this entry: nodes that are get its state by rebuilding them";
+    if (why != NULL) {
+        replica->batch_bytes.size = replica->batch[--replica->batch_count].offset;
+        request_fail(replica, request, skips_nothing ? ERROR_CONFLICT : ERROR_BAD_ARGS, why);
+        return;
+    }
+    end_proposal(replica);
+    request->state = REQUEST_PROPOSED;
+    request->term = 0;
+}
+
+/* A command: for the log, or to be tried. */
+static void serve_command(struct replica *replica, struct pending *request)
+{
+    if (request->dry_run) {
+        request->is_query = true;
+        read(replica, request);
+    } else {
+        propose(replica, request);
+    }
 }
 
 /* This node leads, or the request is content with what it has. */
 static void serve(struct replica *replica, struct pending *request)
 {
-    if (replica_is_parked(replica)) {
+    if (replica_is_parked(replica) && !skip_is_way_out(replica, request)) {
         request->is_query = true; /* it did not enter the log: definite */
         request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+        return;
+    }
+    if (request->host != NULL) {
+        serve_host(replica, request);
         return;
     }
     if (request->batch) {
         if (request->query_only)
             request_fail(replica, request, ERROR_BAD_REQUEST, "a batch is made of commands: call it");
         else
-            propose(replica, request);
+            serve_command(replica, request);
         return;
     }
-    switch (catalog_find(replica->catalog, name_of(request))) {
+    switch (catalog_find(replica->catalog, request_name(request))) {
     case CATALOG_QUERY:
         request->is_query = true;
         read(replica, request);
@@ -269,14 +362,14 @@ static void serve(struct replica *replica, struct pending *request)
         if (request->query_only || request->stale)
             request_fail(replica, request, ERROR_BAD_REQUEST, "this is a command, not a query: use call");
         else
-            propose(replica, request);
+            serve_command(replica, request);
         return;
     case CATALOG_RAW:
         request->is_query = request->query_only || request->stale;
         if (request->is_query)
             read(replica, request);
         else
-            propose(replica, request);
+            serve_command(replica, request);
         return;
     case CATALOG_REFUSED:
         fail_refused(replica, request);
@@ -287,48 +380,6 @@ static void serve(struct replica *replica, struct pending *request)
         else
             fail_unknown(replica, request, request->query_only ? "query" : "command or query");
     }
-}
-
-static void refuse_not_leader(struct replica *replica, struct pending *request, node_id leader)
-{
-    const struct peer *peer = replica_peer(replica, leader);
-    if (request->origin != 0) { /* its client did ask for forwarding */
-        request_fail(replica, request, ERROR_NO_LEADER, "the node it was forwarded to no longer leads");
-        return;
-    }
-    struct buffer error = {0};
-    pack_map(&error, 3);
-    pack_text(&error, slice_text("code"));
-    pack_text(&error, slice_text("NOT_LEADER"));
-    pack_text(&error, slice_text("data"));
-    pack_map(&error, 2);
-    pack_text(&error, slice_text("address"));
-    pack_text(&error, slice_text(peer != NULL ? peer->member.address : ""));
-    pack_text(&error, slice_text("leader"));
-    pack_u64(&error, leader);
-    pack_text(&error, slice_text("message"));
-    pack_text(&error, slice_text("this node does not lead"));
-    request_end(replica, request, false, true, 0, buffer_slice(&error));
-    buffer_close(&error);
-}
-
-void request_forward(struct replica *replica, struct pending *request, node_id leader)
-{
-    struct message message = {.type = MESSAGE_FORWARD};
-    uint64_t left = request->deadline > replica->now.boot_ms ? request->deadline - replica->now.boot_ms : 1;
-    message.forward = (struct message_forward){.id = token_of(replica, request),
-                                               .timeout_ms = (uint32_t)left,
-                                               .flags = (request->query_only ? FORWARD_QUERY_ONLY : 0u) |
-                                                        (request->batch ? FORWARD_BATCH : 0u),
-                                               .name = name_of(request),
-                                               .args = args_of(request)};
-    if (!link_send_message(replica, leader, &message, NULL, 0)) {
-        request_wait(replica, request);
-        return;
-    }
-    request->state = REQUEST_FORWARDED;
-    request->peer = leader;
-    request->is_query = request->query_only || catalog_find(replica->catalog, name_of(request)) == CATALOG_QUERY;
 }
 
 void request_route(struct replica *replica, uint64_t token)
@@ -343,31 +394,13 @@ void request_route(struct replica *replica, uint64_t token)
     else if (leader != 0 && leader != replica->identity.id && read_may_ask(replica, request))
         read_ask(replica, request);
     else if (leader != 0 && leader != replica->identity.id && request->origin == 0 && request->forward)
-        request_forward(replica, request, leader);
+        forward_request(replica, request, leader);
     else if (leader != 0 && leader != replica->identity.id)
-        refuse_not_leader(replica, request, leader); /* also what was forwarded to us too late */
+        forward_refuse(replica, request, leader); /* also what was forwarded to us too late */
     else if (leader == 0 && !request->forward)
         request_fail(replica, request, ERROR_NO_LEADER, "no leader is known here");
     else
         request_wait(replica, request);
-}
-
-/* A link to a leader broke: what was sent there may have happened. Queries are asked anew. */
-void request_link_lost(struct replica *replica, node_id peer)
-{
-    for (uint32_t i = 0; i < replica->requests_capacity && replica->requests_count > 0; i++) {
-        struct pending *request = &replica->requests[i];
-        if (request->state != REQUEST_FREE && request->origin == peer)
-            request->origin_gone = true; /* as we do here, it gives up over there */
-        if (request->state != REQUEST_FORWARDED || request->peer != peer)
-            continue;
-        if (request->is_query || MUTANT(54))
-            request_wait(replica, request);
-        else
-            request_fail(replica, request, ERROR_LOST, "the link to the leader broke; the outcome is unknown");
-    }
-    read_lost(replica, peer);
-    replica->route_again = true;
 }
 
 /* --- the turn -------------------------------------------------------------------------------------------------------------------- */
@@ -428,6 +461,14 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
                               .payload = slice_make(replica->batch_bytes.data + proposal->offset, proposal->size)};
         entry_encode(&records, &entry, replica->last_chain);
         replica->last_chain = entry.chain;
+        if (proposal->kind == ENTRY_MIGRATE) {
+            replica->migrate_index = entry.index;
+            replica->migrate_term = entry.term;
+        }
+        if (proposal->kind == ENTRY_DUE) {
+            replica->due_index = entry.index;
+            replica->due_term = entry.term;
+        }
         struct pending *request = request_of(replica, proposal->token);
         if (request == NULL)
             continue;
@@ -438,7 +479,7 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
         *place = (uint32_t)(request - replica->requests) + 1;
         replica->proposed_count++;
     }
-    (void)cache_append(&replica->cache, &records, write->first, write->last);
+    skip_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
 }
 
 struct pending *request_by_index(struct replica *replica, raft_index index)

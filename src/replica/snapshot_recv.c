@@ -315,6 +315,8 @@ void receive_swapped(struct replica *replica, struct machine_job *job)
     replica->snapshots.received++;
     replica->snapshots.why[0] = 0;
     replica->applied = receive->head.index;
+    if (!MUTANT(179))
+        events_reset(replica->events, replica->applied);
     if (receive->head.stamp_ms > replica->stamp)
         replica->stamp = receive->head.stamp_ms;
     end_covered(replica, receive->head.index);

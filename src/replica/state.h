@@ -6,6 +6,7 @@
 #include "base/trace.h"
 #include "machine/catalog.h"
 #include "replica/cache.h"
+#include "replica/events.h"
 #include "replica/formation.h"
 #include "replica/replica.h"
 
@@ -195,6 +196,15 @@ enum request_state {
     REQUEST_FORWARDED /* at the leader `peer` */
 };
 
+/* A request to the host (host_requests.c). */
+struct host_request {
+    const char *name;
+    uint8_t kind;    /* of the entry that it becomes; 0: it is a read */
+    size_t args_max; /* bytes of arguments; 0: as of any request */
+    bool reads_bare; /* without arguments it is a read, too */
+    const char *(*encode)(struct slice args, struct buffer *payload); /* NULL, or why it makes no sense */
+};
+
 struct pending {
     enum request_state state;
     uint32_t generation;
@@ -210,18 +220,29 @@ struct pending {
     bool query_only;
     bool stale;
     bool forward;
-    bool is_query;       /* known to be one */
-    struct buffer bytes; /* name, then args; empty once proposed; kept if small */
+    bool is_query;                   /* known to be one */
+    bool dry_run;                    /* a command that is taken back: a read, of the leader */
+    bool unsure;                     /* an earlier attempt of it may have had an effect */
+    const struct host_request *host; /* NULL: of the service */
+    struct buffer bytes;             /* name, args, ticket or nothing; empty once proposed; kept if small */
     uint32_t name_size;
+    uint32_t args_size;
     uint32_t next_free;
 };
 
 /* A proposal of this turn. */
 struct proposal {
-    uint64_t token; /* of its pending; 0: the replica's own (a bundle) */
+    uint64_t token; /* of its pending; UINT64_MAX: the replica's own (a bundle, a step of a migration) */
     uint8_t kind;
     size_t offset; /* of the payload in replica->batch_bytes */
     size_t size;
+};
+
+/* An entry SKIP that is not applied yet (skip.c). */
+struct skip {
+    raft_index at;
+    raft_index names;
+    bool told; /* the machine knows */
 };
 
 struct read_wait {
@@ -362,7 +383,8 @@ struct replica {
     raft_index apply_next;
     raft_index applied;
     size_t machine_jobs;
-    bool query_out; /* at most one of them is of queries, so that entries are not starved */
+    size_t apply_jobs; /* of these */
+    bool query_out;    /* at most one of them is of queries, so that entries are not starved */
     bool apply_reading;
     struct machine_status machine;
     struct catalog *catalog;
@@ -370,6 +392,11 @@ struct replica {
     bool reluctant;
     raft_term bundles_proposed; /* in this term */
     bool bundles_dropped;
+    raft_index migrate_index; /* of the step of a migration that was proposed last, */
+    raft_term migrate_term;   /* in this term */
+    raft_index due_index;     /* of the entry DUE that was proposed last, */
+    raft_term due_term;       /* in this term */
+    uint64_t due_at;          /* boot_ms at which the next one may be wanted; UINT64_MAX: none */
 
     /* cluster time */
     uint64_t stamp;    /* the last that was given or seen */
@@ -406,6 +433,10 @@ struct replica {
     struct comparing comparing;
     struct scrubbing scrubbing;
     struct rebuilding rebuilding;
+    struct skip *skips; /* by index */
+    size_t skips_count, skips_capacity;
+    bool skip_out; /* a SKIP job is out */
+    struct events *events;
     struct digests digests;
     struct snapshots snapshots;
 };
@@ -544,12 +575,15 @@ uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, c
 struct pending *request_of(struct replica *replica, uint64_t token);
 void request_end(struct replica *replica, struct pending *request, bool ok, bool definite, uint64_t index,
                  struct slice value);
+uint64_t request_token(const struct replica *replica, const struct pending *request);
+/* The parts of what it asks; of a ticket: empty, or [session, seq, done_below]. */
+struct slice request_name(const struct pending *request);
+struct slice request_args(const struct pending *request);
+struct slice request_ticket(const struct pending *request);
 void request_fail(struct replica *replica, struct pending *request, enum error_code code, const char *message);
 void request_wait(struct replica *replica, struct pending *request);
-void request_forward(struct replica *replica, struct pending *request, node_id leader);
 struct read_wait *request_read(struct replica *replica, struct pending *request);
 void request_route(struct replica *replica, uint64_t token);
-void request_link_lost(struct replica *replica, node_id peer);
 void requests_turn(struct replica *replica);
 void requests_encode_batch(struct replica *replica, const struct raft_write *write);
 void requests_refuse_batch(struct replica *replica);
@@ -557,8 +591,43 @@ void requests_applied(struct replica *replica, raft_index first, raft_index last
 void requests_scan(struct replica *replica);
 struct pending *request_by_index(struct replica *replica, raft_index index);
 
+void requests_propose_own(struct replica *replica, uint8_t kind, struct slice payload);
+
+/* forward.c */
+void forward_request(struct replica *replica, struct pending *request, node_id leader);
+void forward_refuse(struct replica *replica, struct pending *request, node_id leader);
+/* Whether this refusal, at `index`, says what became of earlier attempts too; if not: the error that is answered in its place. */
+bool forward_settles(uint64_t index, struct slice error);
+void forward_pack_lost(struct slice error, struct buffer *out);
+void request_link_lost(struct replica *replica, node_id peer);
+/* The leader that it was forwarded to has answered. */
+void request_forwarded(struct replica *replica, struct pending *request, const struct message_forwarded *answer);
+
+/* skip.c */
+void skip_restore(struct replica *replica, struct storage *storage);
+/* These records are in the log now: SKIPs among them are remembered; from `from` on the log was cut. */
+void skip_note(struct replica *replica, const struct chunk *chunk);
+void skip_cut(struct replica *replica, raft_index from);
+/* Before entries are applied: the machine hears of SKIPs that are committed. */
+void skip_turn(struct replica *replica);
+/* Nothing may be applied just now: the machine has yet to hear of one. */
+bool skip_waits(const struct replica *replica);
+/* After a SKIP job. */
+void skip_told(struct replica *replica);
+/* The payload of an entry SKIP, which is also the arguments of tidelock.skip: [index]. */
+bool skip_read(struct slice payload, raft_index *index);
+/* It asks to skip the very entry at which this node is parked. */
+bool skip_is_way_out(const struct replica *replica, const struct pending *request);
+
+/* host_requests.c */
+bool host_request_reads(const struct pending *request);
+const struct host_request *host_request_find(struct slice name);
+void host_requests_turn(struct replica *replica);
+
 /* clock.c */
 uint64_t clock_stamp(struct replica *replica);
+/* The stamp that an entry would get now. */
+uint64_t clock_look(const struct replica *replica);
 void clock_lead(struct replica *replica);
 void clock_heard(struct replica *replica, node_id peer, uint64_t wall_ms);
 

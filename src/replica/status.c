@@ -146,7 +146,7 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
     char text[64];
     if (replica->raft != NULL)
         raft_get_status(replica->raft, &raft);
-    pack_map(out, 21);
+    pack_map(out, 25);
     pack_field(out, "agreed");
     pack_agreement(replica, out);
     pack_field(out, "applied");
@@ -180,6 +180,8 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
     pack_u64(out, parked != NULL ? parked_at : 0);
     pack_field(out, "parked_why");
     pack_text(out, slice_text(parked != NULL ? parked : ""));
+    pack_field(out, "quota_bytes"); /* of what the limit quota bounds */
+    pack_u64(out, replica->machine.quota_bytes);
     pack_field(out, "role");
     pack_text(out, slice_text(replica->raft == NULL ? formations[replica->identity.formation] : roles[raft.role]));
     pack_field(out, "rows");
@@ -191,10 +193,16 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
         buffer_append(out, replica->info.data, replica->info.size);
     else
         pack_map(out, 0);
+    pack_field(out, "sessions");
+    pack_u64(out, replica->machine.sessions);
     pack_field(out, "snapshot");
     pack_snapshot(replica, out);
     pack_field(out, "term");
     pack_u64(out, raft.current_term);
+    pack_field(out, "timers");
+    pack_u64(out, replica->machine.timers);
+    pack_field(out, "timers_failed");
+    pack_u64(out, replica->machine.timers_failed);
     pack_field(out, "version");
     pack_text(out, slice_text(TIDELOCK_VERSION));
 }

@@ -39,6 +39,11 @@ enum status bundle_build(enum bundle_kind kind, const char *mount, const char *p
  * be crashed by hostile text: call it in a process that may die when the text is not trusted. */
 enum status bundle_check(struct slice bundle, struct buffer *why) MUST_USE;
 
+/* Appends a MessagePack map of what the module is: name, version; commands, queries, timers, state (names; of commands and queries
+ * with their declared arguments, else false); whether it has each of the module's own functions. Loads it in a sandbox of its
+ * own. OK; INVALID with `why`. */
+enum status bundle_describe(struct slice bundle, struct buffer *out, struct buffer *why) MUST_USE;
+
 /* Loads the bundle into a state with the environment at `env`: compiles all sources, runs the main one (and what it
  * requires, each once; a cycle is refused), checks the module's shape. OK: the module's table is pushed [-0, +1]; `holds_tables` as
  * compile_check_loaded says. */

@@ -153,6 +153,13 @@ static int ctx_call(lua_State *L)
     struct vm_function *function = vm_function_find(vm, name);
     if (function == NULL)
         return luaL_error(L, "ctx.call: there is no %s", lua_tostring(L, 1));
+    if (vm->migrating)
+        return luaL_error(L, "ctx.call: migrate changes the maps of its own mount alone: others go on meanwhile");
+    if (function->mount->busy) {
+        char text[200];
+        vm_say_busy(function->mount, text, sizeof text);
+        return fail(L, "BUSY", "ctx.call: %s: %s", lua_tostring(L, 1), text);
+    }
     if (function->kind == VM_COMMAND && vm->querying)
         return luaL_error(L, "ctx.call: %s is a command, and a query does not call commands", lua_tostring(L, 1));
     if (function->demands_session && vm->entry.session.data == NULL)

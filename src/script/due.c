@@ -224,6 +224,35 @@ void due_drop_timer(struct tree *tree, const struct due *due)
     buffer_close(&key);
 }
 
+void due_each_timer(struct tree *tree,
+                    void (*each)(void *context, const struct due *due, struct slice mount, struct slice name),
+                    void *context)
+{
+    struct buffer lo = {0};
+    struct buffer hi = {0};
+    struct buffer what = {0};
+    struct slice key;
+    struct slice value;
+    due_bounds(&lo, &hi, DUE_TIMER, DUE_NEVER);
+    struct tree_cursor *cursor = tree_cursor_open(tree, buffer_slice(&lo), buffer_slice(&hi), false);
+    while (tree_cursor_next(cursor, &key, &value)) {
+        struct slice mount;
+        struct slice name;
+        struct due due;
+        buffer_clear(&what);
+        buffer_append(&what, value.data, value.size);
+        struct pack_reader reader = pack_reader_make(buffer_slice(&what));
+        CHECK(pack_read_text(&reader, &mount) == STATUS_OK);
+        CHECK(pack_read_text(&reader, &name) == STATUS_OK);
+        read_key(key, &due);
+        each(context, &due, mount, name);
+    }
+    tree_cursor_close(cursor);
+    buffer_close(&lo);
+    buffer_close(&hi);
+    buffer_close(&what);
+}
+
 /* --- rows with a ttl -------------------------------------------------------------------------------------------------- */
 
 uint64_t due_split(struct slice *value)

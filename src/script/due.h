@@ -60,6 +60,11 @@ uint64_t due_arm_timer(struct tree *tree, uint64_t deadline_ms, struct slice wha
 bool due_find_timer(struct tree *tree, uint64_t id, struct due *due);
 void due_drop_timer(struct tree *tree, const struct due *due);
 
+/* Calls `each` for every timer that waits, in order, with its mount and function (borrowed); it may drop that timer. */
+void due_each_timer(struct tree *tree,
+                    void (*each)(void *context, const struct due *due, struct slice mount, struct slice name),
+                    void *context);
+
 /* --- rows with a ttl -------------------------------------------------------------------------------------------------- */
 
 /* Splits a row's value: the deadline, DUE_NEVER for one without, and what a service sees of it. */

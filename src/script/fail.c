@@ -156,8 +156,8 @@ int fail_handle(lua_State *L)
 
 const char *fail_check_table(lua_State *L, int at)
 {
-    static const char *const host_codes[] = {"SCRIPT_ERROR", "TOO_LARGE", "QUOTA",
-                                             "NO_SESSION"}; /* from a pcall, raised again */
+    static const char *const host_codes[] = {"SCRIPT_ERROR", "TOO_LARGE", "QUOTA", "NO_SESSION",
+                                             "BUSY"}; /* from a pcall, raised again */
     lua_pushliteral(L, "code");
     lua_rawget(L, at);
     lua_pushliteral(L, "message");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "script/map.h"
+#include "script/upgrade.h"
 
 static const char loop_type[] = "tidelock.loop";
 static const char bounds_type[] = "tidelock.bounds";
@@ -72,7 +73,7 @@ static int loop_next(lua_State *L)
     if (vm->format != NULL)
         format_took_row(L, key);
     map_push_key(L, key);
-    map_push_value(L, value);
+    upgrade_push_value(L, key, value);
     desk_give_copy(L, key, loop->map->name);
     return 2 + map_push_expires(L, vm, deadline_ms);
 }

@@ -13,6 +13,7 @@
 #include "base/mutant.h"
 #include "script/due.h"
 #include "script/fail.h"
+#include "script/upgrade.h"
 #include "script/value.h"
 #include "state/key.h"
 #include "wire/pack.h"
@@ -210,13 +211,14 @@ static int map_get(lua_State *L)
     struct use use = map_use(L, "get", READS, 1);
     struct slice value;
     uint64_t deadline_ms = 0;
-    if (!rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms)) {
+    struct slice key = map_key(L, &use, "the key", 2);
+    if (!rows_get(&use.vm->rows, key, &value, &deadline_ms)) {
         map_charge(L, 0);
         lua_pushnil(L);
         return 1;
     }
     map_charge(L, value.size);
-    map_push_value(L, value);
+    upgrade_push_value(L, key, value);
     desk_give_copy(L, buffer_slice(&use.vm->key), use.map->name);
     return 1 + map_push_expires(L, use.vm, deadline_ms);
 }
@@ -245,10 +247,13 @@ void map_pack_value(lua_State *L, const struct use *use, int at, uint64_t deadli
     buffer_clear(&vm->value);
     if (deadline_ms != DUE_NEVER)
         due_append_prefix(&vm->value, deadline_ms);
+    upgrade_append_mark(vm, &vm->value);
     size_t start = vm->value.size;
     const char *why = value_pack(L, at, &vm->value);
     if (why != NULL)
         map_refuse(L, use, "%s", why);
+    if (vm->format == NULL && upgrade_is_mark(slice_make(vm->value.data + start, vm->value.size - start)))
+        map_refuse(L, use, "a list that begins with the text '\\1v' is the host's own mark");
     if (vm->value.size - start > row_bytes)
         fail(L, "TOO_LARGE", "%s:%s: a row of %zu bytes", use->map->name, use->method, vm->value.size - start);
     map_charge(L, vm->key.size + vm->value.size);
@@ -356,8 +361,8 @@ static int map_take(lua_State *L)
         return 1;
     }
     map_charge(L, value.size);
-    map_push_value(L, value);
-    (void)remove_row(use.vm, key);
+    upgrade_push_value(L, key, value);
+    (void)remove_row(use.vm, map_key(L, &use, "the key", 2)); /* the scratch may have been used */
     return 1;
 }
 
@@ -371,7 +376,7 @@ static int map_add(lua_State *L)
     struct slice value;
     uint64_t deadline_ms = DUE_NEVER;
     if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms)) {
-        map_push_value(L, value);
+        upgrade_push_value(L, buffer_slice(&use.vm->key), value);
         if (lua_type(L, -1) != LUA_TNUMBER)
             map_refuse(L, &use, "the row must be a number, is a %s", luaL_typename(L, -1));
         n += lua_tonumber(L, -1);
@@ -381,6 +386,8 @@ static int map_add(lua_State *L)
     if (!isfinite(n))
         map_refuse(L, &use, "the sum is not finite");
     lua_pushnumber(L, n);
+    if (upgrade_is_on(use.vm))
+        map_key(L, &use, "the key", 2); /* upgrade_row may have used the scratch */
     put_value(L, &use, lua_gettop(L), deadline_ms, true);
     return 1;
 }
@@ -395,7 +402,7 @@ static int map_update(lua_State *L)
     uint64_t deadline_ms = DUE_NEVER;
     lua_pushvalue(L, 3);
     if (rows_get(&use.vm->rows, map_key(L, &use, "the key", 2), &value, &deadline_ms)) {
-        map_push_value(L, value);
+        upgrade_push_value(L, buffer_slice(&use.vm->key), value);
     } else {
         deadline_ms = DUE_NEVER;
         lua_pushnil(L);
@@ -472,7 +479,7 @@ static int one_end(lua_State *L, const char *method, bool reverse)
         return 1;
     }
     map_push_key(L, key);
-    map_push_value(L, value);
+    upgrade_push_value(L, key, value);
     desk_give_copy(L, key, use.map->name);
     return 2 + map_push_expires(L, use.vm, deadline_ms);
 }

@@ -31,7 +31,7 @@ struct vm_function *vm_function_find(struct vm *vm, struct slice name)
     return found;
 }
 
-static void add_function(struct vm *vm, struct vm_function *function)
+void vm_function_add(struct vm *vm, struct vm_function *function)
 {
     if ((vm->functions_count + 1) * 2 > vm->functions_capacity) {
         struct vm_function **old = vm->functions;
@@ -128,7 +128,7 @@ static void add_named(lua_State *L, struct mounting *mounting, enum vm_kind kind
     }
     function->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_settop(L, value);
-    add_function(mounting->vm, function);
+    vm_function_add(mounting->vm, function);
 }
 
 static int by_name(const void *left, const void *right)
@@ -230,6 +230,8 @@ static int mount_protected(lua_State *L)
     mount->hold_ref = trial_take_invariant(L, mount);
     mount->on_expire_ref = take_function(L, module, "on_expire");
     mount->on_session_end_ref = take_function(L, module, "on_session_end");
+    mount->migrate_ref = take_function(L, module, "migrate");
+    mount->upgrade_row_ref = take_function(L, module, "upgrade_row");
     add_timers(L, mount, module);
     add_table(L, mounting, module, "commands", VM_COMMAND);
     add_table(L, mounting, module, "queries", VM_QUERY);
@@ -253,6 +255,9 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     mount->apply_ref = mount->query_ref = mount->init_ref = LUA_NOREF;
     mount->workload_ref = mount->invariant_ref = mount->hold_ref = LUA_NOREF;
     mount->on_expire_ref = mount->on_session_end_ref = LUA_NOREF;
+    mount->migrate_ref = mount->upgrade_row_ref = LUA_NOREF;
+    for (size_t i = 0; i < 2; i++)
+        mount->ctx[i].ref = mount->ctx[i].meta_ref = LUA_NOREF;
     mount->next = vm->mounts;
     vm->mounts = mount;
     struct mounting mounting = {
@@ -275,7 +280,10 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
     if (status == 0 && !mounting.refused)
         return STATUS_OK;
     vm_unmount(vm, name);
-    return STATUS_INVALID;
+    if (status != LUA_ERRMEM && status != LUA_ERRERR && vm->budget.fault != BUDGET_MEMORY)
+        return STATUS_INVALID;
+    snprintf(vm->why, sizeof vm->why, "out of memory");
+    return STATUS_NO_SPACE;
 }
 
 static uint32_t next_number(void *context, struct slice mount, struct slice map)
@@ -289,35 +297,6 @@ enum status vm_mount_apart(struct vm *vm, struct slice bundle, struct buffer *wh
 {
     uint32_t number = VM_MAPS_FIRST;
     return vm_mount(vm, bundle, next_number, &number, why);
-}
-
-void vm_unmount(struct vm *vm, struct slice name)
-{
-    struct vm_mount **link = &vm->mounts;
-    while (*link != NULL && !slice_equal(slice_text((*link)->name), name))
-        link = &(*link)->next;
-    struct vm_mount *mount = *link;
-    CHECK(mount != NULL);
-    *link = mount->next;
-    struct vm_function **old = vm->functions;
-    size_t old_capacity = vm->functions_capacity;
-    vm->functions = NULL;
-    vm->recent = NULL;
-    vm->functions_count = 0;
-    vm->functions_capacity = 0;
-    for (size_t i = 0; i < old_capacity; i++) {
-        if (old[i] == NULL)
-            continue;
-        if (old[i]->mount != mount) {
-            add_function(vm, old[i]);
-            continue;
-        }
-        luaL_unref(vm->L, LUA_REGISTRYINDEX, old[i]->ref);
-        args_free(old[i]->args);
-        mem_free(old[i]);
-    }
-    mem_free(old);
-    vm_mount_free(mount);
 }
 
 void vm_mount_free(struct vm_mount *mount)

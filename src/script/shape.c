@@ -23,9 +23,9 @@ struct shape {
     bool wrong;
 };
 
-static const char *const module_fields[] = {"name",           "version",  "state",     "init",   "commands",
-                                            "queries",        "apply",    "query",     "timers", "on_expire",
-                                            "on_session_end", "workload", "invariant", NULL};
+static const char *const module_fields[] = {
+    "name",   "version",   "state",          "init",    "commands",    "queries",  "apply",     "query",
+    "timers", "on_expire", "on_session_end", "migrate", "upgrade_row", "workload", "invariant", NULL};
 static const char *const format_fields[] = {"name", "version", "write", "read", NULL};
 static const char *const function_fields[] = {"run", "args", "help", "session", NULL};
 
@@ -305,8 +305,8 @@ static bool has(struct shape *shape, const char *field)
 /* The functions of the module itself, and whether it has one way of being called. */
 static void check_dispatch(struct shape *shape)
 {
-    static const char *const functions[] = {"init",           "apply",    "query",    "on_expire",
-                                            "on_session_end", "workload", "invariant"};
+    static const char *const functions[] = {"init",    "apply",       "query",    "on_expire", "on_session_end",
+                                            "migrate", "upgrade_row", "workload", "invariant"};
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         lua_getfield(shape->L, shape->module, functions[i]);
         if (!lua_isnil(shape->L, -1) && !lua_isfunction(shape->L, -1))

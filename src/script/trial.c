@@ -8,7 +8,8 @@
 #include "script/vm_private.h"
 #include "wire/error.h"
 
-/* Calls the invariant of the mount in progress: what it returns after false becomes an error. Stack: ctx [-1, +0] */
+/* Calls the invariant of the mount in progress: what it returns after false becomes an error; after nil too, for that is how
+ * commands refuse. Stack: ctx [-1, +0] */
 static int hold(lua_State *L)
 {
     struct vm *vm = vm_of(L);
@@ -16,7 +17,7 @@ static int hold(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->entered_ref);
     lua_insert(L, 1);
     lua_call(L, 1, 2);
-    if (!lua_isboolean(L, 1) || lua_toboolean(L, 1))
+    if (lua_toboolean(L, 1) || (lua_isnil(L, 1) && lua_isnil(L, 2)))
         return 0;
     lua_createtable(L, 0, 2);
     lua_pushliteral(L, "INVARIANT");
@@ -55,8 +56,8 @@ bool vm_holds(struct vm *vm, struct buffer *why)
     struct buffer result = {0};
     bool holds = true;
     for (struct vm_mount *mount = vm->mounts; mount != NULL && holds; mount = mount->next) {
-        if (mount->hold_ref == LUA_NOREF)
-            continue;
+        if (mount->hold_ref == LUA_NOREF || mount->busy)
+            continue; /* in the midst of a migration nothing is said of its rows */
         buffer_clear(&result);
         enum vm_outcome outcome = vm_run(vm, mount, mount->hold_ref, &result);
         holds = outcome == VM_OK;

@@ -13,6 +13,7 @@
 #include "script/due.h"
 #include "script/fail.h"
 #include "script/sandbox.h"
+#include "script/upgrade.h"
 #include "script/value.h"
 #include "script/vm_private.h"
 #include "wire/error.h"
@@ -239,7 +240,9 @@ struct calling {
     struct vm_mount *mount;
     int ref;
     bool querying;
-    struct slice name; /* after the dot; for a mount that dispatches itself */
+    struct slice name;    /* after the dot; for a mount that dispatches itself */
+    struct slice row_key; /* of a row that expired: behind the arguments comes its value, */
+    struct slice row_value;
     struct slice args;
     struct buffer *result;
     char bad_args[256];
@@ -259,6 +262,11 @@ static int call_protected(lua_State *L)
         return lua_error(L);
     }
     desk_take_arguments(L, 2);
+    if (calling->row_key.size > 0) {
+        vm->current = calling->mount;
+        upgrade_push_value(L, calling->row_key, calling->row_value);
+        vm->current = NULL;
+    }
     vm_enter(L, 1, calling->ref, calling->mount, calling->querying);
     budget_rethrow(L);
     size_t start = calling->result->size;
@@ -333,6 +341,17 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
     return outcome;
 }
 
+/* A mount whose migration goes on answers nobody. */
+static bool refuse_busy(const struct vm_mount *mount, struct buffer *result)
+{
+    char text[200];
+    if (!mount->busy || MUTANT(147))
+        return false;
+    vm_say_busy(mount, text, sizeof text);
+    error_pack(result, ERROR_BUSY, text);
+    return true;
+}
+
 enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, bool as_query, struct buffer *result)
 {
     struct calling calling = {.vm = vm, .args = args, .result = result};
@@ -341,6 +360,8 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
         return VM_REFUSED;
     }
     const struct vm_function *function = vm_function_find(vm, name);
+    if (function != NULL && refuse_busy(function->mount, result))
+        return VM_REFUSED;
     if (function != NULL && function->demands_session && vm->entry.session.data == NULL) {
         error_pack(result, ERROR_NO_SESSION, "this command takes a session: open one, and send it with a seq");
         return VM_REFUSED;
@@ -354,6 +375,8 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
     }
     calling.mount = vm_mount_raw(vm, name);
     CHECK(calling.mount != NULL);
+    if (refuse_busy(calling.mount, result))
+        return VM_REFUSED;
     const uint8_t *dot = memchr(name.data, '.', name.size);
     calling.name = slice_make(dot + 1, (size_t)(name.data + name.size - dot - 1));
     calling.querying = as_query;
@@ -366,22 +389,23 @@ enum vm_outcome vm_call(struct vm *vm, struct slice name, struct slice args, boo
 }
 
 /* Calls a function of the module itself, or of its timers; LUA_NOREF: nothing to do. */
-static enum vm_outcome run_hook(struct vm *vm, struct vm_mount *mount, int ref, bool querying, struct slice args,
-                                struct buffer *result)
+enum vm_outcome vm_run_hook(struct vm *vm, struct vm_mount *mount, int ref, struct slice args,
+                            struct buffer *result)
 {
     if (ref == LUA_NOREF) {
         pack_nil(result);
         return VM_OK;
     }
-    struct calling calling = {
-        .vm = vm, .mount = mount, .ref = ref, .querying = querying, .args = args, .result = result};
+    struct calling calling = {.vm = vm, .mount = mount, .ref = ref, .args = args, .result = result};
     return run(vm, &calling);
 }
 
 enum vm_outcome vm_run(struct vm *vm, struct vm_mount *mount, int ref, struct buffer *result)
 {
     static const uint8_t no_args[1] = {0x90};
-    return run_hook(vm, mount, ref, true, slice_make(no_args, 1), result);
+    struct calling calling = {
+        .vm = vm, .mount = mount, .ref = ref, .querying = true, .args = slice_make(no_args, 1), .result = result};
+    return run(vm, &calling);
 }
 
 enum vm_outcome vm_init(struct vm *vm, struct slice name, struct buffer *result)
@@ -389,7 +413,7 @@ enum vm_outcome vm_init(struct vm *vm, struct slice name, struct buffer *result)
     static const uint8_t no_args[1] = {0x90};
     struct vm_mount *mount = vm_mount_find(vm, name);
     CHECK(mount != NULL);
-    return run_hook(vm, mount, mount->init_ref, false, slice_make(no_args, 1), result);
+    return vm_run_hook(vm, mount, mount->init_ref, slice_make(no_args, 1), result);
 }
 
 enum vm_outcome vm_fire(struct vm *vm, struct slice mount_name, struct slice name, struct slice args,
@@ -401,7 +425,7 @@ enum vm_outcome vm_fire(struct vm *vm, struct slice mount_name, struct slice nam
         error_pack(result, ERROR_SCRIPT_ERROR, "the module has no such timer any more");
         return VM_REFUSED;
     }
-    return run_hook(vm, mount, timer->ref, false, args, result);
+    return vm_run_hook(vm, mount, timer->ref, args, result);
 }
 
 /* The map of this number. */
@@ -422,12 +446,22 @@ enum vm_outcome vm_expire(struct vm *vm, struct slice key, struct slice value, s
         mount = mount->next;
     if (mount == NULL)
         return VM_OK; /* the map is of no module any more */
+    if (mount->on_expire_ref == LUA_NOREF) {
+        pack_nil(result);
+        return VM_OK;
+    }
     struct buffer args = {0};
-    pack_array(&args, 3);
+    pack_array(&args, 2);
     pack_text(&args, slice_text(find_map(mount, number)->name));
     map_pack_key(key, &args);
-    buffer_append(&args, value.data, value.size);
-    enum vm_outcome outcome = run_hook(vm, mount, mount->on_expire_ref, false, buffer_slice(&args), result);
+    struct calling calling = {.vm = vm,
+                              .mount = mount,
+                              .ref = mount->on_expire_ref,
+                              .args = buffer_slice(&args),
+                              .row_key = key,
+                              .row_value = value,
+                              .result = result};
+    enum vm_outcome outcome = run(vm, &calling);
     buffer_close(&args);
     return outcome;
 }
@@ -439,7 +473,7 @@ enum vm_outcome vm_session_end(struct vm *vm, struct slice name, struct slice se
     CHECK(mount != NULL);
     pack_array(&args, 1);
     pack_text(&args, session);
-    enum vm_outcome outcome = run_hook(vm, mount, mount->on_session_end_ref, false, buffer_slice(&args), result);
+    enum vm_outcome outcome = vm_run_hook(vm, mount, mount->on_session_end_ref, buffer_slice(&args), result);
     buffer_close(&args);
     return outcome;
 }

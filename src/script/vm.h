@@ -30,6 +30,7 @@ struct vm_limits {
     uint64_t args_bytes;
     uint64_t answer_bytes;
     uint64_t batch;           /* commands of one */
+    uint64_t migrate_budget;  /* of one step of a migration */
     uint64_t quota;           /* bytes of the services' rows; 0: as many as there are */
     uint64_t timers;          /* that wait */
     uint64_t timer_bytes;     /* of one's arguments */
@@ -63,7 +64,7 @@ struct vm *vm_new(struct tree *tree, size_t lua_bytes_max);
 void vm_free(struct vm *vm);
 
 /* Loads a bundle under its mount's name. `map_number` gives each map of the module its number. OK; INVALID with lines in
- * `why`. The same mount again: EXISTS. */
+ * `why`; NO_SPACE: this node has not the memory for it, vm_why says it. The same mount again: EXISTS. */
 enum status vm_mount(struct vm *vm, struct slice bundle,
                      uint32_t (*map_number)(void *context, struct slice mount, struct slice map), void *context,
                      struct buffer *why) MUST_USE;
@@ -71,8 +72,41 @@ enum status vm_mount(struct vm *vm, struct slice bundle,
 /* The same on a host whose state nobody keeps: it numbers the maps as they come. */
 enum status vm_mount_apart(struct vm *vm, struct slice bundle, struct buffer *why) MUST_USE;
 
-/* Forgets a mount that was just made (its init failed). */
+/* Forgets a mount that was just made (its init failed), or whose time is over. */
 void vm_unmount(struct vm *vm, struct slice mount);
+
+/* Takes a mount out with all its functions, so that another can have its name; then either puts it back, or frees it. */
+struct vm_aside;
+struct vm_aside *vm_set_aside(struct vm *vm, struct slice mount);
+void vm_put_back(struct vm *vm, struct vm_aside *take_aside);
+void vm_aside_free(struct vm *vm, struct vm_aside *take_aside);
+
+/* A mount that is busy (its migration goes on) answers calls with BUSY. */
+void vm_set_busy(struct vm *vm, struct slice mount, bool busy);
+
+/* What a mount is: its module's name (valid while it is mounted) and version. False: there is no such mount. */
+bool vm_describe(const struct vm *vm, struct slice mount, const char **module, double *version);
+
+/* Whether the mount's module has a map, a timer, a function migrate. */
+bool vm_has_map(const struct vm *vm, struct slice mount, struct slice map);
+bool vm_has_timer(const struct vm *vm, struct slice mount, struct slice timer);
+bool vm_has_migrate(const struct vm *vm, struct slice mount);
+bool vm_has_upgrade_row(const struct vm *vm, struct slice mount);
+
+/* Says that rows of the mount may be of older versions, those without a mark of `base`: its upgrade_row, which it must have, converts
+ * them as they are read. 0: all are of its version. */
+void vm_set_upgrade(struct vm *vm, struct slice mount, uint64_t base);
+
+/* A map that the module in force before had, and this one has not. */
+struct vm_old_map {
+    const char *name; /* borrowed for the call */
+    uint32_t number;
+};
+
+/* Calls the module's migrate, which it must have, with the version before; `old` maps are in its ctx.db, too. The answer is
+ * the text "more" if it wants to go on in another entry. */
+enum vm_outcome vm_migrate(struct vm *vm, struct slice mount, double from_version, const struct vm_old_map *old,
+                           size_t old_count, struct buffer *result);
 
 /* What "mount.name" is. For a mount that dispatches itself every name is VM_RAW. */
 enum vm_kind vm_find(struct vm *vm, struct slice name);

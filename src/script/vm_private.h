@@ -58,6 +58,10 @@ struct vm_mount {
     int hold_ref;      /* what calls it */
     int on_expire_ref;
     int on_session_end_ref;
+    int migrate_ref;
+    int upgrade_row_ref;
+    uint64_t upgrade_base; /* version of rows without a mark (script/upgrade.h); 0: all rows are of this version */
+    bool busy;             /* migrate has not come to its end */
     struct vm_timer *timers;
     size_t timers_count;
     struct vm_map *maps;
@@ -82,6 +86,9 @@ struct vm {
     uint32_t calls_open; /* nesting of vm_call and ctx.call */
     int entered_ref;     /* the function that the call in progress began with */
     bool querying;       /* the call in progress must not write */
+    bool migrating;      /* it is migrate, or came of it: */
+    const struct vm_old_map *old_maps;
+    size_t old_maps_count;
     struct vm_mount *current;
     struct vm_mount *mounts;
     struct vm_function **functions; /* open addressing by name */
@@ -129,9 +136,16 @@ enum vm_outcome vm_run(struct vm *vm, struct vm_mount *mount, int ref, struct bu
 /* trial.c: what calls the mount's invariant, as a reference; LUA_NOREF if it has none [-0, +0]. */
 int trial_take_invariant(lua_State *L, struct vm_mount *mount);
 
-/* map.c: pushes a map [-0, +1]. */
-/* mount.c: frees a mount that is in no list. */
+/* mount.c: frees a mount that is in no list, of a state that has ended; adds a function under its name. */
 void vm_mount_free(struct vm_mount *mount);
+void vm_function_add(struct vm *vm, struct vm_function *function);
+
+/* vm.c: calls the function `ref` of a mount's module with a MessagePack list of arguments; LUA_NOREF: nil is the answer. */
+enum vm_outcome vm_run_hook(struct vm *vm, struct vm_mount *mount, int ref, struct slice args,
+                            struct buffer *result);
+
+/* remount.c: the sentence for a call of a mount that is busy. */
+void vm_say_busy(const struct vm_mount *mount, char *text, size_t size);
 
 /* map.c: appends a row's key, which has its map's number, as a value; pushes a map [-0, +1]. */
 void map_pack_key(struct slice key, struct buffer *out);

@@ -244,6 +244,23 @@ static void compare(struct books *books, const uint8_t *done)
     }
 }
 
+/* As many timers wait in the machine as the service waits for: none was lost. */
+static void count_timers(struct books *books, struct replica_world *world, uint32_t node)
+{
+    static const uint8_t no_args = 0x90;
+    struct replica_world_status status;
+    struct buffer answer = {0};
+    uint64_t armed = 0;
+    bool ok =
+        replica_world_peek(world, node, slice_text("books.armed"), slice_make(&no_args, sizeof no_args), &answer);
+    struct pack_reader reader = pack_reader_make(buffer_slice(&answer));
+    replica_world_status(world, node, &status);
+    if (!ok || pack_read_u64(&reader, &armed) != STATUS_OK || armed != status.timers)
+        snprintf(books->wrong, sizeof books->wrong, "node %u: %llu timers wait, and the service waits for %llu",
+                 node + 1, (unsigned long long)status.timers, (unsigned long long)armed);
+    buffer_close(&answer);
+}
+
 static const char *verdict(void *context, struct replica_world *world, uint32_t node)
 {
     struct books *books = context;
@@ -257,6 +274,8 @@ static const char *verdict(void *context, struct replica_world *world, uint32_t 
                  (int)(answer.size < 100 ? answer.size : 100), (const char *)answer.data);
     if (books->wrong[0] == 0)
         compare(books, done);
+    if (books->wrong[0] == 0)
+        count_timers(books, world, node);
     if (books->wrong[0] == 0 && !books->judged)
         (void)books_history_fine(books->history, books->wrong, sizeof books->wrong);
     books->judged = true;

@@ -93,6 +93,7 @@ void replica_world_status(const struct replica_world *world, uint32_t number, st
     status->digest_hi = machine.digest.hi;
     status->digest_lo = machine.digest.lo;
     status->stamp_ms = machine.now_ms;
+    status->timers = machine.timers;
     status->parked_at = machine.parked_at;
     raft_index parked_at = 0;
     const char *why = replica_parked(node->replica, &parked_at);

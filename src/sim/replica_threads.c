@@ -8,7 +8,7 @@
 #include "sim/sim_disk.h"
 
 static void submit(struct world_node *node, struct world_thread *thread, struct snapshot_job *job, uint32_t ms_max,
-                   enum world_event_kind run_kind)
+                   enum world_event_kind run_kind, enum world_event_kind done_kind)
 {
     struct replica_world *world = node->world;
     CHECK(thread->count < WORLD_JOBS_MAX);
@@ -17,19 +17,19 @@ static void submit(struct world_node *node, struct world_thread *thread, struct 
         (thread->until > world->now ? thread->until : world->now) + prng_below(&world->prng, ms_max + 1u);
     thread->until = run + prng_below(&world->prng, ms_max + 1u);
     world_node_event(node, run_kind, run, 0);
-    world_node_event(node, run_kind + 1, thread->until, 0);
+    world_node_event(node, done_kind, thread->until, 0);
 }
 
 void world_env_snapshot(void *context, struct snapshot_job *job)
 {
     struct world_node *node = context;
-    submit(node, &node->snapshots, job, node->snapshot_ms_max, WORLD_SNAPSHOT_RUN);
+    submit(node, &node->snapshots, job, node->snapshot_ms_max, WORLD_SNAPSHOT_RUN, WORLD_SNAPSHOT_DONE);
 }
 
 void world_env_transfer(void *context, struct snapshot_job *job)
 {
     struct world_node *node = context;
-    submit(node, &node->transfers, job, node->snapshot_ms_max / 10, WORLD_TRANSFER_RUN);
+    submit(node, &node->transfers, job, node->snapshot_ms_max / 10, WORLD_TRANSFER_RUN, WORLD_TRANSFER_DONE);
 }
 
 /* To a reader that has none; it takes longer than the machine would. */

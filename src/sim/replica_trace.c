@@ -50,7 +50,6 @@ void world_trace_end(struct world_node *node)
 /* What its core says of itself, where that is something new. */
 void world_trace_state(struct world_node *node)
 {
-    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     struct transcript *t = &node->world->transcript;
     const struct raft *raft = replica_raft(node->replica);
     if (t->sink.line == NULL || raft == NULL)
@@ -61,7 +60,7 @@ void world_trace_state(struct world_node *node)
     if ((!told->any || told->role != now.role || told->term != now.current_term ||
          told->voted_for != now.voted_for || told->leader != now.leader) &&
         world_tells(node, "state")) {
-        transcript_text(t, "role", roles[now.role]);
+        transcript_text(t, "role", raft_role_name(now.role));
         transcript_number(t, "term", now.current_term);
         transcript_number(t, "votedFor", now.voted_for);
         transcript_number(t, "leader", now.leader);
@@ -81,6 +80,25 @@ void world_trace_state(struct world_node *node)
 
 /* --- disks -------------------------------------------------------------------------------------------------------------------- */
 
+/* What a write is to make durable. */
+static void tell_write(struct transcript *t, const struct log_job *job)
+{
+    if (job->write.vote) {
+        transcript_number(t, "term", job->write.term);
+        transcript_number(t, "votedFor", job->write.voted_for);
+    }
+    if (job->write.cut_from != 0)
+        transcript_number(t, "cutFrom", job->write.cut_from);
+    if (job->write.reset)
+        transcript_number(t, "resetTo", job->write.base.index);
+    if (job->publish != 0)
+        transcript_number(t, "snapshot", job->publish);
+    if (job->write.records_count > 0) {
+        transcript_number(t, "first", job->write.first);
+        transcript_number(t, "last", job->write.last);
+    }
+}
+
 void world_trace_log_job(struct world_node *node, const struct log_job *job, bool ran)
 {
     static const char *const names[] = {"write", "read", "identity", "mark", "compact"};
@@ -93,23 +111,10 @@ void world_trace_log_job(struct world_node *node, const struct log_job *job, boo
         return;
     if (failed || job->type == LOG_JOB_IDENTITY)
         transcript_text(t, "what", names[job->type]);
-    if (job->type == LOG_JOB_WRITE) {
+    if (job->type == LOG_JOB_WRITE)
         transcript_number(t, "number", job->number);
-        if (!ran && job->write.vote) {
-            transcript_number(t, "term", job->write.term);
-            transcript_number(t, "votedFor", job->write.voted_for);
-        }
-        if (!ran && job->write.cut_from != 0)
-            transcript_number(t, "cutFrom", job->write.cut_from);
-        if (!ran && job->write.reset)
-            transcript_number(t, "resetTo", job->write.base.index);
-        if (!ran && job->publish != 0)
-            transcript_number(t, "snapshot", job->publish);
-        if (!ran && job->write.records_count > 0) {
-            transcript_number(t, "first", job->write.first);
-            transcript_number(t, "last", job->write.last);
-        }
-    }
+    if (!ran)
+        tell_write(t, job);
     if (job->type == LOG_JOB_COMPACT)
         transcript_number(t, "last", job->last);
     if (job->type == LOG_JOB_READ) {

@@ -1,5 +1,6 @@
 /* sim/replica_wires.c - connections between replicas: streams of bytes that arrive late, in pieces, or not at all. See
  * sim/replica_world.h. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -202,6 +203,18 @@ static void free_dead_wires(struct replica_world *world)
 }
 
 /* A member's port says which node of the world listens there: "h:7300" is node 0. */
+void replica_world_line(uint32_t nodes, char line[REPLICA_WORLD_LINE_BYTES])
+{
+    size_t size = 0;
+    CHECK(nodes >= 1);
+    CHECK(nodes <= REPLICA_WORLD_NODES_MAX);
+    for (uint32_t i = 0; i < nodes; i++)
+        size += (size_t)snprintf(line + size, REPLICA_WORLD_LINE_BYTES - size, "%s%u=h:730%u", i > 0 ? "," : "",
+                                 i + 1, i);
+    CHECK(size < REPLICA_WORLD_LINE_BYTES);
+}
+
+/* Dials whom it knows to be a member. */
 void world_wires_dial(struct world_node *node)
 {
     free_dead_wires(node->world);

@@ -181,6 +181,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .bundles = buffer_slice(bundles),
                                         .fingerprint = 1,
                                         .cache_bytes = options->cache_bytes,
+                                        .events_bytes = options->events_bytes,
                                         .snapshots = options->snapshots,
                                         .machine = machine_options(options),
                                         .scrub_rate = options->scrub_rate,
@@ -367,6 +368,7 @@ static void look_at_applied(struct world_node *node, const struct machine_job *j
     struct replica_world *world = node->world;
     raft_index index = 0;
     witness_applied(world->witness, node->number, &job->status);
+    witness_told(world->witness, buffer_slice(&job->results.events));
     world_trace_applied(node, job);
     world_hash_in(world, job->status.digest.lo);
     if (world->options.keep_log)
@@ -398,8 +400,10 @@ static void machine_done(struct world_node *node)
     }
     if (job->type == MACHINE_JOB_PARK)
         witness_distrusts(node->world->witness, node->number);
-    if (job->type == MACHINE_JOB_APPLY)
+    if (job->type == MACHINE_JOB_APPLY) {
         look_at_applied(node, job);
+        node->world->told_events += job->results.events.size > 0;
+    }
     replica_machine_done(node->replica, job, world_time(node));
 }
 
@@ -498,60 +502,6 @@ const char *replica_world_run(struct replica_world *world, uint64_t ms)
     return broken == NULL ? NULL : world->broken;
 }
 
-/* The number of a new request to a node, which may be down. */
-static uint32_t new_request(struct replica_world *world, const struct world_node *node)
-{
-    if (world->requests_count == world->requests_capacity) {
-        world->requests_capacity = world->requests_capacity * 2 + 64;
-        world->requests = mem_realloc(world->requests, world->requests_capacity * sizeof *world->requests);
-    }
-    uint32_t at = (uint32_t)world->requests_count++;
-    world->requests[at] = (struct world_request){.node = node->number, .life = node->life};
-    world->requests[at].reply.node_died = node->replica == NULL;
-    return at;
-}
-
-uint32_t replica_world_request(struct replica_world *world, uint32_t number, struct slice name, struct slice args,
-                               uint32_t timeout_ms, bool stale, bool forward, bool query_only)
-{
-    struct world_node *node = &world->nodes[number];
-    uint32_t at = new_request(world, node);
-    if (node->replica == NULL)
-        return at;
-    const struct request request = {.name = name,
-                                    .args = args,
-                                    .timeout_ms = timeout_ms,
-                                    .read = stale ? READ_STALE : READ_LINEARIZABLE,
-                                    .forward = forward,
-                                    .query_only = query_only};
-    world_trace_request(node, at, &request);
-    replica_request(node->replica, at, &request, world_time(node));
-    world_after(node);
-    return at;
-}
-
-uint32_t replica_world_snapshot(struct replica_world *world, uint32_t number, uint32_t timeout_ms)
-{
-    struct world_node *node = &world->nodes[number];
-    uint32_t at = new_request(world, node);
-    if (node->replica == NULL)
-        return at;
-    replica_request_snapshot(node->replica, at, timeout_ms, world_time(node));
-    world_after(node);
-    return at;
-}
-
-uint32_t replica_world_rebuild(struct replica_world *world, uint32_t number, uint32_t timeout_ms)
-{
-    struct world_node *node = &world->nodes[number];
-    uint32_t at = new_request(world, node);
-    if (node->replica == NULL)
-        return at;
-    replica_request_rebuild(node->replica, at, timeout_ms, world_time(node));
-    world_after(node);
-    return at;
-}
-
 /* --- making it ----------------------------------------------------------------------------------------------------------------------- */
 
 struct replica_world *replica_world_new(const struct replica_world_options *options, const char *line,
@@ -599,6 +549,7 @@ void replica_world_free(struct replica_world *world)
     for (size_t i = 0; i < world->requests_count; i++)
         buffer_close(&world->requests[i].value);
     mem_free(world->requests);
+    mem_free(world->watches);
     buffer_close(&world->log);
     witness_free(world->witness);
     mem_free(world->heap);

@@ -3,7 +3,7 @@
  *
  * Jobs of the log and of the machine take time and are done in order; a crash may fall between a write and its report.
  * Connections are streams of bytes that arrive in pieces; they can be cut, broken and stalled. One heap of events, one
- * seed. After each event: no request has two ends, and no two machines differ at an index. The simulator grows from here.
+ * seed. After each event: no request has two ends, and no two machines differ at an index.
  * Nodes are numbered from 0 here; node i has the id i + 1. Depends on replica and everything below.
  */
 #ifndef SIM_REPLICA_WORLD_H
@@ -14,7 +14,7 @@
 
 struct replica_world;
 
-enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255 };
+enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255, REPLICA_WORLD_LINE_BYTES = 128 };
 
 struct replica_world_options {
     uint64_t seed;
@@ -22,12 +22,13 @@ struct replica_world_options {
     uint32_t delay_ms_max; /* of bytes on their way, from 1 */
     uint32_t write_ms_max; /* of a log job, from 0; twice: until it is done, and until that is known */
     uint32_t apply_ms_max; /* of a machine job, from 0 */
-    uint32_t
-        snapshot_ms_max; /* of a job of the snapshot thread, from 0: twice, as for the log; a tenth: of a transfer's */
+    /* Of a job of the snapshot thread, from 0: twice, as for the log; a tenth: of a transfer's. */
+    uint32_t snapshot_ms_max;
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
     uint64_t scrub_rate;    /* 0: off */
+    size_t events_bytes;    /* of events kept at each node; 0: as a real node */
     size_t cache_bytes;     /* of recent records at each node; 0: as a real node */
     uint64_t segment_bytes; /* of the log; 0: 256 KiB */
     struct replica_snapshots snapshots;
@@ -58,6 +59,7 @@ struct replica_world_status {
     uint64_t applied;
     uint64_t digest_hi, digest_lo;
     uint64_t stamp_ms;  /* the machine's cluster time */
+    uint64_t timers;    /* that wait there */
     uint64_t parked_at; /* of the machine */
     bool parked;        /* it answers nothing; why: */
     char parked_why[256];
@@ -74,6 +76,9 @@ struct replica_world_status {
     bool installing; /* a leader's snapshot is about to count */
     int fatal_code;  /* of the last life that ended itself; 0: none did */
 };
+
+/* The cluster line of `nodes` members, 1 and up, at the addresses by which their nodes find each other. */
+void replica_world_line(uint32_t nodes, char line[REPLICA_WORLD_LINE_BYTES]);
 
 /* All nodes are down at first. `line` and `bundles` (a MessagePack list) are what each is first started with. */
 struct replica_world *replica_world_new(const struct replica_world_options *options, const char *line,
@@ -115,6 +120,7 @@ struct slice replica_world_log(const struct replica_world *world);
 /* Asks a node; -> a number for replica_world_reply. `args`: one MessagePack list. */
 uint32_t replica_world_request(struct replica_world *world, uint32_t node, struct slice name, struct slice args,
                                uint32_t timeout_ms, bool stale, bool forward, bool query_only);
+uint32_t replica_world_ask(struct replica_world *world, uint32_t node, const struct request *request);
 struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
 /* tidelock.snapshot, answered as a request is. */
 uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
@@ -122,6 +128,23 @@ uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint
 uint32_t replica_world_rebuild(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
 /* Memory rots: a bit of a row of a node's state flips, about the one of this rank; `what` names it. False: none could. */
 bool replica_world_rot(struct replica_world *world, uint32_t node, uint64_t rank, struct buffer *what);
+
+/* Watches events of a node, as tidelock.watch with these arguments does: -> a number, or UINT32_MAX and `error` gets the map. */
+uint32_t replica_world_watch(struct replica_world *world, uint32_t node, struct slice args, struct buffer *error);
+
+/* Where it began: an id as text. */
+void replica_world_watch_from(const struct replica_world *world, uint32_t watch, struct buffer *out);
+
+enum replica_world_told {
+    REPLICA_WORLD_NOTHING, /* yet */
+    REPLICA_WORLD_EVENT,   /* `out` got the list [id, topic, key, data] */
+    REPLICA_WORLD_ENDED,   /* `out` got an error map */
+    REPLICA_WORLD_GONE     /* the node's life has ended */
+};
+enum replica_world_told replica_world_next(struct replica_world *world, uint32_t watch, struct buffer *out);
+/* Grows whenever some node has told new events. */
+uint64_t replica_world_events_told(const struct replica_world *world);
+
 /* Asks a node's machine at once, past consensus: for verdicts when all is at rest. The bytes are a MessagePack value (or the
  * error map), at the end of `out`; true: it is an answer. */
 bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice name, struct slice args,

@@ -118,6 +118,8 @@ struct world_request {
     struct buffer value;
 };
 
+struct world_watch;
+
 struct replica_world {
     struct replica_world_options options;
     struct prng prng;
@@ -133,6 +135,9 @@ struct replica_world {
     struct world_request *requests;
     size_t requests_count, requests_capacity;
     struct replica_world_loss loss;
+    struct world_watch *watches; /* replica_clients.c */
+    size_t watches_count;
+    uint64_t told_events; /* jobs whose entries told some */
     struct witness *witness;
     struct transcript transcript;
     struct buffer log; /* what was applied, if it is kept */

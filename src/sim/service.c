@@ -246,7 +246,6 @@ static void begun(void *context, uint32_t client, struct slice name, struct slic
                               .known = service->told,
                               .call = service->bytes.size};
     pack_text(&service->bytes, name);
-    op->args = service->bytes.size;
     buffer_append(&service->bytes, args.data, args.size);
     op->call_size = service->bytes.size - op->call;
     service->current[client] = service->count;
@@ -258,7 +257,6 @@ static void ended(void *context, uint32_t client, uint64_t began, enum swarm_out
     struct service *service = context;
     struct service_op *op = &service->ops[service->current[client] - 1];
     (void)began;
-    op->ended = true;
     op->outcome = outcome;
     op->value = service->bytes.size;
     op->value_size = reply->value.size;

@@ -9,12 +9,10 @@
 struct service_op {
     uint32_t client;
     bool query;
-    bool ended;
     enum swarm_outcome outcome;
     uint64_t index;         /* of the answer; 0: it came from outside the log */
     uint64_t known;         /* the highest index that anybody had been told of when it began */
     size_t call, call_size; /* name and arguments: what the entry of a command holds */
-    size_t args;
     size_t value, value_size;
 };
 

@@ -9,7 +9,7 @@
 #include "base/prng.h"
 #include "sim/sim_names.h"
 
-enum { SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
+enum { FLIPS = 256, SECTOR = 512, WRECKS_MAX = 2, HEADS = 512 };
 
 /* Bytes that the disk promised and did not keep. */
 struct wreck {
@@ -161,12 +161,12 @@ bool sim_disk_flip(struct disk *disk, uint64_t which)
     struct inode *inode = names->names[which % names->count].inode;
     if (inode->extent == 0 || inode->extent > inode->durable.size || inode->extent > inode->now.size)
         return false;
-    uint64_t bit = which / FILES_MAX / 2 % (inode->extent * 8);
+    uint64_t bit = which / FLIPS / 2 % (inode->extent * 8);
     uint64_t at = bit / 8;
-    if (which / FILES_MAX % 2 == 0) /* every other one hits what is not just padding */
+    if (which / FLIPS % 2 == 0) /* every other one hits what is not just padding */
         while (at + 1 < inode->extent && inode->durable.data[at] == 0)
             at++;
-    at += which / FILES_MAX % 4 == 0 && at + which % HEADS < inode->extent ? which % HEADS : 0;
+    at += which / FLIPS % 4 == 0 && at + which % HEADS < inode->extent ? which % HEADS : 0;
     wreck_add(sim_disk, inode, at, inode->durable.data + at, 1);
     inode->durable.data[at] ^= (uint8_t)(1u << bit % 8);
     inode->now.data[at] ^= (uint8_t)(1u << bit % 8);
@@ -396,9 +396,8 @@ static const char *sim_error(struct disk *disk)
 static void sim_free(struct disk *disk)
 {
     settle_wrecks(sim(disk));
-    const struct directory none = {0};
-    directory_copy(&sim(disk)->names.now, &none);
-    directory_copy(&sim(disk)->names.durable, &none);
+    directory_close(&sim(disk)->names.now);
+    directory_close(&sim(disk)->names.durable);
     names_forget(&sim(disk)->names);
     mem_free(sim(disk)->names.changes);
     mem_free(disk);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "base/memory.h"
 
 void inode_release(struct inode *inode)
@@ -24,6 +23,14 @@ struct name *directory_find(struct directory *directory, const char *text)
     return NULL;
 }
 
+static void make_room(struct directory *directory, size_t count)
+{
+    if (count <= directory->capacity)
+        return;
+    directory->capacity = count * 2 + 16;
+    directory->names = mem_realloc(directory->names, directory->capacity * sizeof *directory->names);
+}
+
 void directory_set(struct directory *directory, const char *text, struct inode *inode)
 {
     struct name *name = directory_find(directory, text);
@@ -31,7 +38,7 @@ void directory_set(struct directory *directory, const char *text, struct inode *
     if (name != NULL) {
         inode_release(name->inode);
     } else {
-        CHECK(directory->count < FILES_MAX);
+        make_room(directory, directory->count + 1);
         name = &directory->names[directory->count++];
         snprintf(name->text, sizeof name->text, "%s", text);
     }
@@ -50,7 +57,18 @@ void directory_copy(struct directory *to, const struct directory *from)
         from->names[i].inode->references++;
     for (size_t i = 0; i < to->count; i++)
         inode_release(to->names[i].inode);
-    *to = *from;
+    make_room(to, from->count);
+    if (from->count > 0)
+        memcpy(to->names, from->names, from->count * sizeof *to->names);
+    to->count = from->count;
+}
+
+void directory_close(struct directory *directory)
+{
+    for (size_t i = 0; i < directory->count; i++)
+        inode_release(directory->names[i].inode);
+    mem_free(directory->names);
+    *directory = (struct directory){0};
 }
 
 void names_note(struct sim_names *names, enum name_change what, const char *from, const char *to,
@@ -84,8 +102,7 @@ static void make_change(struct directory *names, const struct change *change)
         directory_set(names, change->to, change->inode);
 }
 
-/* Power is back: of the changes that were not synced all, none or some are there. (A file system that keeps their order
- * leaves a part of these cases; nothing that POSIX promises does.) */
+/* A file system that keeps the order of changes leaves a part of these cases; nothing that POSIX promises does. */
 void names_settle(struct sim_names *names, struct prng *prng)
 {
     uint64_t luck = prng_below(prng, 4);

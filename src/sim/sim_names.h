@@ -8,8 +8,6 @@
 #include "base/prng.h"
 #include "storage/disk.h"
 
-enum { FILES_MAX = 256 };
-
 struct inode {
     struct buffer durable;
     struct buffer now;
@@ -23,8 +21,9 @@ struct name {
 };
 
 struct directory {
-    struct name names[FILES_MAX];
+    struct name *names;
     size_t count;
+    size_t capacity;
 };
 
 enum name_change { NAME_MADE, NAME_RENAMED, NAME_REMOVED };
@@ -55,6 +54,7 @@ struct name *directory_find(struct directory *directory, const char *text);
 void directory_set(struct directory *directory, const char *text, struct inode *inode);
 void directory_drop(struct directory *directory, struct name *name);
 void directory_copy(struct directory *to, const struct directory *from);
+void directory_close(struct directory *directory);
 
 /* Remembers a change that was made to `now`, or forgets all, because they are durable or void. */
 void names_note(struct sim_names *names, enum name_change what, const char *from, const char *to,

@@ -110,9 +110,8 @@ static void make_world(struct swarm *swarm, struct prng *prng)
         .cache_bytes = prng_below(prng, 2) == 0 ? 0 : (size_t)1 << prng_between(prng, 8, 16)};
     draw_snapshots(&how, prng);
     how.heartbeat_ms = how.election_ms / (uint32_t)prng_between(prng, 3, 10);
-    char line[REPLICA_WORLD_NODES_MAX * 16] = "";
-    for (uint32_t i = 0; i < how.nodes; i++)
-        snprintf(line + strlen(line), sizeof line - strlen(line), "%s%u=h:730%u", i > 0 ? "," : "", i + 1, i);
+    char line[REPLICA_WORLD_LINE_BYTES];
+    replica_world_line(how.nodes, line);
     swarm->election_ms = how.election_ms;
     swarm->snapshot_ms = (uint64_t)LIVENESS_SNAPSHOTS * how.snapshot_ms_max + 4000;
     if (how.snapshots.rate != 0)
@@ -136,6 +135,8 @@ struct swarm *swarm_new(const struct swarm_options *options)
     uint32_t drawn = sizes[prng_below(&prng, sizeof sizes / sizeof *sizes)];
     swarm->field.nodes = options->nodes > 0 ? options->nodes : drawn;
     swarm->early = prng_below(&prng, 4) == 0;
+    /* Requests that are kept to be run again by script are each sent once. */
+    swarm->sessions = options->workload.begun == NULL && options->seed % 2 == 0;
     prng_seed(&swarm->prng, prng_next(&prng));
     prng_seed(&swarm->watch_prng, ~options->seed);
     prng_seed(&swarm->field.prng, prng_next(&prng));
@@ -193,8 +194,9 @@ static void say_unsettled(struct swarm *swarm, const char *what)
         struct replica_world_status s;
         replica_world_status(swarm->world, i, &s);
         size += (size_t)snprintf(
-            said + size, sizeof said - size, " [%u %s role %u term %llu commit %llu last %llu applied %llu]", i + 1,
-            s.up ? "up" : replica_world_fatal(swarm->world, i), s.role, (unsigned long long)s.term,
+            said + size, sizeof said - size, " [%u %s %s term %llu commit %llu last %llu applied %llu]", i + 1,
+            s.up ? "up" : replica_world_fatal(swarm->world, i),
+            s.raft ? raft_role_name((enum raft_role)s.role) : "forming", (unsigned long long)s.term,
             (unsigned long long)s.commit, (unsigned long long)s.last, (unsigned long long)s.applied);
     }
     swarm_broke(swarm, said);
@@ -329,7 +331,7 @@ static void mend_all(struct swarm *swarm)
     watch(swarm, 1);
 }
 
-/* All that are up have applied everything, the same; *settled: and a leader is among them. */
+/* All that can be up have applied everything, the same, and know one leader. */
 static bool is_settled(struct swarm *swarm)
 {
     struct replica_world_status first = {0};
@@ -375,7 +377,9 @@ static void form(struct swarm *swarm)
     uint64_t until = swarm_now(swarm) + FORM_MS;
     while (swarm->report->broken == NULL && swarm->answers == 0) {
         if (swarm_now(swarm) >= until)
-            say_unsettled(swarm, "the service does not answer");
+            say_unsettled(swarm, swarm->options.workload.begun != NULL && swarm->list_count == 0
+                                     ? "the workload asked for nothing all the time"
+                                     : "the service does not answer");
         run_to(swarm, swarm_now(swarm) + 20);
         for (uint32_t i = 0; i < swarm->options.clients; i++)
             swarm_client_step(swarm, i, true);

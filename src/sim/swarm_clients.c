@@ -5,8 +5,10 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "sim/swarm_private.h"
+#include "wire/error.h"
+#include "wire/pack.h"
 
-enum { RETRY_MS = 2 };
+enum { RETRY_MS = 2, ATTEMPTS_MAX = 12, SESSION_TTL_MS_MAX = 8000, SLEEPS_PARTS = 10000 };
 
 uint64_t swarm_now(const struct swarm *swarm)
 {
@@ -36,19 +38,69 @@ static void trace_client(struct swarm *swarm, const char *kind, uint32_t number,
 
 /* --- endings ---------------------------------------------------------------------------------------------------------------- */
 
+static bool has_code(const struct replica_world_reply *reply, const char *name)
+{
+    struct slice code = {0};
+    struct slice message = {0};
+    struct slice data = {0};
+    return !reply->ok && reply->replies > 0 && error_unpack(reply->value, &code, &message, &data) == STATUS_OK &&
+           slice_equal(code, slice_text(name));
+}
+
+/* With a session: what the client knows now, or that it asks again, as tidelock/client.lua does. */
+static enum swarm_outcome weigh(struct client *client, const struct replica_world_reply *reply,
+                                enum swarm_outcome outcome)
+{
+    bool expired = has_code(reply, "SESSION_EXPIRED");
+    bool passing = has_code(reply, "NO_LEADER") || has_code(reply, "BUSY");
+    bool settles = reply->index > 0 && !expired && !passing;
+    if (expired)
+        client->session_size = 0;
+    if (outcome == SWARM_UNKNOWN)
+        client->unsure = true;
+    if (outcome == SWARM_REFUSED && client->unsure && !settles)
+        outcome = SWARM_UNKNOWN;
+    client->again = outcome == SWARM_UNKNOWN && !expired && client->attempts < ATTEMPTS_MAX;
+    return outcome;
+}
+
+/* It has a session, or will ask for one again. */
+static void session_opened(struct client *client, const struct replica_world_reply *reply)
+{
+    struct pack_reader reader = pack_reader_make(reply->value);
+    struct slice text;
+    client->busy = client->opening = false;
+    if (reply->replies == 0 || !reply->ok)
+        return;
+    CHECK(pack_read_text(&reader, &text) == STATUS_OK && text.size <= sizeof client->session);
+    memcpy(client->session, text.data, text.size);
+    client->session_size = text.size;
+    client->seq = 0;
+}
+
 /* The client has its answer, or knows that none will come. */
 static bool client_ends(struct swarm *swarm, uint32_t number)
 {
     struct client *client = &swarm->clients[number];
     const struct workload *workload = &swarm->options.workload;
+    if (client->again)
+        return false;
     struct replica_world_reply reply = replica_world_reply(swarm->world, client->request);
     if (reply.replies == 0 && !reply.node_died)
         return false;
+    if (client->opening) {
+        session_opened(client, &reply);
+        return true;
+    }
     enum swarm_outcome outcome = SWARM_UNKNOWN;
     if (reply.replies > 0)
         outcome = reply.ok ? SWARM_OK : reply.definite ? SWARM_REFUSED : SWARM_UNKNOWN;
     else
         reply.at = swarm_now(swarm);
+    if (client->session_size > 0 && !client->query)
+        outcome = weigh(client, &reply, outcome);
+    if (client->again)
+        return false;
     if (client->query && outcome == SWARM_UNKNOWN && reply.replies > 0)
         swarm_broke(swarm, "a query ended unknown");
     swarm->report->ok += outcome == SWARM_OK;
@@ -102,6 +154,45 @@ static void keep(struct swarm *swarm, const struct swarm_request *request)
     swarm->clients[request->client - 1].last = swarm->list_count;
 }
 
+/* Sends what the client asks for to a node. */
+static void send(struct swarm *swarm, struct client *client, uint32_t node, bool forward)
+{
+    struct request request = {.name = buffer_slice(&client->name),
+                              .args = buffer_slice(&client->args),
+                              .timeout_ms = client->timeout_ms,
+                              .forward = forward,
+                              .query_only = client->query};
+    if (client->session_size > 0 && !client->query && !client->opening) {
+        request.session = slice_make(client->session, client->session_size);
+        request.seq = request.done_below = client->seq;
+    }
+    client->again = false;
+    client->attempts++;
+    client->request = replica_world_ask(swarm->world, node, &request);
+}
+
+/* A command of a session whose end is not known is sent again, to any node that is up. */
+static void send_again(struct swarm *swarm, struct client *client)
+{
+    uint32_t node = (uint32_t)prng_below(&swarm->prng, swarm->field.nodes);
+    if (client->again && swarm_is_up(swarm, node))
+        send(swarm, client, node, true);
+}
+
+static void open_session(struct swarm *swarm, struct client *client, const struct swarm_request *request)
+{
+    client->ttl_ms = prng_between(&swarm->prng, 300, SESSION_TTL_MS_MAX);
+    client->opening = client->busy = true;
+    client->query = false;
+    client->timeout_ms = request->timeout_ms;
+    buffer_clear(&client->name);
+    buffer_clear(&client->args);
+    buffer_append(&client->name, "tidelock.session_open", 21);
+    pack_array(&client->args, 1);
+    pack_u64(&client->args, client->ttl_ms);
+    send(swarm, client, request->node, true);
+}
+
 static void ask(struct swarm *swarm, const struct swarm_request *request)
 {
     struct client *client = &swarm->clients[request->client - 1];
@@ -113,8 +204,15 @@ static void ask(struct swarm *swarm, const struct swarm_request *request)
     client->busy = true;
     client->query = request->query;
     client->began = swarm_now(swarm);
-    client->request = replica_world_request(swarm->world, request->node, request->name, request->args,
-                                            request->timeout_ms, false, request->forward, request->query);
+    client->timeout_ms = request->timeout_ms;
+    client->unsure = false;
+    client->attempts = 0;
+    client->seq++;
+    buffer_clear(&client->name);
+    buffer_clear(&client->args);
+    buffer_append(&client->name, request->name.data, request->name.size);
+    buffer_append(&client->args, request->args.data, request->args.size);
+    send(swarm, client, request->node, request->forward);
     trace_client(swarm, "begin", request->client - 1, SWARM_OK);
 }
 
@@ -129,6 +227,10 @@ static void client_begins(struct swarm *swarm, uint32_t number)
     buffer_clear(&swarm->args);
     if (!swarm_is_up(swarm, request.node))
         return;
+    if (swarm->sessions && swarm->clients[number].session_size == 0) {
+        open_session(swarm, &swarm->clients[number], &request);
+        return;
+    }
     bool begins = workload->next(workload->context, number + 1, swarm_now(swarm), &swarm->prng, &swarm->name,
                                  &swarm->args, &request.query);
     const char *wrong = workload->wrong != NULL ? workload->wrong(workload->context) : NULL;
@@ -192,6 +294,7 @@ void swarm_client_step(struct swarm *swarm, uint32_t number, bool may_begin)
     struct client *client = &swarm->clients[number];
     uint64_t think = 2u * 1000u * swarm->options.clients / swarm->options.commands_per_second;
     if (client->busy && !client_ends(swarm, number)) {
+        send_again(swarm, client);
         client->next_at = look_again(swarm, client);
         return;
     }
@@ -205,6 +308,8 @@ void swarm_client_step(struct swarm *swarm, uint32_t number, bool may_begin)
     if (may_begin)
         client_begins(swarm, number);
     client->next_at = swarm_now(swarm) + 1 + prng_below(&swarm->prng, think + 1);
+    if (client->session_size > 0 && prng_chance(&swarm->prng, SLEEPS_PARTS))
+        client->next_at += client->ttl_ms + prng_below(&swarm->prng, client->ttl_ms); /* its session may run out */
 }
 
 bool swarm_clients_busy(const struct swarm *swarm)
@@ -229,6 +334,10 @@ const struct swarm_request *swarm_requests(struct swarm *swarm, size_t *count)
 
 void swarm_clients_free(struct swarm *swarm)
 {
+    for (size_t i = 0; i < SWARM_CLIENTS_MAX; i++) {
+        buffer_close(&swarm->clients[i].name);
+        buffer_close(&swarm->clients[i].args);
+    }
     buffer_close(&swarm->name);
     buffer_close(&swarm->args);
     buffer_close(&swarm->made);

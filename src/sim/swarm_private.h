@@ -14,6 +14,17 @@ struct client {
     bool unknown;    /* how its last request ended */
     size_t last;     /* its last request that was kept, plus 1 */
     size_t scripted; /* its next one of options.requests */
+    /* With sessions: */
+    char session[REQUEST_SESSION_MAX]; /* the text of its session */
+    size_t session_size;               /* 0: it has none */
+    uint64_t ttl_ms;
+    uint64_t seq;             /* of its last command there */
+    bool opening;             /* what it waits for is a session */
+    bool again;               /* what it asked for it asks again, as soon as somebody is up */
+    bool unsure;              /* an earlier attempt may have had an effect */
+    uint32_t attempts;        /* so far */
+    uint32_t timeout_ms;      /* of its request */
+    struct buffer name, args; /* of its request */
 };
 
 /* A request that was made: name and args lie in swarm.made. */
@@ -30,6 +41,7 @@ struct swarm {
     struct fault_field field;
     uint32_t election_ms;
     uint64_t snapshot_ms; /* that fetching and reading one may take */
+    bool sessions;        /* clients have some */
     bool early;           /* faults strike while the cluster forms, too */
     struct strike *script;
     size_t script_count;

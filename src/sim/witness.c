@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "wire/pack.h"
 
 enum { NODES_MAX = 16, NOBODY = 0 };
 
@@ -21,6 +22,7 @@ struct committed {
     raft_term in;          /* the term in which it was first seen committed */
     struct hash128 digest; /* of the machine here, when the first one came */
     bool applied;
+    uint64_t told; /* the hash of its events, when it told some */
 };
 
 /* One node as seen from outside. */
@@ -487,6 +489,47 @@ void witness_applied(struct witness *witness, uint32_t number, const struct mach
         witness_break(witness, "two machines differ at an index", index, number + 1);
     known->applied = true;
     known->digest = status->digest;
+}
+
+/* The index of the event at the front of `events`, and its bytes. */
+static raft_index take_event(struct slice *events, struct slice *event)
+{
+    struct pack_reader reader = pack_reader_make(*events);
+    uint32_t parts = 0;
+    raft_index index = 0;
+    CHECK(pack_skip(&reader, PACK_SKIP_DEPTH, event) == STATUS_OK);
+    *events = pack_rest(&reader);
+    reader = pack_reader_make(*event);
+    CHECK(pack_read_array(&reader, &parts) == STATUS_OK && pack_read_u64(&reader, &index) == STATUS_OK);
+    return index;
+}
+
+static void told_by(struct witness *witness, raft_index index, uint64_t hash)
+{
+    witness->committed = grown(witness->committed, &witness->committed_capacity, index, sizeof *witness->committed);
+    struct committed *entry = &witness->committed[index];
+    if (entry->told != 0 && entry->told != hash)
+        witness_break(witness, "an entry told other events than before (its index, twice)", index, index);
+    entry->told = hash;
+}
+
+void witness_told(struct witness *witness, struct slice events)
+{
+    raft_index last = 0;
+    uint64_t hash = 0;
+    while (events.size > 0) {
+        struct slice event;
+        raft_index index = take_event(&events, &event);
+        if (index != last && last != 0)
+            told_by(witness, last, hash);
+        if (index < last)
+            witness_break(witness, "events are out of order", last, index);
+        const uint64_t parts[2] = {index != last ? 0 : hash, hash64(event.data, event.size)};
+        hash = hash64(parts, sizeof parts);
+        last = index;
+    }
+    if (last != 0)
+        told_by(witness, last, hash);
 }
 
 void witness_installed(struct witness *witness, uint32_t number, const struct machine_status *status)

@@ -44,6 +44,9 @@ void witness_looked(struct witness *witness, uint32_t node, const struct raft *r
 /* After an apply job: how far the machine is, and its digest there. */
 void witness_applied(struct witness *witness, uint32_t node, const struct machine_status *status);
 
+/* What the entries of an apply job told (machine_results.events): the same wherever, and whenever, they are applied. */
+void witness_told(struct witness *witness, struct slice events);
+
 /* After a machine was exchanged for what a snapshot holds: it must bring something, and be the state at its index. */
 void witness_installed(struct witness *witness, uint32_t node, const struct machine_status *status);
 

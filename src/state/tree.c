@@ -29,6 +29,8 @@ void tree_free(struct tree *tree)
 {
     CHECK(tree->views == NULL);
     tree_commit(tree);
+    while (tree_sweep(tree, SIZE_MAX))
+        continue;
     CHECK_EQ(tree->retired_count, 0);
     free_node(tree, tree->root);
     pool_close(&tree->pool);
@@ -140,16 +142,41 @@ void tree_view_release(struct tree *tree, struct view *view)
     }
     *at = view->next;
     mem_free(view);
-    size_t kept = 0;
-    for (size_t i = 0; i < tree->retired_count; i++) {
-        if (still_seen(tree, &tree->retired[i])) {
-            tree->retired[kept++] = tree->retired[i];
+    tree->sweep_again = tree->sweeping;
+    tree->sweeping = true;
+}
+
+/* All was looked at: what was kept is what there is. */
+static void end_sweep(struct tree *tree)
+{
+    tree->retired_count = tree->sweep_kept;
+    tree->sweep_at = 0;
+    tree->sweep_kept = 0;
+    tree->sweeping = tree->sweep_again;
+    tree->sweep_again = false;
+    if (tree->retired_count > 0)
+        return;
+    mem_free(tree->retired);
+    tree->retired = NULL;
+    tree->retired_capacity = 0;
+}
+
+bool tree_sweep(struct tree *tree, size_t most)
+{
+    if (!tree->sweeping)
+        return false;
+    for (; most > 0 && tree->sweep_at < tree->retired_count; most--) {
+        const struct retired retired = tree->retired[tree->sweep_at++];
+        if (still_seen(tree, &retired)) {
+            tree->retired[tree->sweep_kept++] = retired;
         } else {
-            tree->retired_bytes -= tree->retired[i].bytes;
-            pool_free(&tree->pool, tree->retired[i].pointer, tree->retired[i].bytes);
+            tree->retired_bytes -= retired.bytes;
+            pool_free(&tree->pool, retired.pointer, retired.bytes);
         }
     }
-    tree->retired_count = kept;
+    if (tree->sweep_at == tree->retired_count)
+        end_sweep(tree);
+    return tree->sweeping;
 }
 
 uint64_t tree_view_bytes(const struct tree *tree)
@@ -354,10 +381,18 @@ static void tidy_child(struct tree *tree, struct node *node, size_t at)
         return;
     struct node *into = own(tree, node->children[left]);
     struct node *from = own(tree, node->children[left + 1]);
+    struct row *first = node->firsts[left + 1];
+    if (!from->leaf) {
+        /* What is below its first key went to its first child as well, so that key may stand too high: it was nothing while
+         * no child was before it. The node's own key is right for both. */
+        struct row *high = from->firsts[0];
+        node_set(from, 0, first);
+        first = high;
+    }
     merge(tree, into, from);
     node->children[left] = into;
     node_counts(node)[left] += node_counts(node)[left + 1];
-    tree_drop_row(tree, node->firsts[left + 1]);
+    tree_drop_row(tree, first);
     close_gap(node, left + 1);
 }
 
@@ -495,6 +530,14 @@ bool tree_del(struct tree *tree, struct slice key)
 tree_mark tree_savepoint(const struct tree *tree)
 {
     return tree->changes_count;
+}
+
+bool tree_change(const struct tree *tree, tree_mark at, struct slice *key, struct slice *before)
+{
+    CHECK(at < tree->changes_count);
+    const struct change *change = &tree->changes[at];
+    *key = row_key(change->before != NULL ? change->before : change->after);
+    return give_old(change->before, before);
 }
 
 void tree_rollback(struct tree *tree, tree_mark mark)

@@ -65,6 +65,10 @@ tree_mark tree_savepoint(const struct tree *tree);
 /* Puts back all rows, the digest and the counts as they were at `mark`. */
 void tree_rollback(struct tree *tree, tree_mark mark);
 
+/* The change at a place of the undo list before tree_savepoint's: the row's key, and the value that it had before; false: there
+ * was none. Borrowed until the entry ends or is rolled back. */
+bool tree_change(const struct tree *tree, tree_mark at, struct slice *key, struct slice *before);
+
 /* Ends an entry: forgets the undo list; what was changed stays. No cursor may be open. */
 void tree_commit(struct tree *tree);
 
@@ -88,10 +92,15 @@ void tree_cursor_close(struct tree_cursor *cursor);
 /* Freezes the tree as it is: the undo list must be empty. Cheap: O(1). The owner's thread only. */
 struct view *tree_view(struct tree *tree);
 
-/* Gives a view back; its nodes that nothing else uses are freed. The owner's thread only (others send it home). */
+/* Gives a view back: O(views). What it alone held is freed by tree_sweep. The owner's thread only (others send it home). */
 void tree_view_release(struct tree *tree, struct view *view);
 
-/* Bytes of nodes that only views hold. */
+/* Looks at `most` of the rows and nodes that views may have held, and frees those that none holds any more. A view that was out
+ * for long has held millions: freed in one go they would stop the owner for as long as it takes. True: there is more to look
+ * at. The owner's thread only. */
+bool tree_sweep(struct tree *tree, size_t most);
+
+/* Bytes of nodes that only views hold, or held and are not swept yet. */
 uint64_t tree_view_bytes(const struct tree *tree);
 
 /* Flips a bit of a row's last byte where it lies, as memory that rots would: neither digest nor hash knows. For proofs that

@@ -46,6 +46,10 @@ struct tree {
     size_t retired_count;
     size_t retired_capacity;
     uint64_t retired_bytes;
+    size_t sweep_at;   /* a sweep has looked at retired[0 .. sweep_at - 1], */
+    size_t sweep_kept; /* and kept these, in front */
+    bool sweeping;
+    bool sweep_again; /* a view came back since it began */
     struct pool pool; /* rows and nodes */
 };
 

@@ -31,7 +31,7 @@ enum entry_kind {
     ENTRY_BATCH = 5,         /* list of [name, args] lists [, ticket]; all or nothing */
     ENTRY_SESSION = 6,       /* list ["open", ttl_ms], ["keep", session] or ["end", session] */
     ENTRY_DUE = 7,           /* no payload: what is due at this entry's stamp happens (machine/timer.h) */
-    ENTRY_DEPLOY = 8,        /* map {kind, mount, expect, ...}, bundle bytes */
+    ENTRY_DEPLOY = 8,        /* map {kind, mount, expect, ...}, bundle (machine/deploy.h) */
     ENTRY_MIGRATE = 9,       /* text: the mount whose migration goes on */
     ENTRY_LIMIT = 10,        /* list [name, value] */
     ENTRY_SKIP = 11,         /* list [index]: the entry there is refused, whatever it is */

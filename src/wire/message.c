@@ -149,12 +149,13 @@ static void encode_body(struct buffer *out, const struct message *message)
         encode_raft(out, message);
         break;
     case MESSAGE_FORWARD:
-        pack_array(out, 5);
+        pack_array(out, message->forward.ticket.size > 0 ? 6 : 5);
         pack_u64(out, message->forward.id);
         pack_u64(out, message->forward.timeout_ms);
         pack_u64(out, message->forward.flags);
         pack_text(out, message->forward.name);
         buffer_append(out, message->forward.args.data, message->forward.args.size);
+        buffer_append(out, message->forward.ticket.data, message->forward.ticket.size);
         break;
     case MESSAGE_FORWARDED:
         pack_array(out, 5);
@@ -451,6 +452,9 @@ static bool decode_body(struct slice body, struct message *message)
         message->forward.flags = (uint32_t)field_u64(&fields, UINT32_MAX);
         message->forward.name = field_text(&fields, 256);
         message->forward.args = field_value(&fields);
+        message->forward.ticket = (struct slice){0};
+        if (fields.left > 0)
+            message->forward.ticket = field_value(&fields);
         break;
     case MESSAGE_FORWARDED:
         message->forwarded.id = field_u64(&fields, UINT64_MAX);

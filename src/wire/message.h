@@ -125,7 +125,8 @@ struct message_read {
 
 enum forward_flags {
     FORWARD_QUERY_ONLY = 1, /* refuse commands */
-    FORWARD_BATCH = 2
+    FORWARD_BATCH = 2,
+    FORWARD_DRY_RUN = 4 /* run the command, and take it back */
 };
 
 struct message_forward {
@@ -134,6 +135,8 @@ struct message_forward {
     uint32_t flags;
     struct slice name; /* "mount.command"; empty for a batch */
     struct slice args; /* one MessagePack value: the list of arguments, or of a batch */
+    /* The list [session, seq, done_below] of a command with a session, as it goes into the entry; empty: none */
+    struct slice ticket;
 };
 
 struct message_forwarded {

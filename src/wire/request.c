@@ -123,6 +123,18 @@ static const char *read_rest(struct pack_reader *reader, uint32_t count, struct 
     return read_options(options, request);
 }
 
+/* How large the request may be that these bytes begin: code is larger than arguments. */
+static size_t bytes_max(struct slice bytes)
+{
+    struct pack_reader reader = pack_reader_make(bytes);
+    struct request request;
+    uint32_t count = 0;
+    struct slice name;
+    bool deploys = bytes.size > REQUEST_BYTES_MAX && read_head(&reader, &request, &count) == NULL &&
+                   pack_read_text(&reader, &name) == STATUS_OK && is(name, "tidelock.deploy");
+    return deploys ? REQUEST_DEPLOY_BYTES_MAX : REQUEST_BYTES_MAX;
+}
+
 enum status request_decode(struct slice bytes, struct request *request, size_t *used, const char **why,
                            bool *answerable)
 {
@@ -135,7 +147,7 @@ enum status request_decode(struct slice bytes, struct request *request, size_t *
     enum status status = pack_skip(&reader, PACK_SKIP_DEPTH, &whole);
     if (status == STATUS_INCOMPLETE) {
         *why = "a request is larger than 2 MiB";
-        return bytes.size > REQUEST_BYTES_MAX ? STATUS_TOO_LARGE : STATUS_INCOMPLETE;
+        return bytes.size > bytes_max(bytes) ? STATUS_TOO_LARGE : STATUS_INCOMPLETE;
     }
     if (status != STATUS_OK) {
         *why = status == STATUS_TOO_DEEP ? "nested deeper than 128"
@@ -143,7 +155,7 @@ enum status request_decode(struct slice bytes, struct request *request, size_t *
         return STATUS_INVALID;
     }
     *used = whole.size;
-    if (whole.size > REQUEST_BYTES_MAX) {
+    if (whole.size > bytes_max(whole)) {
         *why = "a request is larger than 2 MiB";
         return STATUS_TOO_LARGE;
     }

@@ -18,7 +18,8 @@
 #include "wire/error.h"
 
 enum {
-    REQUEST_BYTES_MAX = 2 * 1024 * 1024, /* a whole request: the limit on arguments and room for names */
+    REQUEST_BYTES_MAX = 2 * 1024 * 1024,        /* a whole request: the limit on arguments and room for names */
+    REQUEST_DEPLOY_BYTES_MAX = 9 * 1024 * 1024, /* of tidelock.deploy: the largest bundle, and room */
     REQUEST_NAME_MAX = 256,
     REQUEST_SESSION_MAX = 64,
     REQUEST_TIMEOUT_MS = 5000, /* when the client names none */

@@ -10,6 +10,18 @@ function words.wrong(...)
 end
 local wrong = words.wrong
 
+-- How many words follow a verb; those that are not here have a grammar of their own.
+local MOST = { campaign = 2, timeout = 1, advance = 1, run = 1, stabilize = 2, propose = 2, read = 2, transfer = 2, deliver = 2, drop = 2,
+  duplicate = 2, hold = 1, release = 1, cut = 1, heal = 1, link = 2, crash = 3, restart = 1, persist = 2, trace = 1,
+  ['hold-disk'] = 1, ['release-disk'] = 1, ['hold-entries'] = 1, ['release-entries'] = 1, ['fail-disk'] = 1 }
+
+-- Refuses what follows the last word that `verb` takes.
+function words.at_most(list, verb)
+  local most = MOST[verb]
+  if most and #list > most then wrong('%s: what is %s? at most %d word%s follow%s', verb, list[most + 1], most, most == 1 and '' or 's',
+    most == 1 and 's' or '') end
+end
+
 -- A whole number from `low` to `high`; `what` is its name in the complaint.
 function words.number(word, what, low, high)
   low, high = low or 0, high or NUMBER_MAX

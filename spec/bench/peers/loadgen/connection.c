@@ -28,6 +28,11 @@ static void next_key(void)
         memcpy((uint8_t *)(uintptr_t)request_value.data, &letters, sizeof letters);
 }
 
+uint64_t due_ns(uint64_t number)
+{
+    return counts.start_ns + number * 1000000000u / options.rate;
+}
+
 bool connection_open(struct connection *connection, int index)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -112,5 +117,10 @@ void connection_answered(struct connection *connection, uint32_t id, bool ok)
         return;
     counts.answered++;
     counts.last_ns = now;
-    latency_add(now - connection->sent_ns[id % RING]);
+    uint64_t sent = connection->sent_ns[id % RING];
+    uint64_t number = (uint64_t)id * (uint64_t)options.connections + (uint64_t)connection->index;
+    uint64_t due = options.rate > 0 ? due_ns(number) : sent;
+    latency_add(now - due);
+    if (options.samples != NULL)
+        sample_add(due, sent, now);
 }

@@ -1,6 +1,6 @@
 /* spec/bench/peers/loadgen/loadgen.h - what the parts of the load generator share.
  *
- * One client for tidelock and its peers: a closed loop in one thread, so that rate and latency are taken in one way
+ * One client for tidelock and its peers: one thread, so that rate and latency are taken in one way
  * from everyone; a protocol says only how a request and its answer look. Depends on libcore's base floor. */
 #ifndef LOADGEN_H
 #define LOADGEN_H
@@ -56,6 +56,8 @@ struct options {
     size_t key_bytes;
     size_t value_bytes;
     uint64_t keys;
+    uint64_t rate;       /* requests a second; 0: the closed loop */
+    const char *samples; /* the file of all answers, or NULL */
     bool in_sequence; /* keys count up, instead of random ones */
     int victim;       /* > 0: failover, this pid is killed; 1: nobody is */
 };
@@ -65,6 +67,7 @@ struct counts {
     uint64_t sent;
     uint64_t answered; /* well, and before end_ns */
     uint64_t refused;
+    uint64_t start_ns;
     uint64_t end_ns;
     uint64_t last_ns;  /* of the last counted answer */
     int first_port;    /* failover: who answered first after the kill, 0 for nobody yet */
@@ -88,8 +91,13 @@ bool connection_receive(struct connection *connection);
 /* A protocol took the answer to request `id`. */
 void connection_answered(struct connection *connection, uint32_t id, bool ok);
 
-/* latency.c: a histogram exact to 1 in 64. */
+/* When request `number` of a run at a fixed rate is due. */
+uint64_t due_ns(uint64_t number);
+
+/* latency.c: a histogram exact to 1 in 64; and, if there is a file for them, every single one. */
 void latency_add(uint64_t ns);
+void sample_add(uint64_t due, uint64_t sent, uint64_t answered);
+bool samples_save(void);
 double latency_us(double share);
 double latency_max_us(void);
 

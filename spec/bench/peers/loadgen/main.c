@@ -1,4 +1,4 @@
-/* spec/bench/peers/loadgen/main.c - the load generator: options, the closed loop, one JSON object.
+/* spec/bench/peers/loadgen/main.c - the load generator: options, the two loops, one JSON object.
  *
  *   loadgen -p PROTOCOL -P PORT,... [options]        127.0.0.1 only; ends by -n or -t
  *
@@ -7,15 +7,19 @@
  *   -c N -d N     connections, and requests out on each
  *   -t S -n N     seconds, and most requests
  *   -k N -v N     bytes of a key and of a value;  -K N: how many keys;  -q: in sequence, not random
+ *   -r N          N requests a second, whatever is answered, instead of -d; a latency begins when its request was due
+ *   -l FILE       a line for each answer: when its request was due, sent and answered, in us of the monotonic clock
  *   -a TEXT       rpc: command; etcd: put get sget; raw: w r; resp: words with {k} {v}
  *   -X PID        failover: kill PID (1: nobody), then write to each port every 5 ms; the time of the first success
  *
- * Only answers within the run count. */
+ * Only answers within the run count. TERM ends it early. */
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,7 +27,7 @@
 #include "base/memory.h"
 #include "loadgen.h"
 
-enum { EVENTS = 256, CONNECTIONS_MAX = 4096 };
+enum { EVENTS = 256, CONNECTIONS_MAX = 4096, SECONDS_MAX = 3600 };
 
 static const uint64_t late_ns = 15000000000u; /* an answer that late is given up */
 
@@ -36,6 +40,7 @@ struct options options = {.connections = 1,
                           .keys = 100000};
 struct counts counts;
 struct slice request_key, request_value;
+static volatile sig_atomic_t ended;
 
 uint64_t now_ns(void)
 {
@@ -94,6 +99,12 @@ static void read_option(int letter)
     case 'a':
         options.action = optarg;
         break;
+    case 'r':
+        options.rate = strtoull(optarg, NULL, 10);
+        break;
+    case 'l':
+        options.samples = optarg;
+        break;
     case 'q':
         options.in_sequence = true;
         break;
@@ -108,13 +119,13 @@ static void read_option(int letter)
 static void read_options(int count, char **words)
 {
     int letter;
-    while ((letter = getopt(count, words, "p:P:c:d:t:n:k:v:K:a:qX:")) != -1)
+    while ((letter = getopt(count, words, "p:P:c:d:t:n:k:v:K:r:l:a:qX:")) != -1)
         read_option(letter);
     if (options.protocol == NULL || options.ports_count == 0)
         die("-p and -P are needed");
     if (options.connections < 1 || options.connections > CONNECTIONS_MAX || options.depth < 1 ||
         options.depth > RING / 2 || options.key_bytes < 2 || options.key_bytes > 255 || options.keys < 1 ||
-        options.value_bytes > 1 << 24 || options.seconds > 600)
+        options.value_bytes > 1 << 24 || options.seconds > SECONDS_MAX || options.rate > 1000000)
         die("an option is out of range");
     if (options.action == NULL)
         options.action = options.protocol->action;
@@ -130,7 +141,8 @@ static void read_options(int count, char **words)
 /* Keeps `depth` requests out until the time is over. */
 static void fill(struct connection *connection)
 {
-    while (connection->waiting < options.depth && counts.sent < options.requests_max && now_ns() < counts.end_ns)
+    while (connection->waiting < options.depth && counts.sent < options.requests_max && now_ns() < counts.end_ns &&
+           !ended)
         connection_request(connection);
 }
 
@@ -171,6 +183,58 @@ static int closed_loop(int epoll, struct connection *connections)
     return waiting;
 }
 
+/* What one connection said, if it said something. */
+static void take_answers(int epoll)
+{
+    struct epoll_event events[EVENTS];
+    int ready = epoll_wait(epoll, events, EVENTS, 0);
+    for (int i = 0; i < ready; i++) {
+        struct connection *connection = events[i].data.ptr;
+        if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !connection_receive(connection))
+            die("a connection was closed by the peer");
+        (void)flush_and_watch(epoll, EPOLL_CTL_MOD, connection);
+    }
+}
+
+/* Requests go out when they are due, over the connections in turn. -> requests that nobody answered */
+static int open_loop(int epoll, struct connection *connections)
+{
+    int waiting = 0;
+    (void)prctl(PR_SET_TIMERSLACK, 1);
+    for (int i = 0; i < options.connections; i++)
+        (void)flush_and_watch(epoll, EPOLL_CTL_ADD, &connections[i]);
+    for (bool over = false; !over || waiting > 0;) {
+        uint64_t now = now_ns();
+        while (!over && due_ns(counts.sent) <= now) {
+            struct connection *connection = &connections[counts.sent % (uint64_t)options.connections];
+            over = ended || due_ns(counts.sent) >= counts.end_ns || counts.sent >= options.requests_max;
+            if (over)
+                break;
+            if (connection->waiting >= RING / 2)
+                die("answers are too far behind");
+            connection_request(connection);
+            (void)flush_and_watch(epoll, EPOLL_CTL_MOD, connection);
+        }
+        uint64_t wait_ns = over ? 1000000 : due_ns(counts.sent) > now ? due_ns(counts.sent) - now : 0;
+        struct timespec wait = {.tv_sec = (time_t)(wait_ns / 1000000000u), .tv_nsec = (long)(wait_ns % 1000000000u)};
+        struct pollfd ready = {.fd = epoll, .events = POLLIN};
+        if (ppoll(&ready, 1, &wait, NULL) > 0)
+            take_answers(epoll);
+        waiting = 0;
+        for (int i = 0; i < options.connections; i++)
+            waiting += connections[i].waiting;
+        if (over && now > due_ns(counts.sent) + late_ns)
+            break;
+    }
+    return waiting;
+}
+
+static void on_term(int number)
+{
+    (void)number;
+    ended = 1;
+}
+
 static double seconds_of(struct timeval time)
 {
     return (double)time.tv_sec + (double)time.tv_usec / 1e6;
@@ -199,8 +263,10 @@ int main(int count, char **words)
     for (int i = 0; i < options.connections; i++)
         if (!connection_open(&connections[i], i))
             die("cannot connect");
-    uint64_t start = now_ns();
-    counts.end_ns = start + (uint64_t)(options.seconds * 1e9);
-    print_result(start, closed_loop(epoll, connections));
-    return 0;
+    signal(SIGTERM, on_term);
+    counts.start_ns = now_ns();
+    counts.end_ns = counts.start_ns + (uint64_t)(options.seconds * 1e9);
+    int unanswered = options.rate > 0 ? open_loop(epoll, connections) : closed_loop(epoll, connections);
+    print_result(counts.start_ns, unanswered);
+    return samples_save() ? 0 : 1;
 }

@@ -1,0 +1,182 @@
+/* replica/host_requests.c - requests to the host that become log entries or reads of what the machine keeps: one table.
+ *
+ * They go the ways of any request (replica/requests.c): forwarded to the leader, proposed, answered by the entry's result. Their
+ * names stand for what is proposed. Here is also what the leader proposes unasked because the machine waits for it: that
+ * what is due happens, and the next step of a migration. Private to replica/.
+ */
+#include "base/mutant.h"
+#include "machine/deploy.h"
+#include "machine/session.h"
+#include "replica/state.h"
+#include "wire/pack.h"
+
+/* The one argument by place, or by its name in a map. False: there is none, or something else. */
+static bool read_argument(struct slice args, const char *name, struct pack_reader *at)
+{
+    struct slice key;
+    uint32_t count = 0;
+    struct pack_item item;
+    *at = pack_reader_make(args);
+    if (pack_read_array(at, &count) != STATUS_OK || count != 1)
+        return false;
+    struct pack_reader map = *at;
+    if (pack_read(&map, &item) != STATUS_OK || item.type != PACK_MAP)
+        return true;
+    map = *at;
+    *at = (struct pack_reader){0};
+    if (pack_read_map(&map, &count) != STATUS_OK || count != 1 || pack_read_text(&map, &key) != STATUS_OK ||
+        !slice_equal(key, slice_text(name)))
+        return false;
+    *at = map;
+    return true;
+}
+
+static const char *encode_open(struct slice args, struct buffer *payload)
+{
+    struct pack_reader reader;
+    uint64_t ttl_ms = 0;
+    if (!read_argument(args, "ttl_ms", &reader) || pack_read_u64(&reader, &ttl_ms) != STATUS_OK ||
+        ttl_ms < SESSION_TTL_MIN_MS || ttl_ms > SESSION_TTL_MAX_MS)
+        return "tidelock.session_open takes ttl_ms, a whole number from 100 to 604800000";
+    pack_array(payload, 2);
+    pack_text(payload, slice_text("open"));
+    pack_u64(payload, ttl_ms);
+    return NULL;
+}
+
+static const char *encode_of_session(const char *verb, struct slice args, struct buffer *payload)
+{
+    struct pack_reader reader;
+    struct slice session;
+    if (!read_argument(args, "session", &reader) || pack_read_text(&reader, &session) != STATUS_OK ||
+        session.size == 0 || session.size > SESSION_TEXT_MAX)
+        return "it takes the text that tidelock.session_open gave";
+    pack_array(payload, 2);
+    pack_text(payload, slice_text(verb));
+    pack_text(payload, session);
+    return NULL;
+}
+
+static const char *encode_keep(struct slice args, struct buffer *payload)
+{
+    return encode_of_session("keep", args, payload);
+}
+
+static const char *encode_end(struct slice args, struct buffer *payload)
+{
+    return encode_of_session("end", args, payload);
+}
+
+static const char *encode_deploy(struct slice args, struct buffer *payload)
+{
+    return deploy_from_request(args, false, payload);
+}
+
+static const char *encode_undeploy(struct slice args, struct buffer *payload)
+{
+    return deploy_from_request(args, true, payload);
+}
+
+static const char *encode_limit(struct slice args, struct buffer *payload)
+{
+    struct pack_reader reader = pack_reader_make(args);
+    struct slice name;
+    uint32_t count = 0;
+    uint64_t number = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK || count != 2 ||
+        pack_read_text(&reader, &name) != STATUS_OK || pack_read_u64(&reader, &number) != STATUS_OK)
+        return "tidelock.limits takes nothing, or the name of a limit and a whole number";
+    buffer_append(payload, args.data, args.size);
+    return NULL;
+}
+
+static const char *encode_skip(struct slice args, struct buffer *payload)
+{
+    raft_index index = 0;
+    if (!skip_read(args, &index))
+        return "tidelock.skip takes the index of the entry at which nodes are parked";
+    pack_array(payload, 1);
+    pack_u64(payload, index);
+    return NULL;
+}
+
+static const struct host_request requests[] = {
+    {.name = "tidelock.code"}, /* the machine answers it: machine_query */
+    {.name = "tidelock.deploy", .kind = ENTRY_DEPLOY, .args_max = DEPLOY_BYTES_MAX, .encode = encode_deploy},
+    {.name = "tidelock.limits", .kind = ENTRY_LIMIT, .reads_bare = true, .encode = encode_limit},
+    {.name = "tidelock.session_end", .kind = ENTRY_SESSION, .encode = encode_end},
+    {.name = "tidelock.session_keep", .kind = ENTRY_SESSION, .encode = encode_keep},
+    {.name = "tidelock.session_open", .kind = ENTRY_SESSION, .encode = encode_open},
+    {.name = "tidelock.skip", .kind = ENTRY_SKIP, .encode = encode_skip},
+    {.name = "tidelock.undeploy", .kind = ENTRY_DEPLOY, .encode = encode_undeploy}};
+
+const struct host_request *host_request_find(struct slice name)
+{
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++)
+        if (slice_equal(slice_text(requests[i].name), name))
+            return &requests[i];
+    return NULL;
+}
+
+const char *replica_takes_name(size_t at)
+{
+    return at < sizeof requests / sizeof requests[0] ? requests[at].name : NULL;
+}
+
+bool host_request_reads(const struct pending *request)
+{
+    static const uint8_t no_arguments = 0x90;
+    return request->host != NULL &&
+           (request->host->kind == 0 ||
+            (request->host->reads_bare && slice_equal(request_args(request), slice_make(&no_arguments, 1))));
+}
+
+bool replica_takes(struct slice name)
+{
+    return host_request_find(name) != NULL;
+}
+
+/* When a stamp given here may be that late: clocks are slewed by a tenth at most (clock.c). */
+static uint64_t reaches(const struct replica *replica, uint64_t stamp, uint64_t due)
+{
+    uint64_t left = due - stamp;
+    uint64_t wait = left - left / 11;
+    return replica->now.boot_ms + (wait > 0 ? wait : 1);
+}
+
+/* A migration that wants to go on: the leader proposes its next step, one at a time. A step too many does nothing. */
+static void propose_step(struct replica *replica)
+{
+    if (replica->migrate_term == replica->effects.term && replica->applied < replica->migrate_index)
+        return;
+    struct buffer payload = {0};
+    pack_text(&payload, slice_text(replica->machine.migrating_mount));
+    requests_propose_own(replica, ENTRY_MIGRATE, buffer_slice(&payload));
+    buffer_close(&payload);
+}
+
+/* What is due: the leader proposes that it happens, one entry at a time, once it has applied what was before its term. */
+static void propose_due(struct replica *replica)
+{
+    uint64_t due = replica->machine.next_due_ms;
+    if (due == UINT64_MAX || raft_term_at(replica->raft, replica->applied) != replica->effects.term)
+        return;
+    if ((replica->due_term == replica->effects.term || MUTANT(171)) && replica->applied < replica->due_index &&
+        !MUTANT(172))
+        return; /* it is on its way, and tells when it is applied what is due next */
+    uint64_t stamp = clock_look(replica);
+    if (stamp >= due || MUTANT(177))
+        requests_propose_own(replica, ENTRY_DUE, slice_make(NULL, 0));
+    else
+        replica->due_at = reaches(replica, stamp, due);
+}
+
+void host_requests_turn(struct replica *replica)
+{
+    replica->due_at = UINT64_MAX;
+    if (!replica_leads(replica) || replica->machine.parked_at != 0 || replica->stopping)
+        return;
+    if (replica->machine.migrating && !MUTANT(153))
+        propose_step(replica);
+    propose_due(replica);
+}
