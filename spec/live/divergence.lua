@@ -6,7 +6,7 @@ local HEARTBEAT = 0.1
 local c = cluster { nodes = 3, machines = { kv = 'examples/kv.lua' }, mode = 'live', direct = true, flags = { '--scrub-rate', '50000000' } }
 
 for i = 1, 200 do
-  local ok, err = c:call('kv.set', ('row %03d'):format(i), i)
+  local _, err = c:call('kv.set', ('row %03d'):format(i), i)
   assert(not err, err and err.message)
 end
 

@@ -176,6 +176,7 @@ local mutants = {
   { 191, 'what a recover has put aside is overwritten by what is new' },
   { 192, 'a directory says that it was restored before it is' },
   { 193, 'a lossy export is built from' },
+  { 196, 'a long query runs the code of the first one' },
   { 200, 'joint, the new set alone decides (§6)' },
   { 201, 'joint, the old set alone decides (§6)' },
   { 202, 'a configuration that was cut stays in force' },

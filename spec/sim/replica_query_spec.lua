@@ -1,4 +1,5 @@
 -- Queries that take longer than a slice: over a view, beside the entries (replica/query.c).
+local machine = require 'spec.support.machine'
 local W = require 'spec.support.replicas'
 
 -- sum reads every row so many times; fill eats memory; both take far longer than a slice.
@@ -97,6 +98,19 @@ describe('a query that takes long', function()
     for _ = 1, 5 do w:ask(node, { query = true, stale = true }, 'many.sum', 200) end
     w:until_true('it was installed', function() return w:status(node).received > 0 end)
     w:equal()
+  end)
+
+  it('runs the code of its view, also over rows of older versions', function()
+    local w = formed()
+    local leader = w:leader()
+    assert.equal(5050 * 50, w:query(leader, 'many.sum', 50).value[1])
+    local second = service:gsub('version = 1', 'version = 2, upgrade_row = function(map, key, value, from) return value * 10 end')
+    local hash = w:query(leader, 'tidelock.code').value[1].hash
+    local reply = w:call(leader, 'tidelock.deploy', { kind = 'machine', mount = 'many', expect = hash }, (assert(machine.bundle('many', second))))
+    assert.is_true(reply.ok, reply.message)
+    assert.equal(50500 * 50, w:query(leader, 'many.sum', 50).value[1])
+    w:call(leader, 'many.put', 1, 7)
+    assert.equal((50500 - 10 + 7) * 50, w:query(leader, 'many.sum', 50).value[1])
   end)
 
   it('dies with its node, and the node starts again', function()

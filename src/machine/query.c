@@ -136,7 +136,7 @@ static enum vm_outcome ask_reader(struct reader *reader, const struct machine_fr
                                   struct slice args, uint64_t now_ms)
 {
     const struct snapshot_head *head = &frozen->head;
-    if (reader->vm != NULL && reader->catalog_version != frozen->catalog_version)
+    if (reader->vm != NULL && reader->catalog_version != frozen->catalog_version && !MUTANT(196))
         unmount(reader);
     if (reader->vm == NULL && !mount_all(reader, frozen))
         return VM_REFUSED;
