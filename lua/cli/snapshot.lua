@@ -51,11 +51,11 @@ function snapshot.connect(addresses, cli)
   cli.stop(3, why or 'no address')
 end
 
--- Has a node take one, and waits until it counts. -> packed answer, index; or nil, error
-function snapshot.take(c, other, timeout, cli)
+-- Has a node take one, or do what else takes long (`name`), and waits until it is done. -> packed answer, index; or nil, error
+function snapshot.take(c, other, timeout, cli, name)
   local tell, clear = snapshot.teller(cli)
   local deadline = sys.now() + timeout / 1000 + 1
-  c.socket:send(wire.request(1, 'tidelock.snapshot', wire.pack({}), wire.pack { timeout_ms = timeout }))
+  c.socket:send(wire.request(1, name or 'tidelock.snapshot', wire.pack({}), wire.pack { timeout_ms = timeout }))
   local got, err, value, index
   repeat
     got, err, value, index = c:receive(1, c.now() + 300)

@@ -22,12 +22,13 @@ starts need neither: the code is in the log. Directories that tidelock restore m
   --snapshot-entries N|off (off)   --snapshot-every MS|off (off)   or after so many entries, or so long
   --snapshot-keep ENTRIES (100000)   kept in the log behind a snapshot, at most 512 MiB of them: who lags less needs none
   --snapshot-chunk BYTES (262144)   of pieces on disk and on the way   --snapshot-rate BYTES/S (no limit)   --snapshot-zstd
+  --scrub-rate BYTES/S|off (8388608)   of the state in memory, looked at for rot
   --log-level error|warn|info|debug|trace   --log-format text|json
   --insecure             allow listening beyond loopback without any authentication]],
   options = { id = 'value', data = 'value', listen = 'value', advertise = 'value', cluster = 'value', machine = 'many', config = 'value',
     heartbeat = 'value', election = 'value', format = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
     ['snapshot-every'] = 'value', ['snapshot-keep'] = 'value', ['snapshot-chunk'] = 'value', ['snapshot-rate'] = 'value',
-    ['snapshot-zstd'] = 'flag', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
+    ['snapshot-zstd'] = 'flag', ['scrub-rate'] = 'value', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
 }
 
 -- A plain table: the file sees nothing, and may not run for ever.
@@ -135,6 +136,7 @@ function start.run(options, rest, cli)
     snapshot_chunk = cli.number(options, 'snapshot-chunk', 4096, 16 * 1024 * 1024) or 0,
     snapshot_rate = cli.number(options, 'snapshot-rate', 1024, 2^50) or 0,
     snapshot_zstd = options['snapshot-zstd'],
+    scrub_rate = threshold(options, 'scrub-rate', 1024, 8 * 1024 * 1024, cli),
     bundles = add_format(start.bundle(options.machine or {}, cli, 78), options.format, cli),
   }
   if code ~= 0 and why ~= '' then cli.say('tidelock: ', why) end

@@ -55,16 +55,25 @@ function status.gather(addresses, timeout)
   return list
 end
 
+-- What a parked node says, and what may be done about it while others serve.
+local function parked(node, others)
+  return ('  PARKED at entry %d: %s%s'):format(node.parked_at, node.parked_why,
+    others and ("; tidelock rebuild %d: it takes the leader's state"):format(node.id) or '')
+end
+
 local function print_plain(list)
-  local commit = 0
-  for _, node in ipairs(list) do commit = math.max(commit, node.commit or 0) end
+  local commit, others = 0, false
+  for _, node in ipairs(list) do
+    commit = math.max(commit, node.commit or 0)
+    others = others or node.role == 'leader' and node.parked_at == 0
+  end
   for _, node in ipairs(list) do
     if node.down then
       io.stdout:write(('%d  %-21s down%s\n'):format(node.id, node.address, node.why and ': refused: ' .. node.why or ''))
     else
       io.stdout:write(('%d  %-21s %-9s term %d  commit %d  applied %d  lag %d  digest %s at %d%s\n'):format(
         node.id, node.address, node.role, node.term, node.commit, node.applied, commit - node.applied, node.digest,
-        node.applied, node.parked_at > 0 and ('  PARKED at entry %d: %s'):format(node.parked_at, node.parked_why)
+        node.applied, node.parked_at > 0 and parked(node, others)
           or node.why and '  refused: ' .. node.why or ''))
     end
   end

@@ -163,10 +163,20 @@ local mutants = {
   { 178, 'a command is forwarded without its session' },
   { 179, 'events go on over a state that came from a snapshot' },
   { 180, 'what a parked machine was given is not given again' },
+  { 189, 'a long query reads an older view that is still there' },
+  { 181, 'the view of a long query never goes back' },
+  { 182, 'a follower answers a query before it has applied what it must have' },
+  { 183, 'a node whose state is not the majority\'s goes on' },
+  { 184, 'the scrub finds every row well' },
+  { 185, 'a node is rebuilt from a snapshot of before what it has applied' },
+  { 186, 'that no majority has one state goes unnoticed' },
+  { 187, 'a leader tells a follower an index without asking whether it leads' },
+  { 188, 'a follower takes an index that it asked for in an earlier life' },
   { 190, 'a cluster forms of directories that were restored from different files' },
   { 191, 'what a recover has put aside is overwritten by what is new' },
   { 192, 'a directory says that it was restored before it is' },
   { 193, 'a lossy export is built from' },
+  { 196, 'a long query runs the code of the first one' },
   { 200, 'joint, the new set alone decides (§6)' },
   { 201, 'joint, the old set alone decides (§6)' },
   { 202, 'a configuration that was cut stays in force' },
@@ -228,7 +238,8 @@ local function try(number)
   if status ~= 0 then return 'seed ' .. seed, last end
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
     .. 'spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua spec/sim/replica_snapshot_spec.lua '
-    .. 'spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
+    .. 'spec/sim/replica_query_spec.lua spec/sim/replica_read_spec.lua '
+    .. 'spec/sim/replica_diverge_spec.lua spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '
     .. 'spec/lua/timer_spec.lua spec/lua/ttl_spec.lua spec/lua/event_spec.lua spec/lua/quota_spec.lua spec/lua/skip_spec.lua '
     .. 'spec/lua/deploy_spec.lua spec/lua/upgrade_spec.lua spec/sim/replica_deploy_spec.lua'

@@ -126,7 +126,7 @@ describe('a digest', function()
     assert.is_false(w:status(follower).differs)
     tell(w, follower, leader, agreed)
     w:until_true('it is noticed', function() return w:status(follower).differs end, 200)
-    w:until_true('the leader says otherwise', function() return not w:status(follower).differs end)
+    w:until_true('it parks', function() return w:status(follower).parked end, 10)
   end)
 
   it('that is not the majority\'s makes a snapshot worth nothing', function()

@@ -252,7 +252,7 @@ describe('a node that dies while it applies', function()
     end
     w:ready()
     w:equal()
-    assert.is_true(done > 100)
+    assert.is_true(done > 60)
     for i = 0, 2 do
       local value = w:wait(w:ask(i, { stale = true, query = true }, 'counter.value', 'a')).value
       assert.is_true(value >= done and value <= most, ('%d, acknowledged %d, possible %d'):format(value, done, most))

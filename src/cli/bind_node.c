@@ -125,6 +125,7 @@ static int node_start(lua_State *L)
     options.election_ms = (uint32_t)number_field(L, "election");
     options.lua_bytes_max = (size_t)number_field(L, "lua_bytes_max");
     snapshot_fields(L, &options.snapshots);
+    options.scrub_rate = (uint64_t)number_field(L, "scrub_rate");
     options.log_level = LOG_INFO;
     const char *level = text_field(L, "log_level");
     if (level != NULL && !log_level_parse(level, &options.log_level))

@@ -13,16 +13,27 @@
 #include "wire/error.h"
 #include "wire/pack.h"
 
-/* The answer to what this node alone ran. */
-static void answer_alone(struct machine *machine, enum vm_outcome outcome, struct machine_results *results)
+enum vm_outcome machine_ask(struct machine *machine, const struct vm_limits *limits, struct slice name,
+                            struct slice args, uint64_t now_ms)
 {
-    if (outcome == VM_PARK) {
-        /* Nothing was changed, and other nodes did not run it: this query alone ends. */
-        buffer_clear(&machine->result);
-        error_pack(&machine->result, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
-        outcome = VM_REFUSED;
-    }
-    machine_add_result(results, machine->applied, outcome == VM_OK, buffer_slice(&machine->result));
+    const struct vm_entry facts = {.index = machine->applied,
+                                   .term = machine->term,
+                                   .now_ms = now_ms > machine->now_ms ? now_ms : machine->now_ms,
+                                   .seed = machine_seed(machine->cluster_id, machine->applied)};
+    vm_begin(machine->vm, &facts, limits);
+    enum vm_outcome outcome = vm_call(machine->vm, name, args, true, &machine->result);
+    vm_end(machine->vm);
+    CHECK_EQ(tree_savepoint(machine->tree), 0);
+    machine->query_timed = vm_read_clock(machine->vm);
+    return outcome;
+}
+
+void machine_say_no_query(enum vm_kind kind, struct slice name, struct buffer *answer)
+{
+    char text[200];
+    snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
+             (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
+    error_pack(answer, ERROR_UNKNOWN_COMMAND, text);
 }
 
 void machine_query(struct machine *machine, struct slice name, struct slice args, uint64_t now_ms,
@@ -40,22 +51,11 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
     } else if (slice_equal(name, slice_text("tidelock.code"))) {
         outcome = deploy_tell_code(machine, args, &machine->result);
     } else if (kind == VM_QUERY || kind == VM_RAW) {
-        const struct vm_entry facts = {.index = machine->applied,
-                                       .term = machine->term,
-                                       .now_ms = now_ms > machine->now_ms ? now_ms : machine->now_ms,
-                                       .seed = machine_seed(machine, machine->applied)};
-        vm_begin(machine->vm, &facts, &machine->limits);
-        outcome = vm_call(machine->vm, name, args, true, &machine->result);
-        vm_end(machine->vm);
-        CHECK_EQ(tree_savepoint(machine->tree), 0);
-        machine->query_timed = vm_read_clock(machine->vm);
+        outcome = machine_ask(machine, &machine->limits, name, args, now_ms);
     } else if (!machine_say_refused(machine, name, &machine->result)) {
-        char text[200];
-        snprintf(text, sizeof text, kind == VM_COMMAND ? "%.*s is a command: call it" : "there is no query %.*s",
-                 (int)(name.size < 120 ? name.size : 120), (const char *)name.data);
-        error_pack(&machine->result, ERROR_UNKNOWN_COMMAND, text);
+        machine_say_no_query(kind, name, &machine->result);
     }
-    answer_alone(machine, outcome, results);
+    machine_answer_alone(results, machine->applied, outcome, &machine->result);
 }
 
 /* {answer, events} in place of the answer. */
@@ -132,7 +132,7 @@ void machine_try(struct machine *machine, struct slice name, struct slice args, 
         vm_events_clear(machine->vm);
         machine->now_ms = stamp_ms;
     }
-    answer_alone(machine, outcome, results);
+    machine_answer_alone(results, machine->applied, outcome, &machine->result);
 }
 
 bool machine_query_timed(const struct machine *machine)

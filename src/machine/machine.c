@@ -46,7 +46,7 @@ struct machine *machine_new(const struct machine_options *options)
 
 void machine_free(struct machine *machine)
 {
-    CHECK_EQ(machine->frozen, 0);
+    CHECK(machine->frozen == NULL);
     vm_free(machine->vm);
     tree_free(machine->tree);
     buffer_close(&machine->result);
@@ -87,6 +87,14 @@ static void park(struct machine *machine, raft_index index, const char *why)
         (unsigned long long)index, machine->parked_why);
 }
 
+void machine_park(struct machine *machine, const char *why)
+{
+    if (machine->parked_at != 0)
+        return;
+    machine->parked_why[0] = 0;
+    park(machine, machine->applied > 0 ? machine->applied : 1, why);
+}
+
 void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer)
 {
     const uint64_t parts[3] = {machine->results_hash, (uint64_t)outcome, hash64(answer.data, answer.size)};
@@ -95,19 +103,20 @@ void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struc
 
 /* --- commands --------------------------------------------------------------------------------------------------------- */
 
-uint64_t machine_seed(const struct machine *machine, raft_index index)
+uint64_t machine_seed(uint64_t cluster_id, raft_index index)
 {
-    const uint64_t parts[2] = {MUTANT(91) ? (uint64_t)(uintptr_t)machine : machine->cluster_id, index};
+    const uint64_t parts[2] = {cluster_id, index};
     return hash64(parts, sizeof parts);
 }
 
 void machine_begin(struct machine *machine, const struct entry *entry, uint64_t part, struct slice session)
 {
-    struct vm_entry facts = {.index = entry->index,
-                             .term = entry->term,
-                             .now_ms = machine->now_ms,
-                             .seed = machine_seed(machine, entry->index),
-                             .session = session};
+    struct vm_entry facts = {
+        .index = entry->index,
+        .term = entry->term,
+        .now_ms = machine->now_ms,
+        .seed = machine_seed(MUTANT(91) ? (uint64_t)(uintptr_t)machine : machine->cluster_id, entry->index),
+        .session = session};
     if (part > 0) {
         const uint64_t parts[2] = {facts.seed, part};
         facts.seed = hash64(parts, sizeof parts);
@@ -432,6 +441,16 @@ raft_index machine_apply(struct machine *machine, struct slice records, bool wan
         records.size -= entry.size;
     }
     return machine->applied;
+}
+
+void machine_answer_alone(struct machine_results *results, raft_index index, enum vm_outcome outcome,
+                          struct buffer *answer)
+{
+    if (outcome == VM_PARK) {
+        buffer_clear(answer);
+        error_pack(answer, ERROR_SCRIPT_ERROR, "the query needed more memory than a Lua state may have");
+    }
+    machine_add_result(results, index, outcome == VM_OK, buffer_slice(answer));
 }
 
 /* --- telling ------------------------------------------------------------------------------------------------------------------ */

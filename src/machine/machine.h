@@ -81,6 +81,9 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
 void machine_try(struct machine *machine, struct slice name, struct slice args, struct slice ticket,
                  uint64_t now_ms, struct machine_results *results);
 
+/* Parks the machine after what it has applied: its state is not to be trusted. Nothing, if it is parked. */
+void machine_park(struct machine *machine, const char *why);
+
 /* Says that the log has a SKIP of entry `index`, before that entry is applied: it will be refused with SKIPPED, and a machine
  * that parked at it goes on. False: it was applied already, so at the SKIP this machine will park. */
 bool machine_skip(struct machine *machine, raft_index index);

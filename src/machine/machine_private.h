@@ -43,8 +43,8 @@ struct machine {
     struct buffer refused; /* pairs: mount, why */
     uint32_t refused_count;
     struct machine_migration migration;
-    uint32_t frozen;   /* views that are out */
-    raft_index *skips; /* entries that a SKIP of the log names, and that are not applied yet */
+    struct machine_frozen *frozen; /* what is out, youngest first */
+    raft_index *skips;             /* entries that a SKIP of the log names, and that are not applied yet */
     size_t skips_count;
     const struct entry *entry; /* in progress */
     uint64_t parts;            /* of it, that ran */
@@ -64,11 +64,22 @@ struct machine {
  * gives it random numbers of its own; `session` without data: none. vm_end ends it. */
 void machine_begin(struct machine *machine, const struct entry *entry, uint64_t part, struct slice session);
 
+/* The seed of what an entry draws, or a query of the state at it. */
+uint64_t machine_seed(uint64_t cluster_id, raft_index index);
+
+/* Runs a query on the state as it is, under these limits: the answer is in `result`, and query_timed is set. */
+enum vm_outcome machine_ask(struct machine *machine, const struct vm_limits *limits, struct slice name,
+                            struct slice args, uint64_t now_ms);
+
+/* The error for a name that is no query. */
+void machine_say_no_query(enum vm_kind kind, struct slice name, struct buffer *answer);
+
+/* Adds an answer of this node alone: what parks in an entry ends a query alone, for nothing was changed. */
+void machine_answer_alone(struct machine_results *results, raft_index index, enum vm_outcome outcome,
+                          struct buffer *answer);
+
 /* Counts an answer, or what came of a part of an entry, in the hash that is in the digest. */
 void machine_note_answer(struct machine *machine, enum vm_outcome outcome, struct slice answer);
-
-/* The seed of an entry's random numbers. */
-uint64_t machine_seed(const struct machine *machine, raft_index index);
 
 /* Calls one command; `name` may be of any client's making. A list of [name, args]: all or nothing, and the list of answers. */
 enum vm_outcome machine_call(struct machine *machine, struct slice name, struct slice args, struct buffer *result);

@@ -49,7 +49,16 @@ struct machine_frozen;
 /* Freezes the state between two entries: O(1). Not of a parked machine (checked). */
 struct machine_frozen *machine_freeze(struct machine *machine);
 
-/* Gives the view back and frees it: O(1). What the view alone held goes by machine_sweep. */
+/* As machine_freeze, or what was frozen last, if no entry was applied since: then one holder more. */
+struct machine_frozen *machine_share(struct machine *machine);
+
+/* Bytes that only views hold. */
+uint64_t machine_frozen_bytes(const struct machine *machine);
+
+/* Gives everything back that is out: before machine_free, where nobody reads any more. */
+void machine_thaw_all(struct machine *machine);
+
+/* One holder less; after the last the view goes back: O(1). What the view alone held goes by machine_sweep. */
 void machine_thaw(struct machine *machine, struct machine_frozen *frozen);
 
 /* Frees some of what views held and nothing holds any more, for some 20 us. True: there is more. */

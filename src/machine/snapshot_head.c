@@ -113,17 +113,45 @@ struct machine_frozen *machine_freeze(struct machine *machine)
     head->format_version = rows ? FORMAT_ROWS_VERSION : machine->format.version;
     snprintf(head->format, sizeof head->format, "%s", rows ? FORMAT_ROWS_NAME : machine->format.name);
     head->fingerprint = machine_fingerprint();
-    machine->frozen++;
+    frozen->holders = 1;
+    frozen->catalog_version = machine->catalog_version;
+    frozen->next = machine->frozen;
+    machine->frozen = frozen;
     return frozen;
 }
 
 void machine_thaw(struct machine *machine, struct machine_frozen *frozen)
 {
-    CHECK(machine->frozen > 0);
-    machine->frozen--;
+    struct machine_frozen **link = &machine->frozen;
+    CHECK(frozen->holders > 0);
+    if (--frozen->holders > 0)
+        return;
+    while (*link != frozen)
+        link = &(*link)->next;
+    *link = frozen->next;
     tree_view_release(machine->tree, frozen->view);
     buffer_close(&frozen->configuration);
     mem_free(frozen);
+}
+
+struct machine_frozen *machine_share(struct machine *machine)
+{
+    struct machine_frozen *last = machine->frozen;
+    if (last == NULL || (last->head.index != machine->applied && !MUTANT(189)))
+        return machine_freeze(machine);
+    last->holders++;
+    return last;
+}
+
+void machine_thaw_all(struct machine *machine)
+{
+    while (machine->frozen != NULL)
+        machine_thaw(machine, machine->frozen);
+}
+
+uint64_t machine_frozen_bytes(const struct machine *machine)
+{
+    return tree_view_bytes(machine->tree);
 }
 
 bool machine_sweep(struct machine *machine)
@@ -147,8 +175,8 @@ void machine_begin_anew(struct machine *machine, raft_index step)
 
 void machine_swap(struct machine *machine, struct machine *built)
 {
-    CHECK_EQ(machine->frozen, 0);
-    CHECK_EQ(built->frozen, 0);
+    CHECK(machine->frozen == NULL);
+    CHECK(built->frozen == NULL);
     struct machine old = *machine;
     *machine = *built;
     *built = old;

@@ -8,6 +8,9 @@
 #include "state/view.h"
 
 struct machine_frozen {
+    struct machine_frozen *next; /* older */
+    uint32_t holders;
+    uint64_t catalog_version;
     struct view *view;
     struct snapshot_head head;
     struct vm_limits limits;

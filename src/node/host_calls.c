@@ -43,12 +43,34 @@ static void take_status(struct node *node, uint64_t call, const struct request *
     buffer_close(&value);
 }
 
+static void rebuild(struct node *node, uint64_t call, const struct request *request)
+{
+    replica_request_rebuild(node->replica, call, request->timeout_ms, node_time());
+}
+
+#if defined MUTANTS || defined DEBUG_INVARIANTS
+/* tidelock.tamper rank: memory rots, so that specs can see it found. */
+static void tamper(struct node *node, uint64_t call, const struct request *request)
+{
+    struct pack_reader reader = pack_reader_make(request->args);
+    uint32_t count = 0;
+    uint64_t rank = 0;
+    if (pack_read_array(&reader, &count) == STATUS_OK && count == 1)
+        (void)pack_read_u64(&reader, &rank);
+    replica_request_rot(node->replica, call, rank, node_time());
+}
+#endif
+
 static const struct host_call {
     const char *name;
     void (*take)(struct node *node, uint64_t call, const struct request *request);
-} calls[] = {{"tidelock.snapshot", take_snapshot},
+} calls[] = {{"tidelock.rebuild", rebuild},
+             {"tidelock.snapshot", take_snapshot},
              {"tidelock.snapshot_read", read_snapshot},
              {"tidelock.status", take_status},
+#if defined MUTANTS || defined DEBUG_INVARIANTS
+             {"tidelock.tamper", tamper},
+#endif
              {"tidelock.watch", watch_begin}};
 
 enum { CALLS = sizeof calls / sizeof calls[0] };

@@ -13,6 +13,8 @@
 #include "replica/formation.h"
 #include "replica/recover.h"
 
+enum { THREADS = 4 + REPLICA_READERS };
+
 static uint64_t clock_ms(clockid_t clock)
 {
     struct timespec now;
@@ -57,6 +59,17 @@ static void env_snapshot(void *context, struct snapshot_job *job)
 static void env_transfer(void *context, struct snapshot_job *job)
 {
     worker_submit(((struct node *)context)->transfer_thread, job);
+}
+
+/* To the reader that has the least to do: none, for no more are out than there are readers. */
+static void env_view(void *context, struct view_job *job)
+{
+    struct node *node = context;
+    struct worker *thread = node->readers[0].thread;
+    for (size_t i = 1; i < REPLICA_READERS; i++)
+        if (worker_out(node->readers[i].thread) < worker_out(thread))
+            thread = node->readers[i].thread;
+    worker_submit(thread, job);
 }
 
 static void env_dial_bulk(void *context, node_id peer)
@@ -125,6 +138,17 @@ static void snapshot_job_done(void *owner, void *job)
     replica_snapshot_done(((struct node *)owner)->replica, job, node_time());
 }
 
+static void run_view_job(void *context, void *job)
+{
+    view_job_run(job, context);
+}
+
+static void view_job_done(void *owner, void *job)
+{
+    replica_view_done(((struct node *)owner)->replica, job, node_time());
+}
+
+static const struct worker_ops reader_ops = {.name = "tidelock-read", .run = run_view_job, .done = view_job_done};
 static const struct worker_ops snapshot_ops = {
     .name = "tidelock-snap", .background = true, .run = run_snapshot_job, .done = snapshot_job_done};
 static const struct worker_ops transfer_ops = {
@@ -197,25 +221,36 @@ static void arm_wake(struct node *node)
     ev_timer_start(node->loop, &node->wake);
 }
 
+/* All threads, in the order in which they are looked at. */
+static void list_threads(const struct node *node, struct worker *threads[THREADS])
+{
+    size_t count = 0;
+    threads[count++] = node->log_thread;
+    threads[count++] = node->machine_thread;
+    threads[count++] = node->snapshot_thread;
+    threads[count++] = node->transfer_thread;
+    for (size_t i = 0; i < REPLICA_READERS; i++)
+        threads[count++] = node->readers[i].thread;
+    CHECK_EQ(count, THREADS);
+}
+
 /* Before the loop sleeps: all that has gathered is done, then all sockets are written. */
 static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     (void)loop;
     (void)events;
     struct node *node = watcher->data;
-    worker_collect(node->log_thread);
-    worker_collect(node->machine_thread);
-    worker_collect(node->snapshot_thread);
-    worker_collect(node->transfer_thread);
+    struct worker *threads[THREADS];
+    list_threads(node, threads);
+    for (size_t i = 0; i < THREADS; i++)
+        worker_collect(threads[i]);
     rpc_resume(node->rpc);
     replica_turn(node->replica, node_time());
     watch_turn(node);
     net_flush(node->net);
-    worker_wake(
-        node->log_thread); /* after the sends: followers write at the same time as this node (thesis 10.2.1) */
-    worker_wake(node->machine_thread);
-    worker_wake(node->snapshot_thread);
-    worker_wake(node->transfer_thread);
+    /* After the sends: followers write at the same time as this node (thesis 10.2.1). */
+    for (size_t i = 0; i < THREADS; i++)
+        worker_wake(threads[i]);
     end_if_drained(node);
     arm_wake(node);
 }
@@ -276,6 +311,7 @@ static void make_replica(struct node *node, const struct node_options *options, 
                                                  .apply = env_apply,
                                                  .snapshot = env_snapshot,
                                                  .transfer = env_transfer,
+                                                 .view = env_view,
                                                  .dial_bulk = env_dial_bulk,
                                                  .reply = env_reply,
                                                  .fatal = env_fatal};
@@ -291,8 +327,11 @@ static void make_replica(struct node *node, const struct node_options *options, 
         .fingerprint = machine_fingerprint(),
         .snapshots = options->snapshots,
         .machine = {.lua_bytes_max = options->lua_bytes_max},
+        .scrub_rate = options->scrub_rate,
         .recovered = recovered};
     node->machine = recovered->machine;
+    for (size_t i = 0; i < REPLICA_READERS; i++)
+        node->readers[i].reader = reader_new(options->lua_bytes_max);
     node->replica = replica_new(&how, &env, node->storage);
 }
 
@@ -302,6 +341,8 @@ static void start_loop(struct node *node)
     node->machine_thread = worker_start(node->loop, &machine_ops, node, node);
     node->snapshot_thread = worker_start(node->loop, &snapshot_ops, node, node);
     node->transfer_thread = worker_start(node->loop, &transfer_ops, node, node);
+    for (size_t i = 0; i < REPLICA_READERS; i++)
+        node->readers[i].thread = worker_start(node->loop, &reader_ops, node->readers[i].reader, node);
     ev_prepare_init(&node->turn, on_turn);
     node->turn.data = node;
     ev_prepare_start(node->loop, &node->turn);
@@ -331,20 +372,23 @@ static void stop_loop(struct node *node)
     listener_close(node->listener);
     net_flush(node->net);
     /* Jobs that come back may make new ones: go on until none is out. */
-    struct worker *const threads[] = {node->log_thread, node->machine_thread, node->snapshot_thread,
-                                      node->transfer_thread};
+    struct worker *threads[THREADS];
+    list_threads(node, threads);
     for (size_t out = 1; out > 0;) {
         out = 0;
-        for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+        for (size_t i = 0; i < THREADS; i++) {
             worker_wake(threads[i]);
             worker_collect(threads[i]);
             out += worker_out(threads[i]);
         }
     }
     net_close_all(node->net, "this node ends");
-    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++)
+    for (size_t i = 0; i < THREADS; i++)
         worker_stop(threads[i]);
     replica_free(node->replica);
+    machine_thaw_all(node->machine); /* of what waited for a reader until the end */
+    for (size_t i = 0; i < REPLICA_READERS; i++)
+        reader_free(node->readers[i].reader);
     rpc_free(node->rpc);
     net_free(node->net);
 }

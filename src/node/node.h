@@ -42,7 +42,8 @@ struct node_options {
     uint64_t segment_bytes; /* 0: default */
     size_t lua_bytes_max;   /* 0: default */
     struct replica_snapshots snapshots;
-    bool insecure; /* may listen beyond loopback */
+    uint64_t scrub_rate; /* bytes of the state a second; 0: off */
+    bool insecure;       /* may listen beyond loopback */
     enum log_level log_level;
     enum log_format log_format;
 };

@@ -53,6 +53,10 @@ struct node {
     struct worker *machine_thread;
     struct worker *snapshot_thread;
     struct worker *transfer_thread;
+    struct node_reader {
+        struct reader *reader;
+        struct worker *thread;
+    } readers[REPLICA_READERS];
     struct watches watches;
     struct node_peer peers[RAFT_MEMBERS_MAX];
     size_t peers_count;

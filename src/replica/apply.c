@@ -40,6 +40,7 @@ static void read_back(struct replica *replica, raft_index commit)
 void apply_committed(struct replica *replica)
 {
     raft_index commit = MUTANT(63) ? replica->last_index : replica->effects.commit_index;
+    commit = diverge_limit(replica) < commit ? diverge_limit(replica) : commit;
     raft_index until = UINT64_MAX;
     while (take_before_apply(replica, commit, &until) && replica->machine_jobs < MACHINE_JOBS_MAX &&
            replica->apply_next <= commit && !replica->apply_reading && replica->machine.parked_at == 0 &&
@@ -69,8 +70,9 @@ void apply_committed(struct replica *replica)
 void apply_read_back(struct replica *replica, struct log_job *done)
 {
     replica->apply_reading = false;
-    if (done->first != replica->apply_next || replica->machine.parked_at != 0 || skip_waits(replica))
-        return;
+    if (done->first != replica->apply_next || replica->machine.parked_at != 0 || skip_waits(replica) ||
+        done->got > diverge_limit(replica))
+        return; /* what is still wanted of it is read again */
     struct machine_job *job = mem_zalloc(1, sizeof *job);
     job->owned = done->records;
     done->records = (struct buffer){0};
@@ -101,7 +103,9 @@ void apply_queries(struct replica *replica)
         struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id}};
         replica_step(replica, &event);
     }
-    if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX)
+    read_send(replica);
+    if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX ||
+        replica->snapshots.receive.state == RECEIVE_READY)
         return;
     struct machine_job *job = NULL;
     size_t kept = 0;
@@ -112,7 +116,8 @@ void apply_queries(struct replica *replica)
         if (request == NULL || request->state != REQUEST_READING)
             continue; /* timed out, or asked anew */
         bool full = job != NULL && (job->queries_count == QUERIES_MAX || job->bytes.size > APPLY_BYTES_MAX);
-        if (full || wait->index == 0 || (wait->index > replica->applied && !MUTANT(56))) {
+        if (full || wait->index == 0 ||
+            (wait->index > replica->applied && !MUTANT(56) && !(MUTANT(182) && wait->leader != 0))) {
             replica->reads[kept++] = *wait;
             continue;
         }
@@ -122,7 +127,7 @@ void apply_queries(struct replica *replica)
             size_t left = replica->reads_count - i;
             job->queries = mem_alloc((left < QUERIES_MAX ? left : QUERIES_MAX) * sizeof *job->queries);
         }
-        add_query(job, wait->token, request, request->stale ? 0 : now_ms);
+        add_query(job, wait->token, request, request->stale ? 0 : wait->leader != 0 ? wait->now_ms : now_ms);
         request->state = REQUEST_QUERYING;
     }
     replica->reads_count = kept;
@@ -139,7 +144,7 @@ void apply_read_effects(struct replica *replica)
     const struct raft_effects *effects = &replica->effects;
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct read_wait *wait = &replica->reads[i];
-        if (wait->read_id == 0 || wait->index != 0)
+        if (wait->read_id == 0 || wait->index != 0 || wait->leader != 0)
             continue;
         if (effects->reads_ready_id != 0 && wait->read_id <= effects->reads_ready_id) {
             wait->index = effects->read_index;
@@ -150,6 +155,7 @@ void apply_read_effects(struct replica *replica)
                 request_wait(replica, request);
         }
     }
+    read_confirmed(replica);
 }
 
 /* --- what comes back --------------------------------------------------------------------------------------------------------- */
@@ -169,10 +175,10 @@ void apply_catalog(struct replica *replica, const struct machine_job *job)
     }
 }
 
-/* The machine cannot go on: consensus does, without it (DESIGN.md §1). */
-static void take_parking(struct replica *replica)
+/* The machine cannot go on, or its state is not to be trusted: consensus does, without it (DESIGN.md §1). */
+void apply_step_aside(struct replica *replica)
 {
-    if (replica->machine.parked_at == 0 || replica->reluctant)
+    if (replica->reluctant)
         return;
     replica->reluctant = true;
     struct raft_event reluctant = {.type = RAFT_EVENT_RELUCTANT, .reluctant = {.on = true}};
@@ -186,12 +192,21 @@ static void take_parking(struct replica *replica)
             request_fail(replica, request, ERROR_LOST,
                          "this node parked before it could answer; the outcome is unknown");
     }
+    for (uint32_t i = 0; i < replica->requests_capacity && replica->requests_count > 0; i++)
+        if (replica->requests[i].state == REQUEST_SNAPSHOT)
+            request_fail(replica, &replica->requests[i], ERROR_PARKED, "this node has parked; ask another");
     for (size_t i = 0; i < replica->reads_count; i++) {
         struct pending *request = request_of(replica, replica->reads[i].token);
         if (request != NULL && request->state == REQUEST_READING)
             request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
     }
     replica->reads_count = 0;
+}
+
+static void take_parking(struct replica *replica)
+{
+    if (replica->machine.parked_at != 0)
+        apply_step_aside(replica);
 }
 
 /* Jobs of snapshots. */
@@ -209,6 +224,15 @@ static void aside(struct replica *replica, struct machine_job *job)
     case MACHINE_JOB_FREEZE:
         take_frozen(replica, job);
         break;
+    case MACHINE_JOB_SHARE:
+        if (job->number == SHARE_SCRUB)
+            scrub_shared(replica, job);
+        else
+            diverge_shared(replica, job);
+        break;
+    case MACHINE_JOB_ROT:
+        diverge_rotted(replica, job);
+        break;
     case MACHINE_JOB_SWAP:
         receive_swapped(replica, job);
         break;
@@ -220,12 +244,12 @@ static void aside(struct replica *replica, struct machine_job *job)
 /* Queries that were not reached are asked again, before the others. */
 static void ask_again(struct replica *replica, const struct machine_job *job)
 {
-    size_t capacity = job->queries_count - job->results.count + replica->reads_count;
-    if (job->results.count == job->queries_count)
+    size_t capacity = job->queries_count - job->reached + replica->reads_count;
+    if (job->reached == job->queries_count)
         return;
     struct read_wait *reads = mem_alloc(capacity * sizeof *reads);
     size_t count = 0;
-    for (size_t i = job->results.count; i < job->queries_count; i++) {
+    for (size_t i = job->reached; i < job->queries_count; i++) {
         struct pending *request = request_of(replica, job->queries[i].request);
         if (request == NULL || request->state != REQUEST_QUERYING)
             continue;
@@ -239,6 +263,25 @@ static void ask_again(struct replica *replica, const struct machine_job *job)
     replica->reads = reads;
     replica->reads_count += count;
     replica->reads_capacity = capacity;
+}
+
+static void answer_queries(struct replica *replica, const struct machine_job *job)
+{
+    size_t answers = 0;
+    CHECK(job->reached <= job->queries_count);
+    for (size_t i = 0; i < job->reached; i++) {
+        if (job->queries[i].later) {
+            query_later(replica, &job->queries[i]);
+            continue;
+        }
+        struct pending *request = request_of(replica, job->queries[i].request);
+        const struct machine_result *result = &job->results.list[answers++];
+        if (request != NULL && request->state == REQUEST_QUERYING && replica_is_parked(replica))
+            request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+        else if (request != NULL && request->state == REQUEST_QUERYING)
+            request_end(replica, request, result->ok, true, result->index,
+                        slice_make(job->results.bytes.data + result->offset, result->size));
+    }
 }
 
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now)
@@ -263,15 +306,8 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
         if (replica->waiting_count > 0)
             replica->route_again = true; /* a name may be there now */
     } else {
-        CHECK(job->results.count <= job->queries_count);
         replica->query_out = false;
-        for (size_t i = 0; i < job->results.count; i++) {
-            struct pending *request = request_of(replica, job->queries[i].request);
-            const struct machine_result *result = &job->results.list[i];
-            if (request != NULL && request->state == REQUEST_QUERYING)
-                request_end(replica, request, result->ok, true, result->index,
-                            slice_make(job->results.bytes.data + result->offset, result->size));
-        }
+        answer_queries(replica, job);
         ask_again(replica, job);
     }
     take_parking(replica);

@@ -6,8 +6,11 @@
  * applied. A node whose digest is not the majority's says so in its log and status.
  *
  * A machine remembers digests of recent indexes only: of a busy one the multiples of MACHINE_DIGEST_STEP for longer, and so
- * these are named. What a voter no longer has it does not answer, and after a while the leader names another.
+ * these are named. What a voter no longer has it does not answer, and after a while the leader names another. When all that
+ * could still be said makes no majority for any digest, all nodes park.
  */
+#include <stdio.h>
+
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/mutant.h"
@@ -105,10 +108,25 @@ static void agreed(struct replica *replica, raft_index index, struct hash128 dig
         digests->differs = differs;
     }
     digests->agreed = (struct digest_slot){.index = index, .known = true, .digest = digest};
+    digests->undecided = 0;
     if (digests->wanted.index == index) {
         digests->wanted = (struct digest_slot){0};
         take_agreed(replica, digest);
     }
+    if (digests->differs)
+        diverge_found(replica, index);
+}
+
+/* At `index` no majority has one digest, and none will: nobody can say whose state is right. */
+static void none_agrees(struct replica *replica, raft_index index)
+{
+    char why[200];
+    snprintf(
+        why, sizeof why,
+        "no majority has one state at entry %llu: end all nodes and start them again, so that they apply the log "
+        "anew",
+        (unsigned long long)index);
+    diverge_park(replica, index, why);
 }
 
 /* --- leading ------------------------------------------------------------------------------------------------------------- */
@@ -117,6 +135,7 @@ void digest_begin_term(struct replica *replica)
 {
     replica->digests.named = (struct digest_slot){0};
     replica->digests.asked = (struct digest_slot){0};
+    replica->digests.none = 0;
     for (size_t i = 0; i < replica->identity.members_count; i++) {
         struct peer *peer = &replica->peers[i];
         peer->answered = peer->wants = 0;
@@ -212,6 +231,37 @@ static void tell_wanting(struct replica *replica)
     }
 }
 
+/* Whether those who have not answered could still make a majority of some digest; and whether there are two by now. */
+static void count_none(struct replica *replica)
+{
+    struct digests *digests = &replica->digests;
+    const size_t members = replica->identity.members_count;
+    size_t answers = 0;
+    size_t most = 0;
+    if (!digests->named.known)
+        return;
+    for (size_t i = 0; i < members; i++) {
+        const struct peer *peer = &replica->peers[i];
+        const bool self = is_self(replica, peer);
+        if (!self && peer->answered != digests->named.index)
+            continue;
+        size_t votes = votes_for(replica, self ? digests->named.digest : peer->answer);
+        most = votes > most ? votes : most;
+        answers++;
+    }
+    if ((most + members - answers) * 2 <= members && !MUTANT(186)) {
+        if (digests->none == 0)
+            digests->none_since = replica->now.boot_ms;
+        digests->none = digests->named.index;
+    } else if (most < answers && digests->undecided == 0 &&
+               replica->now.boot_ms >= digests->named_at + replica->raft_options.election_timeout_ms) {
+        digests->undecided = digests->named.index;
+        LOG(LOG_ERROR, "replica",
+            "states differ at entry %llu, and no majority has one: the other nodes must say theirs",
+            (unsigned long long)digests->named.index);
+    }
+}
+
 static void count(struct replica *replica)
 {
     const struct digest_slot named = replica->digests.named;
@@ -229,6 +279,7 @@ static void count(struct replica *replica)
         agreed(replica, named.index, digest, &named);
         return;
     }
+    count_none(replica);
 }
 
 /* Who answers otherwise than the majority is named once. */
@@ -245,9 +296,13 @@ static void compare(struct peer *peer, const struct digest_slot *agreed_on)
 
 void digest_turn(struct replica *replica)
 {
-    if (replica->machine.parked_at != 0)
+    if (replica_is_parked(replica))
         return;
-    if (replica_leads(replica) && replica->applied > 0) {
+    if (replica_leads(replica) && replica->digests.none != 0) {
+        /* the others are told, and then nobody leads for a while */
+        if (replica->now.boot_ms >= replica->digests.none_since + replica->raft_options.election_timeout_ms)
+            none_agrees(replica, replica->digests.none);
+    } else if (replica_leads(replica) && replica->applied > 0) {
         tell_wanting(replica);
         name(replica);
         count(replica);
@@ -274,6 +329,8 @@ void digest_attach(struct replica *replica, struct peer *peer, struct message *m
         said->asked = digests->named.index;
         said->index = peer->wants_known ? peer->wants : told->index;
         said->digest = peer->wants_known ? peer->wants_digest : told->digest;
+        said->none = digests->none != 0;
+        said->index = said->none ? digests->none : said->index;
     } else if (message->raft.type == RAFT_APPEND_RESPONSE) {
         said->asked = digests->wanted.index;
         said->index = digests->asked.known ? digests->asked.index : 0;
@@ -285,11 +342,13 @@ void digest_attach(struct replica *replica, struct peer *peer, struct message *m
 void digest_heard(struct replica *replica, struct peer *peer, const struct message *message)
 {
     const struct message_digests *said = &message->digests;
-    if (message->raft.term != replica->effects.term)
+    if (message->raft.term != replica->effects.term || replica_is_parked(replica))
         return;
     if (message->raft.type == RAFT_APPEND_ENTRIES && replica->effects.leader == peer->member.id) {
         const struct digest_slot own = replica->digests.asked;
-        if (said->index != 0)
+        if (said->none && own.index == said->index && own.known)
+            none_agrees(replica, said->index);
+        else if (said->index != 0 && !said->none)
             agreed(replica, said->index, said->digest,
                    replica->digests.wanted.index == said->index ? &replica->digests.wanted : &own);
         if (said->asked != 0)

@@ -126,5 +126,6 @@ void request_link_lost(struct replica *replica, node_id peer)
             request_fail(replica, request, ERROR_LOST, "the link to the leader broke; the outcome is unknown");
         }
     }
+    read_lost(replica, peer);
     replica->route_again = true;
 }

@@ -71,15 +71,40 @@ void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk
         snprintf(job->why, sizeof job->why, "%s", storage_why(storage));
 }
 
-static void run_query(struct machine_job *job, const struct machine_query_item *item, struct machine *machine)
+/* A command that is only tried; or a query, which has its slice: one that wants more is run over a view, shared with others. */
+static void run_query(struct machine_job *job, struct machine_query_item *item, uint64_t *used,
+                      struct machine *machine)
 {
     struct slice name = slice_make(job->bytes.data + item->name_offset, item->name_size);
     struct slice args = slice_make(job->bytes.data + item->args_offset, item->args_size);
     struct slice ticket = slice_make(args.data + args.size, item->ticket_size);
-    if (item->try)
+    if (item->try) {
         machine_try(machine, name, args, ticket, item->now_ms, &job->results);
-    else
-        machine_query(machine, name, args, item->now_ms, &job->results);
+        return;
+    }
+    item->later = !machine_query_briefly(machine, name, args, item->now_ms, used, &job->results);
+    if (item->later && machine_frozen_bytes(machine) <= QUERY_VIEW_BYTES)
+        item->frozen = machine_share(machine);
+}
+
+static void run_queries(struct machine_job *job, struct machine *machine)
+{
+    uint64_t used = 0;
+    while (job->reached < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX &&
+           used < QUERIES_WORK_MAX)
+        run_query(job, &job->queries[job->reached++], &used, machine);
+}
+
+static void thaw(struct machine_job *job, struct machine *machine)
+{
+    struct machine_frozen *frozen = NULL;
+    if (job->frozen != NULL)
+        machine_thaw(machine, job->frozen);
+    job->frozen = NULL;
+    for (size_t at = 0; at < job->thaw.size; at += sizeof frozen) {
+        memcpy(&frozen, job->thaw.data + at, sizeof frozen);
+        machine_thaw(machine, frozen);
+    }
 }
 
 void machine_job_run(struct machine_job *job, struct machine *machine)
@@ -101,15 +126,24 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
             job->frozen = machine_freeze(machine);
         break;
     case MACHINE_JOB_THAW:
-        machine_thaw(machine, job->frozen);
-        job->frozen = NULL;
+        thaw(job, machine);
+        break;
+    case MACHINE_JOB_SHARE:
+        if (before.parked_at == 0)
+            job->frozen = machine_share(machine);
+        break;
+    case MACHINE_JOB_PARK:
+        machine_park(machine, (const char *)job->bytes.data);
+        break;
+    case MACHINE_JOB_ROT:
+        job->found = machine_rot(machine, job->number, &job->bytes);
         break;
     case MACHINE_JOB_SWAP:
         machine_swap(machine, job->built);
         break;
     default:
-        for (size_t i = 0; i < job->queries_count && job->results.bytes.size < ANSWERS_BYTES_MAX; i++)
-            run_query(job, &job->queries[i], machine);
+        run_queries(job, machine);
+        break;
     }
     (void)machine_sweep(machine); /* also where jobs leave it no idle moment */
     machine_get_status(machine, &job->status);
@@ -268,6 +302,7 @@ void machine_job_free(struct machine_job *job)
     if (job->pinned != NULL)
         chunk_release(job->pinned);
     buffer_close(&job->owned);
+    buffer_close(&job->thaw);
     buffer_close(&job->bytes);
     buffer_close(&job->results.bytes);
     buffer_close(&job->results.events);
@@ -277,6 +312,44 @@ void machine_job_free(struct machine_job *job)
     mem_free(job->queries);
     if (job->built != NULL)
         machine_free(job->built);
+    mem_free(job);
+}
+
+static void read_query(struct view_job *job, struct reader *reader)
+{
+    const uint8_t *args = job->bytes.data + job->name_size;
+    reader_query(reader, job->frozen, slice_make(job->bytes.data, job->name_size), slice_make(args, job->args_size),
+                 job->now_ms, &job->results);
+}
+
+void view_job_run(struct view_job *job, struct reader *reader)
+{
+    switch (job->type) {
+    case VIEW_JOB_QUERY:
+        read_query(job, reader);
+        break;
+    case VIEW_JOB_TELL:
+        compare_tell(job->frozen, buffer_slice(&job->lo), buffer_slice(&job->hi), &job->told);
+        break;
+    case VIEW_JOB_COMPARE:
+        job->verdict = compare_with(job->frozen, &job->lo, &job->hi, buffer_slice(&job->told), &job->what);
+        break;
+    default:
+        job->verdict = compare_self(job->frozen, &job->lo, job->bytes_max, &job->what) ? COMPARE_SAME : COMPARE_ROW;
+        break;
+    }
+}
+
+void view_job_free(struct view_job *job)
+{
+    buffer_close(&job->lo);
+    buffer_close(&job->hi);
+    buffer_close(&job->told);
+    buffer_close(&job->what);
+    buffer_close(&job->bytes);
+    buffer_close(&job->results.bytes);
+    buffer_close(&job->results.events);
+    mem_free(job->results.list);
     mem_free(job);
 }
 

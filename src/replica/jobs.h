@@ -1,12 +1,14 @@
-/* replica/jobs.h - what the replica asks of other threads: of the log, of the machine, of snapshots and of transfers.
+/* replica/jobs.h - what the replica asks of other threads: of the log, the machine, snapshots, transfers, and readers of views.
  *
  * A job is made by the replica, handed out through struct replica_env, run by job code on the other thread (or at once by
- * the simulator), and handed back through replica_log_done, replica_machine_done or replica_snapshot_done. Between that it
+ * the simulator), and handed back through replica_log_done, replica_machine_done, replica_snapshot_done or replica_view_done. Between that it
  * belongs to the other side. Jobs of a thread are run and come back in order. Depends on storage, machine, wire, base.
  */
 #ifndef REPLICA_JOBS_H
 #define REPLICA_JOBS_H
 
+#include "machine/compare.h"
+#include "machine/query.h"
 #include "machine/snapshot.h"
 #include "storage/snapshot_file.h"
 #include "storage/storage.h"
@@ -53,8 +55,9 @@ struct log_job {
     bool more; /* set: not all of it was given back yet */
 };
 
-/* Of one job's queries. What is over is asked again, so entries are applied meanwhile and memory has a bound. */
-enum { QUERIES_MAX = 1024, ANSWERS_BYTES_MAX = 1024 * 1024 };
+/* Of one job's queries: how many, bytes of answers, instructions in all. What is over is asked again, so entries are applied
+ * meanwhile and memory has a bound. */
+enum { QUERIES_MAX = 1024, ANSWERS_BYTES_MAX = 1024 * 1024, QUERIES_WORK_MAX = 20 * QUERY_SLICE };
 
 enum machine_job_type {
     MACHINE_JOB_APPLY,
@@ -62,8 +65,11 @@ enum machine_job_type {
     MACHINE_JOB_LOOK,   /* the digest at an index */
     MACHINE_JOB_FREEZE, /* the state as it is now, for a snapshot */
     MACHINE_JOB_THAW,
-    MACHINE_JOB_SKIP, /* the entry `index` is to be skipped */
-    MACHINE_JOB_SWAP  /* what was built from a snapshot takes the machine's place */
+    MACHINE_JOB_SHARE, /* the same for somebody who only looks */
+    MACHINE_JOB_PARK,  /* for the reason in `bytes`, zero-terminated */
+    MACHINE_JOB_ROT,   /* machine_rot, about the row of rank `number`; `bytes`: set, its name */
+    MACHINE_JOB_SKIP,  /* the entry `index` is to be skipped */
+    MACHINE_JOB_SWAP   /* what was built from a snapshot takes the machine's place */
 };
 
 struct machine_query_item {
@@ -72,7 +78,9 @@ struct machine_query_item {
     bool try;                      /* run a command, or a batch (without a name), and take it back */
     size_t name_offset, name_size; /* in machine_job.bytes */
     size_t args_offset, args_size;
-    size_t ticket_size; /* behind the arguments; 0: none */
+    size_t ticket_size;            /* behind the arguments; 0: none */
+    bool later;                    /* set: it takes longer than a slice */
+    struct machine_frozen *frozen; /* set, then: what to run it over; NULL: too much is frozen already */
 };
 
 struct machine_job {
@@ -86,16 +94,20 @@ struct machine_job {
     /* QUERY */
     struct machine_query_item *queries;
     size_t queries_count;
+    size_t reached; /* set: the first so many were looked at; those that are not `later` have answers, in order */
     struct buffer bytes;
+    uint64_t number;  /* SHARE: the replica's, to know whom it is for; ROT */
+    uint64_t request; /* ROT: the replica's number for it */
     /* LOOK, SKIP */
     raft_index index;
     bool found; /* set, with the digest */
     struct hash128 digest;
-    /* FREEZE: set, NULL if the machine is parked. THAW */
+    /* FREEZE, SHARE: set, NULL if the machine is parked. THAW, with a list of more: pointers in `thaw` */
     struct machine_frozen *frozen;
+    struct buffer thaw;
     /* SWAP: what was built; then, what was there */
     struct machine *built;
-    /* all: set by machine_job_run; QUERY: fewer results than queries if the answers are large */
+    /* all: set by machine_job_run */
     struct machine_results results;
     struct machine_status status;
     struct buffer catalog; /* filled when status.catalog_version changed with this job */
@@ -136,6 +148,31 @@ struct snapshot_job {
     struct buffer bytes; /* WRITE; READ: set */
 };
 
+/* Something that is read from a frozen state, whatever is applied meanwhile. */
+enum view_job_type {
+    VIEW_JOB_QUERY,
+    VIEW_JOB_TELL,    /* what the rows between lo and hi sum to, for another node */
+    VIEW_JOB_COMPARE, /* holds what another node told against them */
+    VIEW_JOB_SCRUB    /* whether rows from `lo` on are as they were put */
+};
+
+struct view_job {
+    enum view_job_type type;
+    struct machine_frozen *frozen; /* borrowed; thawed by whoever made the job */
+    /* TELL, COMPARE, SCRUB */
+    struct buffer lo, hi;
+    struct buffer told;           /* TELL: set; COMPARE */
+    enum compare_verdict verdict; /* set; SCRUB: SAME or ROW */
+    struct buffer what;           /* set, if it is ROW */
+    uint64_t bytes_max;           /* SCRUB */
+    /* QUERY */
+    uint64_t request; /* the replica's number for it */
+    uint64_t now_ms;
+    struct buffer bytes; /* its name, then its arguments */
+    size_t name_size, args_size;
+    struct machine_results results; /* set: one answer */
+};
+
 /* Runs a job on the thread that owns the storage; `disk` is its disk. */
 void log_job_run(struct log_job *job, struct storage *storage, struct disk *disk);
 
@@ -145,11 +182,15 @@ void machine_job_run(struct machine_job *job, struct machine *machine);
 /* Runs a job on its thread; `disk` is that thread's own. */
 void snapshot_job_run(struct snapshot_job *job, struct disk *disk);
 
+/* Runs a job on a reader's thread. */
+void view_job_run(struct view_job *job, struct reader *reader);
+
 /* For whoever holds a job when its replica dies (replica_abandon): frees it, and lets go of what it pinned. What is frozen is
  * the machine's, and thawed before. */
 void log_job_free(struct log_job *job);
 void machine_job_free(struct machine_job *job);
 void snapshot_job_free(struct snapshot_job *job);
+void view_job_free(struct view_job *job);
 
 /* As snapshot_read_seal, with a sentence in `why` that names the file. */
 enum status snapshot_find_seal(struct disk *disk, const char *name, struct snapshot_seal *seal,

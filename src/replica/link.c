@@ -431,6 +431,30 @@ static void end_as_told(struct replica *replica, node_id peer, const char *why)
     replica->env.fatal(replica->env.context, 78, sentence);
 }
 
+/* Of comparing, rebuilding and reading at a follower. */
+static bool take_later(struct replica *replica, const struct link *link, const struct message *message)
+{
+    switch (message->type) {
+    case MESSAGE_COMPARE:
+        diverge_asked(replica, link->peer, &message->compare);
+        return true;
+    case MESSAGE_COMPARED:
+        diverge_told(replica, link->peer, &message->compared);
+        return true;
+    case MESSAGE_REBUILD:
+        rebuild_heard(replica, replica_peer(replica, link->peer), &message->rebuild);
+        return true;
+    case MESSAGE_READ:
+        read_asked(replica, link->peer, &message->read);
+        return true;
+    case MESSAGE_READ_AT:
+        read_told(replica, link->peer, &message->read);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool take_message(struct replica *replica, struct link *link, const struct message *message)
 {
     if (message->type == MESSAGE_HELLO)
@@ -458,6 +482,8 @@ static bool take_message(struct replica *replica, struct link *link, const struc
         send_pulled(replica, replica_peer(replica, link->peer), &message->pull);
         return true;
     }
+    if (replica->raft != NULL && take_later(replica, link, message))
+        return true;
     if (message->type == MESSAGE_FORWARD)
         return take_forward(replica, link, &message->forward);
     if (message->type == MESSAGE_FORWARDED)

@@ -189,10 +189,12 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->due_at = UINT64_MAX;
     replica->snapshots.policy = options->snapshots;
     replica->snapshots.machine = options->machine;
+    replica->scrubbing.rate = options->scrub_rate;
     buffer_append(&replica->bundles, options->bundles.data, options->bundles.size);
     count_bundles(replica);
     prng_seed(&replica->prng, options->seed);
     replica->generation = (uint32_t)prng_next(&replica->prng);
+    replica->ask_id = MUTANT(188) ? 0 : (uint64_t)replica->generation << 32;
     for (size_t i = 0; i < replica->identity.members_count; i++)
         replica->peers[i].member = replica->identity.members[i];
     replica->raft_options = (struct raft_options){.id = options->identity.id,
@@ -221,7 +223,7 @@ static void free_queue(struct replica *replica)
 void replica_free(struct replica *replica)
 {
     CHECK(replica->links == NULL);
-    CHECK_EQ(replica->log_jobs + replica->machine_jobs, 0);
+    CHECK_EQ(replica->log_jobs + replica->machine_jobs + replica->views.out, 0);
     CHECK_EQ(replica->snapshots.jobs + replica->snapshots.machine_jobs, 0);
     replica_abandon(replica);
 }
@@ -249,6 +251,14 @@ void replica_abandon(struct replica *replica)
     mem_free(replica->waiting);
     mem_free(replica->batch);
     mem_free(replica->reads);
+    mem_free(replica->asks);
+    mem_free(replica->views.queries);
+    buffer_close(&replica->views.back);
+    buffer_close(&replica->diverging.lo);
+    buffer_close(&replica->diverging.hi);
+    buffer_close(&replica->comparing.lo);
+    buffer_close(&replica->comparing.hi);
+    buffer_close(&replica->scrubbing.from);
     mem_free(replica->skips);
     events_free(replica->events);
     if (replica->snapshots.receive.built != NULL)
@@ -336,6 +346,7 @@ static void leadership_changed(struct replica *replica)
 {
     const struct raft_effects *effects = &replica->effects;
     replica->route_again = true;
+    read_lost(replica, 0);
     digest_begin_term(replica);
     if (effects->role == RAFT_LEADER)
         LOG(LOG_INFO, "raft", "leads in term %llu", (unsigned long long)effects->term);
@@ -444,9 +455,13 @@ void replica_turn(struct replica *replica, struct replica_time now)
         host_requests_turn(replica);
         requests_turn(replica);
         apply_queries(replica);
+        query_turn(replica);
         receive_turn(replica);
         send_turn(replica);
         digest_turn(replica);
+        diverge_turn(replica);
+        rebuild_turn(replica);
+        scrub_turn(replica);
         take_turn(replica);
         log_maintain(replica);
         replica_drain(replica);
@@ -469,7 +484,10 @@ uint64_t replica_wake_at(const struct replica *replica)
         at = replica->effects.wake_at;
         at = take < at ? take : at;
         at = send < at ? send : at;
-        at = replica->due_at < at ? replica->due_at : at;
+        const uint64_t more[] = {diverge_wake_at(replica), rebuild_wake_at(replica), scrub_wake_at(replica),
+                                 replica->due_at};
+        for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+            at = more[i] < at ? more[i] : at;
     }
     if (replica->requests_count > 0 && replica->next_scan < at)
         at = replica->next_scan;
@@ -489,13 +507,14 @@ void replica_stop(struct replica *replica, struct replica_time now)
     replica->stopping = true;
     replica->route_again = true;
     for (uint32_t i = 0; i < replica->requests_capacity; i++)
-        if (replica->requests[i].state == REQUEST_WAITING || replica->requests[i].state == REQUEST_SNAPSHOT)
+        if (replica->requests[i].state == REQUEST_WAITING || replica->requests[i].state == REQUEST_SNAPSHOT ||
+            replica->requests[i].state == REQUEST_REBUILD)
             request_fail(replica, &replica->requests[i], ERROR_NO_LEADER, "this node is ending; ask another");
 }
 
 bool replica_stopped(const struct replica *replica)
 {
     return replica->requests_count == 0 && replica->log_jobs == 0 && replica->queue_first == NULL &&
-           replica->machine_jobs == 0 && replica->snapshots.jobs == 0 && replica->snapshots.machine_jobs == 0 &&
-           !receive_installs(replica) && !replica_leads(replica);
+           replica->machine_jobs == 0 && view_none_out(replica) && replica->snapshots.jobs == 0 &&
+           replica->snapshots.machine_jobs == 0 && !receive_installs(replica) && !replica_leads(replica);
 }

@@ -19,7 +19,13 @@
  *                      anew in one log job -> machines exchanged, applied = index
  *     backup.c         pieces of a file to clients, who read it from its beginning to its end
  *     recover.c        a restart: newest snapshot that counts, then the log from there
+ *     diverge.c        a state that is not the majority's parks; which row differs?
+ *     rebuild.c        a parked node's state becomes the leader's
+ *     scrub.c          does memory hold what was put there?
  * A file has its name from when it counts; what does not count is gone after a restart. Old or new at each step.
+ *
+ * Queries (DESIGN.md §3, §5, §7): a follower asks the leader from which index on it may answer (read.c); apply.c finds out when they may be answered; each has a slice of the machine's thread, and those
+ * that want more go on in query.c, on readers' threads over a frozen view.
  *
  * Every request ends in exactly one env.reply: ok, a definite refusal, or one that is not definite (unknown outcome).
  * Depends on raft, storage, machine, wire, base.
@@ -39,6 +45,7 @@ struct events; /* replica/events.h */
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
     REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
+    REPLICA_READERS = 3,                          /* view jobs out at once: threads that run them */
     REPLICA_CACHE_BYTES = 64 * 1024 * 1024,       /* recent records kept for followers and the machine */
     REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024     /* bytes that env.send may hold back for one peer */
 };
@@ -65,12 +72,13 @@ struct replica_env {
     bool (*send)(void *context, struct link *link, const struct slice *parts, size_t parts_count);
     /* Closes a link after what is queued went out; the owner then calls link_closed. */
     void (*close)(void *context, struct link *link);
-    /* Hands a job to the thread of the log, of the machine, of snapshots or of transfers. Never refuses: the replica bounds
-     * how many are out. */
+    /* Hands a job to the thread of the log, of the machine, of snapshots, of transfers, or to a reader that has none. Never
+     * refuses: the replica bounds how many are out. */
     void (*log)(void *context, struct log_job *job);
     void (*apply)(void *context, struct machine_job *job);
     void (*snapshot)(void *context, struct snapshot_job *job);
     void (*transfer)(void *context, struct snapshot_job *job);
+    void (*view)(void *context, struct view_job *job);
     /* Begins to connect a bulk link to a peer: link_opened follows with bulk, or link_not_opened. */
     void (*dial_bulk)(void *context, node_id peer);
     /* Ends a request. */
@@ -112,6 +120,7 @@ struct replica_options {
     size_t events_bytes;      /* of events kept for who watches; 0: EVENTS_BYTES */
     struct replica_snapshots snapshots;
     struct machine_options machine; /* for what is built from a leader's snapshot */
+    uint64_t scrub_rate;            /* bytes of the state a second that are looked at for rot; 0: none */
     const struct replica_recovered *recovered;
     struct trace_sink trace;
 };
@@ -154,11 +163,18 @@ const struct events *replica_events(const struct replica *replica);
 void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t timeout_ms,
                               struct replica_time now);
 
+/* Begins tidelock.rebuild: this node parks, and its state becomes the leader's. Its answer is a map {index} when it has. */
+void replica_request_rebuild(struct replica *replica, uint64_t client, uint32_t timeout_ms,
+                             struct replica_time now);
+
 /* Begins tidelock.snapshot_read: bytes of the file of a snapshot that counts, at most REPLICA_PIECE_BYTES and fewer only at
  * its end. Whoever goes on reading finds it there, though newer ones may count. NOT_FOUND: it is no longer (or not) here. */
 enum { REPLICA_PIECE_BYTES = 1024 * 1024 };
 void replica_request_piece(struct replica *replica, uint64_t client, raft_index index, uint64_t offset,
                            uint64_t bytes, uint32_t timeout_ms, struct replica_time now);
+
+/* Begins tidelock.tamper, of test builds: memory of about the row of this rank rots. Its answer is a map {row}. */
+void replica_request_rot(struct replica *replica, uint64_t client, uint64_t rank, struct replica_time now);
 
 /* Appends tidelock.status's answer for this node: a MessagePack map. */
 void replica_pack_status(const struct replica *replica, struct buffer *out);
@@ -189,6 +205,7 @@ void link_closed(struct replica *replica, struct link *link, struct replica_time
 void replica_log_done(struct replica *replica, struct log_job *job, struct replica_time now);
 void replica_machine_done(struct replica *replica, struct machine_job *job, struct replica_time now);
 void replica_snapshot_done(struct replica *replica, struct snapshot_job *job, struct replica_time now);
+void replica_view_done(struct replica *replica, struct view_job *job, struct replica_time now);
 
 /* --- ending -------------------------------------------------------------------------------------------------------- */
 
@@ -213,6 +230,9 @@ struct replica_snapshot_status {
     bool installing;         /* the core took a leader's snapshot that does not count yet */
     const char *why;         /* the last failure; "" if none */
 };
+/* Why this node answers nothing, and the entry it is about; NULL: it does. */
+const char *replica_parked(const struct replica *replica, raft_index *index);
+uint64_t replica_scrubbed(const struct replica *replica); /* passes over the whole state */
 void replica_get_snapshots(const struct replica *replica, struct replica_snapshot_status *status);
 raft_index replica_applied(const struct replica *replica);
 raft_index replica_parked_at(const struct replica *replica);    /* 0: not parked */

@@ -190,7 +190,10 @@ void replica_request(struct replica *replica, uint64_t client, const struct requ
         request.name = slice_make(NULL, 0);
     }
     uint64_t token = request_add(replica, client, 0, &request, batch);
-    if (token != 0)
+    if (token != 0 && request.read == READ_LEASE)
+        request_fail(replica, request_of(replica, token), ERROR_BAD_REQUEST,
+                     "reads by lease are not offered: read linearizable, or stale");
+    else if (token != 0)
         request_route(replica, token);
 }
 
@@ -248,19 +251,27 @@ static void propose(struct replica *replica, struct pending *request)
     request->term = 0;
 }
 
-static void read(struct replica *replica, struct pending *request)
+/* Puts it among the reads. */
+struct read_wait *request_read(struct replica *replica, struct pending *request)
 {
     if (replica->reads_count == replica->reads_capacity) {
         replica->reads_capacity = replica->reads_capacity * 2 + 64;
         replica->reads = mem_realloc(replica->reads, replica->reads_capacity * sizeof *replica->reads);
     }
     request->state = REQUEST_READING;
+    request->is_query = true;
     struct read_wait *wait_for = &replica->reads[replica->reads_count++];
-    *wait_for = (struct read_wait){.token = request_token(replica, request), .read_id = replica->read_id + 1};
+    *wait_for = (struct read_wait){.token = request_token(replica, request)};
+    return wait_for;
+}
+
+static void read(struct replica *replica, struct pending *request)
+{
+    struct read_wait *wait_for = request_read(replica, request);
     if (request->stale) {
-        wait_for->read_id = 0;
         wait_for->index = 1; /* whatever is applied */
     } else {
+        wait_for->read_id = replica->read_id + 1;
         replica->reads_new = true;
     }
 }
@@ -326,7 +337,7 @@ static void serve_command(struct replica *replica, struct pending *request)
 /* This node leads, or the request is content with what it has. */
 static void serve(struct replica *replica, struct pending *request)
 {
-    if (replica->machine.parked_at != 0 && !skip_is_way_out(replica, request)) {
+    if (replica_is_parked(replica) && !skip_is_way_out(replica, request)) {
         request->is_query = true; /* it did not enter the log: definite */
         request_fail(replica, request, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
         return;
@@ -378,8 +389,10 @@ void request_route(struct replica *replica, uint64_t token)
     node_id leader = replica->raft != NULL ? replica->effects.leader : 0;
     if (request->stale && replica->raft != NULL && catalog_mounts(replica->catalog) > 0)
         serve(replica, request);
-    else if (replica_leads(replica) && (apply_code_ready(replica) || replica->machine.parked_at != 0))
+    else if (replica_leads(replica) && (apply_code_ready(replica) || replica_is_parked(replica)))
         serve(replica, request);
+    else if (leader != 0 && leader != replica->identity.id && read_may_ask(replica, request))
+        read_ask(replica, request);
     else if (leader != 0 && leader != replica->identity.id && request->origin == 0 && request->forward)
         forward_request(replica, request, leader);
     else if (leader != 0 && leader != replica->identity.id)
@@ -532,7 +545,10 @@ void requests_scan(struct replica *replica)
         else if (request->state == REQUEST_SNAPSHOT)
             request_fail(replica, request, ERROR_TIMEOUT,
                          "the snapshot does not count yet; tidelock status says how far it is");
-        else if (replica->machine.parked_at != 0)
+        else if (request->state == REQUEST_REBUILD)
+            request_fail(replica, request, ERROR_TIMEOUT,
+                         "no state has taken this one's place yet; tidelock status says how far it is");
+        else if (replica_is_parked(replica))
             request_fail(replica, request, ERROR_PARKED,
                          "this node is parked (see tidelock status), and no other was found in time");
         else

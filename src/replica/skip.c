@@ -110,7 +110,7 @@ bool skip_waits(const struct replica *replica)
 void skip_told(struct replica *replica)
 {
     replica->skip_out = false;
-    if (!replica->reluctant || replica->machine.parked_at != 0)
+    if (!replica->reluctant || replica_is_parked(replica))
         return;
     replica->reluctant = false;
     struct raft_event event = {.type = RAFT_EVENT_RELUCTANT, .reluctant = {.on = false}};

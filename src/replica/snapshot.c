@@ -102,7 +102,7 @@ void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t
         return;
     pending->state = REQUEST_SNAPSHOT;
     pending->read_id = replica->applied;
-    if (replica->machine.parked_at != 0 || replica->applied == 0) {
+    if (replica_is_parked(replica) || replica->applied == 0) {
         pending->is_query = true;
         request_fail(replica, pending, replica->applied == 0 ? ERROR_NO_LEADER : ERROR_PARKED,
                      replica->applied == 0 ? "nothing is applied yet"
@@ -155,7 +155,7 @@ static bool is_due(const struct replica *replica)
 
 static bool may_take(const struct replica *replica)
 {
-    return replica->raft != NULL && is_news(replica, replica->applied) && replica->machine.parked_at == 0 &&
+    return replica->raft != NULL && is_news(replica, replica->applied) && !replica_is_parked(replica) &&
            !replica->stopping && !receive_installs(replica) && replica->applied > 0;
 }
 

@@ -249,7 +249,7 @@ static void offer_to_core(struct replica *replica)
     const struct taking *take = &replica->snapshots.take;
     if (take->state != TAKE_IDLE && take->state != TAKE_PUBLISHING)
         take_drop(replica);
-    if (take->frozen != NULL || take->state == TAKE_FREEZING)
+    if (take->frozen != NULL || take->state == TAKE_FREEZING || !view_none_out(replica))
         return;
     struct raft_configuration configuration = {.id = receive->head.configuration_index};
     configuration.voters_count = replica->identity.members_count;
@@ -263,6 +263,12 @@ static void offer_to_core(struct replica *replica)
     replica_step(replica, &event);
     if (replica->effects.snapshot_taken) {
         replica->apply_next = receive->head.index + 1;
+        return;
+    }
+    if (rebuild_fits(replica, &receive->head)) {
+        replica->apply_next = receive->head.index + 1;
+        receive->apart = true;
+        receive_written(replica);
         return;
     }
     LOG(LOG_INFO, "snapshot", "the one at entry %llu brings nothing any more",
@@ -316,8 +322,15 @@ void receive_swapped(struct replica *replica, struct machine_job *job)
     end_covered(replica, receive->head.index);
     apply_catalog(replica, job);
     digest_swapped(replica);
-    take_counts(replica, &receive->file, receive->head.stamp_ms);
-    take_installed(replica, receive->head.index);
+    if (receive->apart) {
+        remove_file(replica);
+    } else {
+        take_counts(replica, &receive->file, receive->head.stamp_ms);
+        take_installed(replica, receive->head.index);
+    }
+    receive->apart = false;
+    diverge_reset(replica);
+    rebuild_swapped(replica);
     LOG(LOG_INFO, "snapshot", "installed the one at entry %llu", (unsigned long long)receive->head.index);
     if (replica->reluctant && replica->machine.parked_at == 0) {
         replica->reluctant = false;

@@ -69,7 +69,8 @@ bool send_offer(struct replica *replica, struct message *message)
     const struct snapshots *snapshots = &replica->snapshots;
     const struct peer *peer = replica_peer(replica, message->raft.to);
     struct raft_install_snapshot *install = &message->raft.install_snapshot;
-    if (snapshots->files_count == 0 || snapshots->files[0].index == snapshots->damaged || peer == NULL)
+    if (snapshots->files_count == 0 || snapshots->files[0].index == snapshots->damaged || peer == NULL ||
+        replica_is_parked(replica))
         return false;
     message->snapshot = snapshots->files[0];
     if (peer->send.file.index >= install->last_included_index && peer->send.file.index != 0 &&
@@ -181,8 +182,18 @@ static void end_file(struct replica *replica, struct peer *peer)
     send->bulk = NULL;
     send->file = (struct message_snapshot){0};
     send->pulled = false;
+    send->rebuild = false;
     send->reading = NOT_READING;
     take_clean(replica);
+}
+
+void send_rebuilt(struct replica *replica, struct peer *peer)
+{
+    if (!peer->send.rebuild)
+        return;
+    replica->snapshots.sent++;
+    end_file(replica, peer);
+    peer->send.pin = 0;
 }
 
 /* A follower says that the file is damaged: is it so here? */
@@ -210,7 +221,7 @@ void send_pulled(struct replica *replica, struct peer *peer, const struct messag
 {
     struct send *send = &peer->send;
     const struct message_snapshot *file = find_file(replica, pull->index, pull->hash);
-    if (!replica_leads(replica) || file == NULL || pull->offset > file->bytes)
+    if (!replica_leads(replica) || replica_is_parked(replica) || file == NULL || pull->offset > file->bytes)
         return; /* the next offer says what there is */
     if (pull->bad) {
         check_file(replica, file);
@@ -286,7 +297,7 @@ static void look_after(struct replica *replica, struct peer *peer, const struct 
 {
     struct send *send = &peer->send;
     const struct snapshots *snapshots = &replica->snapshots;
-    if (send->file.index != 0 && !status->snapshot && status->match_index >= send->file.index) {
+    if (send->file.index != 0 && !send->rebuild && !status->snapshot && status->match_index >= send->file.index) {
         LOG(LOG_INFO, "snapshot", "node %llu has taken the one at entry %llu", (unsigned long long)peer->member.id,
             (unsigned long long)send->file.index);
         replica->snapshots.sent++;

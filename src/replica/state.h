@@ -5,6 +5,7 @@
 #include "base/prng.h"
 #include "base/trace.h"
 #include "machine/catalog.h"
+#include "replica/beside.h"
 #include "replica/cache.h"
 #include "replica/events.h"
 #include "replica/formation.h"
@@ -18,6 +19,7 @@ enum {
     SCAN_MS = 50,                 /* requests' deadlines are looked at this often */
     MARK_MS = 5,                  /* a log idle for this long gets a mark */
     UNCOMMITTED_MAX = 131072,     /* entries; a power of two: proposals are found by index in a ring of this size */
+    LONG_QUERIES_MAX = 256,       /* that wait for a reader; beyond it: BUSY */
     SNAPSHOT_WHY_BYTES = 400,
     SNAPSHOT_FILES_MAX = 8, /* the newest, and older ones that are still being sent */
     PROTOCOL = 1
@@ -48,6 +50,7 @@ struct send {
     bool dialling;
     bool failed; /* the file could not be read: it was said */
     struct link *bulk;
+    bool rebuild; /* its log lacks nothing: it wants the state (rebuild.c) */
 };
 
 /* What this node knows of another member. */
@@ -87,7 +90,10 @@ struct digests {
     struct digest_slot wanted; /* of the snapshot that is being taken here */
     struct digest_slot agreed; /* the last that is known to be agreed on */
     bool looking;              /* a LOOK job is out */
-    bool differs;              /* this node's was not the majority's */
+    raft_index none;           /* leading: there, no majority has one digest, and none will; 0: that is not so */
+    uint64_t none_since;
+    raft_index undecided; /* it was said that there is none yet */
+    bool differs;         /* this node's was not the majority's */
     uint64_t named_at;
     size_t turn; /* the member that wanted last */
 };
@@ -141,6 +147,7 @@ struct receiving {
     struct snapshot_progress progress;
     struct machine *built;
     struct snapshot_head head;
+    bool apart; /* the log stays as it is, and the file does not count (rebuild.c) */
     uint32_t failures;
     uint64_t not_before;
 };
@@ -184,6 +191,8 @@ enum request_state {
     REQUEST_READING,  /* for a ReadIndex round, then for applying up to `index` */
     REQUEST_QUERYING, /* at the machine */
     REQUEST_SNAPSHOT, /* until one counts that includes `read_id` entries */
+    REQUEST_REBUILD,  /* until the state is another */
+    REQUEST_ROT,      /* at the machine */
     REQUEST_PIECE,    /* at the transfer thread */
     REQUEST_FORWARDED /* at the leader `peer` */
 };
@@ -239,8 +248,10 @@ struct skip {
 
 struct read_wait {
     uint64_t token;
-    uint64_t read_id;
+    uint64_t read_id; /* of the core; or, with `leader`, of a question to it */
     raft_index index; /* 0: not confirmed yet */
+    node_id leader;   /* not 0: it says from which index on (read.c) */
+    uint64_t now_ms;  /* then: cluster time there */
 };
 
 struct replica {
@@ -331,9 +342,18 @@ struct replica {
     size_t reads_count, reads_capacity;
     uint64_t read_id;
     bool reads_new;
+    uint64_t ask_id; /* of the last question to a leader */
+    bool asks_new;
+    struct read_ask *asks; /* of followers, oldest first */
+    size_t asks_count, asks_capacity;
     uint64_t next_scan;
     bool stopping;
 
+    struct views views;
+    struct diverging diverging;
+    struct comparing comparing;
+    struct scrubbing scrubbing;
+    struct rebuilding rebuilding;
     struct skip *skips; /* by index */
     size_t skips_count, skips_capacity;
     bool skip_out; /* a SKIP job is out */
@@ -362,6 +382,8 @@ void apply_queries(struct replica *replica);
 bool apply_code_ready(const struct replica *replica);
 void apply_read_back(struct replica *replica, struct log_job *done);
 void apply_read_effects(struct replica *replica);
+/* This node answers nothing and leads no more. */
+void apply_step_aside(struct replica *replica);
 
 void apply_catalog(struct replica *replica, const struct machine_job *job);
 
@@ -401,6 +423,8 @@ void send_turn(struct replica *replica);
 uint64_t send_wake_at(const struct replica *replica);
 raft_index send_pin(const struct replica *replica, raft_index index);
 bool send_holds(const struct replica *replica, raft_index index);
+/* A node that wanted the state has taken it. */
+void send_rebuilt(struct replica *replica, struct peer *peer);
 
 /* backup.c */
 bool backup_holds(const struct replica *replica, raft_index index);
@@ -428,6 +452,7 @@ struct slice request_args(const struct pending *request);
 struct slice request_ticket(const struct pending *request);
 void request_fail(struct replica *replica, struct pending *request, enum error_code code, const char *message);
 void request_wait(struct replica *replica, struct pending *request);
+struct read_wait *request_read(struct replica *replica, struct pending *request);
 void request_route(struct replica *replica, uint64_t token);
 void requests_turn(struct replica *replica);
 void requests_encode_batch(struct replica *replica, const struct raft_write *write);

@@ -146,7 +146,7 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
     char text[64];
     if (replica->raft != NULL)
         raft_get_status(replica->raft, &raft);
-    pack_map(out, 24);
+    pack_map(out, 25);
     pack_field(out, "agreed");
     pack_agreement(replica, out);
     pack_field(out, "applied");
@@ -175,15 +175,19 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
     pack_field(out, "now");
     pack_u64(out, replica->machine.now_ms);
     pack_field(out, "parked_at");
-    pack_u64(out, replica->machine.parked_at);
+    raft_index parked_at = 0;
+    const char *parked = replica_parked(replica, &parked_at);
+    pack_u64(out, parked != NULL ? parked_at : 0);
     pack_field(out, "parked_why");
-    pack_text(out, slice_text(replica->machine.parked_why));
+    pack_text(out, slice_text(parked != NULL ? parked : ""));
     pack_field(out, "quota_bytes"); /* of what the limit quota bounds */
     pack_u64(out, replica->machine.quota_bytes);
     pack_field(out, "role");
     pack_text(out, slice_text(replica->raft == NULL ? formations[replica->identity.formation] : roles[raft.role]));
     pack_field(out, "rows");
     pack_u64(out, replica->machine.rows);
+    pack_field(out, "scrubbed"); /* passes over the whole state, in this life */
+    pack_u64(out, replica_scrubbed(replica));
     pack_field(out, "service");
     if (replica->info.size > 0)
         buffer_append(out, replica->info.data, replica->info.size);

@@ -63,6 +63,24 @@ uint64_t vm_spent(const struct vm *vm)
     return vm->spent;
 }
 
+bool vm_ran_out(const struct vm *vm)
+{
+    return vm->budget.fault == BUDGET_SPENT;
+}
+
+void vm_look_at(struct vm *vm, const struct view *view)
+{
+    CHECK(!vm->running);
+    vm->rows.view = view;
+}
+
+size_t vm_bound_memory(struct vm *vm, size_t bytes_max)
+{
+    size_t before = vm->lua_bytes_max;
+    vm->lua_bytes_max = bytes_max;
+    return before;
+}
+
 size_t vm_lua_bytes(const struct vm *vm)
 {
     return vm->lua_bytes;

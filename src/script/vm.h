@@ -13,6 +13,7 @@
 #include "state/tree.h"
 
 struct lua_State;
+struct view;
 struct vm;
 
 enum { VM_MAPS_FIRST = 16, VM_NAME_MAX = 160 };
@@ -135,6 +136,15 @@ void vm_end(struct vm *vm);
 
 /* Whether the entry that was begun last has looked at its clock, or at rows with a ttl, which come and go by it. */
 bool vm_read_clock(const struct vm *vm);
+
+/* Whether it ended because its budget was spent. */
+bool vm_ran_out(const struct vm *vm);
+
+/* From now on maps read `view`; NULL: the tree again. For queries, between entries. */
+void vm_look_at(struct vm *vm, const struct view *view);
+
+/* Bounds Lua's memory otherwise; -> the bound until now. */
+size_t vm_bound_memory(struct vm *vm, size_t bytes_max);
 
 /* A place to go back to: rows and events. */
 struct vm_mark {

@@ -58,6 +58,17 @@ uint32_t replica_world_snapshot(struct replica_world *world, uint32_t number, ui
     return at;
 }
 
+uint32_t replica_world_rebuild(struct replica_world *world, uint32_t number, uint32_t timeout_ms)
+{
+    struct world_node *node = &world->nodes[number];
+    uint32_t at = new_request(world, node);
+    if (node->replica == NULL)
+        return at;
+    replica_request_rebuild(node->replica, at, timeout_ms, world_time(node));
+    world_after(node);
+    return at;
+}
+
 /* --- events ----------------------------------------------------------------------------------------------------------------- */
 
 struct world_watch {

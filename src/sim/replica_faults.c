@@ -2,6 +2,8 @@
  * sim/replica_world.h. */
 #include <stdlib.h>
 
+#include <stdio.h>
+
 #include "base/check.h"
 #include "base/memory.h"
 #include "sim/sim_disk.h"
@@ -57,6 +59,13 @@ bool replica_world_peek(struct replica_world *world, uint32_t node, struct slice
     return ok;
 }
 
+bool replica_world_rot(struct replica_world *world, uint32_t node, uint64_t rank, struct buffer *what)
+{
+    CHECK(world->nodes[node].replica != NULL);
+    witness_distrusts(world->witness, node);
+    return machine_rot(world->nodes[node].machine, rank, what);
+}
+
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node)
 {
     return world->nodes[node].fatal;
@@ -86,6 +95,12 @@ void replica_world_status(const struct replica_world *world, uint32_t number, st
     status->stamp_ms = machine.now_ms;
     status->timers = machine.timers;
     status->parked_at = machine.parked_at;
+    raft_index parked_at = 0;
+    const char *why = replica_parked(node->replica, &parked_at);
+    status->parked = why != NULL;
+    if (why != NULL)
+        snprintf(status->parked_why, sizeof status->parked_why, "%s", why);
+    status->scrubbed = replica_scrubbed(node->replica);
     const struct identity *identity = replica_identity(node->replica);
     status->cluster_id = identity->cluster_id;
     status->incarnation = identity->incarnation;

@@ -32,6 +32,19 @@ void world_env_transfer(void *context, struct snapshot_job *job)
     submit(node, &node->transfers, job, node->snapshot_ms_max / 10, WORLD_TRANSFER_RUN, WORLD_TRANSFER_DONE);
 }
 
+/* To a reader that has none; it takes longer than the machine would. */
+void world_env_view(void *context, struct view_job *job)
+{
+    struct world_node *node = context;
+    uint32_t at = 0;
+    while (node->readers[at].job != NULL)
+        at++;
+    CHECK(at < REPLICA_READERS);
+    node->readers[at].job = job;
+    world_node_event(node, WORLD_VIEW_DONE,
+                     node->world->now + prng_below(&node->world->prng, 4 * node->apply_ms_max + 1u), at);
+}
+
 /* Not from inside the replica: a little later. */
 void world_env_dial_bulk(void *context, node_id peer)
 {
@@ -63,6 +76,16 @@ static void done(struct world_node *node, struct world_thread *thread)
     replica_snapshot_done(node->replica, job, world_time(node));
 }
 
+static void view_done(struct world_node *node, struct world_reader *reader)
+{
+    struct view_job *job = reader->job;
+    if (reader->reader == NULL)
+        reader->reader = reader_new(node->world->options.lua_bytes_max);
+    view_job_run(job, reader->reader);
+    reader->job = NULL;
+    replica_view_done(node->replica, job, world_time(node));
+}
+
 void world_threads_event(struct world_node *node, const struct world_event *event)
 {
     switch (event->kind) {
@@ -78,27 +101,32 @@ void world_threads_event(struct world_node *node, const struct world_event *even
     case WORLD_TRANSFER_DONE:
         done(node, &node->transfers);
         break;
+    case WORLD_VIEW_DONE:
+        view_done(node, &node->readers[event->side]);
+        break;
     default:
         world_wires_dial_bulk(node, event->side);
         break;
     }
 }
 
-static void drop(struct world_node *node, struct world_thread *thread)
+static void drop(struct world_thread *thread)
 {
-    for (size_t i = 0; i < thread->count; i++) {
-        if (thread->jobs[i]->frozen != NULL)
-            machine_thaw(node->machine, thread->jobs[i]->frozen);
+    for (size_t i = 0; i < thread->count; i++)
         snapshot_job_free(thread->jobs[i]);
-    }
     *thread = (struct world_thread){0};
 }
 
 void world_threads_crash(struct world_node *node)
 {
-    drop(node, &node->snapshots);
-    drop(node, &node->transfers);
-    for (size_t i = 0; i < node->machine_count; i++)
-        if (node->machine_jobs[i]->frozen != NULL)
-            machine_thaw(node->machine, node->machine_jobs[i]->frozen);
+    drop(&node->snapshots);
+    drop(&node->transfers);
+    for (size_t i = 0; i < REPLICA_READERS; i++) {
+        if (node->readers[i].job != NULL)
+            view_job_free(node->readers[i].job);
+        if (node->readers[i].reader != NULL)
+            reader_free(node->readers[i].reader);
+        node->readers[i] = (struct world_reader){0};
+    }
+    machine_thaw_all(node->machine);
 }

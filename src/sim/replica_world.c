@@ -169,6 +169,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                     .apply = env_apply,
                                     .snapshot = world_env_snapshot,
                                     .transfer = world_env_transfer,
+                                    .view = world_env_view,
                                     .dial_bulk = world_env_dial_bulk,
                                     .reply = env_reply,
                                     .fatal = env_fatal};
@@ -183,6 +184,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .events_bytes = options->events_bytes,
                                         .snapshots = options->snapshots,
                                         .machine = machine_options(options),
+                                        .scrub_rate = options->scrub_rate,
                                         .recovered = recovered};
     node->machine = recovered->machine;
     node->replica = replica_new(&how, &env, node->storage);
@@ -396,6 +398,8 @@ static void machine_done(struct world_node *node)
         witness_installed(node->world->witness, node->number, &job->status);
         world_trace_snapshot(node, "installed", job->status.applied);
     }
+    if (job->type == MACHINE_JOB_PARK)
+        witness_distrusts(node->world->witness, node->number);
     if (job->type == MACHINE_JOB_APPLY) {
         look_at_applied(node, job);
         node->world->told_events += job->results.events.size > 0;

@@ -27,6 +27,7 @@ struct replica_world_options {
     uint32_t election_ms;
     uint32_t heartbeat_ms;
     size_t lua_bytes_max;
+    uint64_t scrub_rate;    /* 0: off */
     size_t events_bytes;    /* of events kept at each node; 0: as a real node */
     size_t cache_bytes;     /* of recent records at each node; 0: as a real node */
     uint64_t segment_bytes; /* of the log; 0: 256 KiB */
@@ -57,9 +58,12 @@ struct replica_world_status {
     uint64_t last;
     uint64_t applied;
     uint64_t digest_hi, digest_lo;
-    uint64_t stamp_ms; /* the machine's cluster time */
-    uint64_t timers;   /* that wait there */
-    uint64_t parked_at;
+    uint64_t stamp_ms;  /* the machine's cluster time */
+    uint64_t timers;    /* that wait there */
+    uint64_t parked_at; /* of the machine */
+    bool parked;        /* it answers nothing; why: */
+    char parked_why[256];
+    uint64_t scrubbed;
     uint64_t cluster_id;
     uint64_t incarnation;
     uint32_t formation;
@@ -120,6 +124,10 @@ uint32_t replica_world_ask(struct replica_world *world, uint32_t node, const str
 struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
 /* tidelock.snapshot, answered as a request is. */
 uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
+/* tidelock.rebuild. */
+uint32_t replica_world_rebuild(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
+/* Memory rots: a bit of a row of a node's state flips, about the one of this rank; `what` names it. False: none could. */
+bool replica_world_rot(struct replica_world *world, uint32_t node, uint64_t rank, struct buffer *what);
 
 /* Watches events of a node, as tidelock.watch with these arguments does: -> a number, or UINT32_MAX and `error` gets the map. */
 uint32_t replica_world_watch(struct replica_world *world, uint32_t node, struct slice args, struct buffer *error);

@@ -20,8 +20,9 @@ enum world_event_kind {
     WORLD_SNAPSHOT_DONE,
     WORLD_TRANSFER_RUN,
     WORLD_TRANSFER_DONE,
-    WORLD_BULK,   /* a bulk link is dialled; `side`: to which node */
-    WORLD_ACCEPT, /* from here on: of a connection */
+    WORLD_VIEW_DONE, /* `side`: of which reader */
+    WORLD_BULK,      /* a bulk link is dialled; `side`: to which node */
+    WORLD_ACCEPT,    /* from here on: of a connection */
     WORLD_BYTES,
     WORLD_END
 };
@@ -98,6 +99,10 @@ struct world_node {
     size_t machine_count;
     uint64_t machine_until;
     struct world_thread snapshots, transfers;
+    struct world_reader {
+        struct reader *reader; /* NULL: it had no job yet */
+        struct view_job *job;  /* NULL: it has none */
+    } readers[REPLICA_READERS];
     bool close_asked; /* some link is to be closed after the turn */
     bool dying;
     bool stopping;
@@ -178,6 +183,7 @@ void world_wires_dial_bulk(struct world_node *node, node_id peer);
 /* replica_threads.c */
 void world_env_snapshot(void *context, struct snapshot_job *job);
 void world_env_transfer(void *context, struct snapshot_job *job);
+void world_env_view(void *context, struct view_job *job);
 void world_env_dial_bulk(void *context, node_id peer);
 void world_threads_event(struct world_node *node, const struct world_event *event);
 void world_threads_crash(struct world_node *node);

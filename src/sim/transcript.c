@@ -195,5 +195,25 @@ void transcript_message(struct transcript *t, const struct message *message)
         transcript_number(t, "offset", message->piece.offset);
         transcript_number(t, "bytes", message->records.size);
         break;
+    case MESSAGE_COMPARE:
+        transcript_text(t, "message", "Compare");
+        transcript_number(t, "atLeast", message->compare.at_least);
+        transcript_boolean(t, "end", message->compare.end);
+        break;
+    case MESSAGE_COMPARED:
+        transcript_text(t, "message", "Compared");
+        transcript_number(t, "index", message->compared.index);
+        break;
+    case MESSAGE_REBUILD:
+        transcript_text(t, "message", "Rebuild");
+        transcript_number(t, "need", message->rebuild.need);
+        transcript_number(t, "index", message->rebuild.file.index);
+        break;
+    case MESSAGE_READ:
+    case MESSAGE_READ_AT:
+        transcript_text(t, "message", message->type == MESSAGE_READ ? "Read" : "ReadAt");
+        add_id(t, message->read.id);
+        transcript_number(t, "index", message->read.index);
+        break;
     }
 }

@@ -44,6 +44,7 @@ struct seen {
     enum raft_role role;
     raft_index commit, last;
     raft_index applied; /* in this life */
+    bool distrusted;    /* its state is not held against the others' until it is another */
 };
 
 struct witness {
@@ -309,6 +310,7 @@ void witness_started(struct witness *witness, uint32_t number, struct storage *s
     seen->writing = false;
     seen->up = true;
     seen->looked = false;
+    seen->distrusted = false;
     seen->applied = recovered->file.index;
 }
 
@@ -480,7 +482,7 @@ void witness_applied(struct witness *witness, uint32_t number, const struct mach
     if (seen->looked && index > seen->commit)
         witness_break(witness, "a machine is ahead of the commit index", index, seen->commit);
     seen->applied = index;
-    if (index > witness->committed_last)
+    if (index > witness->committed_last || seen->distrusted)
         return;
     struct committed *known = &witness->committed[index];
     if (known->applied && (known->digest.hi != status->digest.hi || known->digest.lo != status->digest.lo))
@@ -532,13 +534,21 @@ void witness_told(struct witness *witness, struct slice events)
 
 void witness_installed(struct witness *witness, uint32_t number, const struct machine_status *status)
 {
-    if (status->applied <= witness->seen[number].applied)
+    struct seen *seen = &witness->seen[number];
+    bool again = status->applied == seen->applied && seen->distrusted;
+    if (status->applied <= seen->applied && !again)
         witness_break(witness, "a snapshot was installed that is no news: index, applied", status->applied,
-                      witness->seen[number].applied);
+                      seen->applied);
     if (status->applied > witness->committed_last)
         witness_break(witness, "a snapshot was installed that is not committed: node, index", number + 1,
                       status->applied);
+    seen->distrusted = false;
     witness_applied(witness, number, status);
+}
+
+void witness_distrusts(struct witness *witness, uint32_t number)
+{
+    witness->seen[number].distrusted = true;
 }
 
 void witness_compare_all(struct witness *witness, uint32_t number, const struct raft *raft)

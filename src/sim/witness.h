@@ -50,6 +50,10 @@ void witness_told(struct witness *witness, struct slice events);
 /* After a machine was exchanged for what a snapshot holds: it must bring something, and be the state at its index. */
 void witness_installed(struct witness *witness, uint32_t node, const struct machine_status *status);
 
+/* A node's state is not to be trusted, and it knows, or memory was changed behind its back: until it has another it is held
+ * against nothing. */
+void witness_distrusts(struct witness *witness, uint32_t node);
+
 /* Bytes that this node's disk held durably were destroyed (or its directory emptied): what it promised may be gone. */
 void witness_damaged(struct witness *witness, uint32_t node);
 

@@ -211,6 +211,15 @@ bool tree_get(const struct tree *tree, struct slice key, struct slice *value)
     return true;
 }
 
+bool tree_rot(struct tree *tree, struct slice key, uint8_t bit)
+{
+    struct row **row = find_in(find_leaf(tree->root, key), key);
+    if (row == NULL || (*row)->value_size == 0)
+        return false;
+    (*row)->bytes[(*row)->key_size + (*row)->value_size - 1] ^= (uint8_t)(1u << bit);
+    return true;
+}
+
 uint64_t tree_count(const struct tree *tree, struct slice lo, struct slice hi)
 {
     uint64_t below = lo.size > 0 ? node_rank(tree->root, lo) : 0;

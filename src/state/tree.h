@@ -103,6 +103,10 @@ bool tree_sweep(struct tree *tree, size_t most);
 /* Bytes of nodes that only views hold, or held and are not swept yet. */
 uint64_t tree_view_bytes(const struct tree *tree);
 
+/* Flips a bit of a row's last byte where it lies, as memory that rots would: neither digest nor hash knows. For proofs that
+ * it is found. False: there is no such row, or it has no value. */
+bool tree_rot(struct tree *tree, struct slice key, uint8_t bit);
+
 /* Checks everything we believe about the tree's shape, counts, bytes and digest; NULL, or a static sentence. O(n). */
 const char *tree_invariants(const struct tree *tree);
 

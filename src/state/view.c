@@ -59,6 +59,14 @@ struct view_cursor *view_cursor_open(const struct view *view, struct slice lo, s
     return cursor;
 }
 
+bool view_cursor_next_kept(struct view_cursor *cursor, struct slice *key, struct slice *value, struct hash128 *kept)
+{
+    const struct row *row = path_row(&cursor->path);
+    if (row != NULL)
+        *kept = row->hash;
+    return view_cursor_next(cursor, key, value);
+}
+
 bool view_cursor_next(struct view_cursor *cursor, struct slice *key, struct slice *value)
 {
     const struct row *row = path_row(&cursor->path);

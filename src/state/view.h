@@ -19,6 +19,11 @@ struct view_cursor;
 
 struct view_cursor *view_cursor_open(const struct view *view, struct slice lo, struct slice hi, bool reverse);
 bool view_cursor_next(struct view_cursor *cursor, struct slice *key, struct slice *value);
+
+/* As view_cursor_next, with the hash that the row was put with: tree_row_hash of it, unless memory rotted. */
+bool view_cursor_next_kept(struct view_cursor *cursor, struct slice *key, struct slice *value,
+                           struct hash128 *kept);
+
 void view_cursor_close(struct view_cursor *cursor);
 
 /* Sums the row hashes anew, for the scrub: equals view_digest unless memory rotted. O(n). */

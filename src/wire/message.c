@@ -47,7 +47,7 @@ static void encode_hash(struct buffer *out, struct hash128 hash)
     pack_u64(out, hash.lo);
 }
 
-enum { DIGESTS_FIELDS = 4 };
+enum { DIGESTS_FIELDS = 5, KEY_BYTES = 8 * 1024 /* of a row, at most */ };
 
 static uint32_t digests_fields(const struct message_digests *digests)
 {
@@ -61,6 +61,18 @@ static void encode_digests(struct buffer *out, const struct message_digests *dig
     pack_u64(out, digests->asked);
     pack_u64(out, digests->index);
     encode_hash(out, digests->digest);
+    pack_boolean(out, digests->none);
+}
+
+enum { SNAPSHOT_FIELDS = 6 };
+
+static void encode_snapshot(struct buffer *out, const struct message_snapshot *file)
+{
+    pack_u64(out, file->index);
+    pack_u64(out, file->term);
+    pack_u64(out, file->bytes);
+    encode_hash(out, file->hash);
+    pack_u64(out, file->head_hash);
 }
 
 static void encode_raft_head(struct buffer *out, uint32_t count, const struct message *message)
@@ -111,15 +123,11 @@ static void encode_raft(struct buffer *out, const struct message *message)
         encode_digests(out, &message->digests);
         break;
     case RAFT_INSTALL_SNAPSHOT:
-        encode_raft_head(out, 9, message);
+        encode_raft_head(out, 3 + SNAPSHOT_FIELDS, message);
         pack_u64(out, raft->install_snapshot.last_included_index);
         pack_u64(out, raft->install_snapshot.last_included_term);
         pack_u64(out, raft->install_snapshot.epoch);
-        pack_u64(out, message->snapshot.index);
-        pack_u64(out, message->snapshot.term);
-        pack_u64(out, message->snapshot.bytes);
-        encode_hash(out, message->snapshot.hash);
-        pack_u64(out, message->snapshot.head_hash);
+        encode_snapshot(out, &message->snapshot);
         break;
     default:
         UNREACHABLE();
@@ -172,6 +180,32 @@ static void encode_body(struct buffer *out, const struct message *message)
         encode_hash(out, message->piece.hash);
         pack_u64(out, message->piece.offset);
         pack_u64(out, message->piece.crc);
+        break;
+    case MESSAGE_COMPARE:
+        pack_array(out, 5);
+        pack_u64(out, message->compare.number);
+        pack_u64(out, message->compare.at_least);
+        pack_boolean(out, message->compare.end);
+        pack_bin(out, message->compare.lo);
+        pack_bin(out, message->compare.hi);
+        break;
+    case MESSAGE_COMPARED:
+        pack_array(out, 3);
+        pack_u64(out, message->compared.number);
+        pack_u64(out, message->compared.index);
+        buffer_append(out, message->compared.told.data, message->compared.told.size);
+        break;
+    case MESSAGE_REBUILD:
+        pack_array(out, 1 + SNAPSHOT_FIELDS);
+        pack_u64(out, message->rebuild.need);
+        encode_snapshot(out, &message->rebuild.file);
+        break;
+    case MESSAGE_READ:
+    case MESSAGE_READ_AT:
+        pack_array(out, 3);
+        pack_u64(out, message->read.id);
+        pack_u64(out, message->read.index);
+        pack_u64(out, message->read.now_ms);
         break;
     default:
         UNREACHABLE();
@@ -303,6 +337,16 @@ static void decode_digests(struct fields *fields, struct message_digests *digest
     digests->asked = field_u64(fields, UINT64_MAX);
     digests->index = field_u64(fields, UINT64_MAX);
     digests->digest = field_hash(fields);
+    digests->none = fields->left > 0 && field_boolean(fields);
+}
+
+static void decode_snapshot(struct fields *fields, struct message_snapshot *file)
+{
+    file->index = field_u64(fields, UINT64_MAX);
+    file->term = field_u64(fields, UINT64_MAX);
+    file->bytes = field_u64(fields, UINT64_MAX);
+    file->hash = field_hash(fields);
+    file->head_hash = field_u64(fields, UINT64_MAX);
 }
 
 static void decode_install(struct fields *fields, struct message *message)
@@ -311,11 +355,7 @@ static void decode_install(struct fields *fields, struct message *message)
     install->last_included_index = field_u64(fields, UINT64_MAX);
     install->last_included_term = field_u64(fields, UINT64_MAX);
     install->epoch = (uint32_t)field_u64(fields, UINT32_MAX);
-    message->snapshot.index = field_u64(fields, UINT64_MAX);
-    message->snapshot.term = field_u64(fields, UINT64_MAX);
-    message->snapshot.bytes = field_u64(fields, UINT64_MAX);
-    message->snapshot.hash = field_hash(fields);
-    message->snapshot.head_hash = field_u64(fields, UINT64_MAX);
+    decode_snapshot(fields, &message->snapshot);
 }
 
 static void decode_raft(struct fields *fields, struct message *message)
@@ -358,6 +398,37 @@ static void decode_raft(struct fields *fields, struct message *message)
         break;
     default:
         fields->bad = true;
+    }
+}
+
+/* Of comparing, rebuilding and reading at a follower. */
+static bool decode_later(struct fields *fields, struct message *message)
+{
+    switch (message->type) {
+    case MESSAGE_COMPARE:
+        message->compare.number = field_u64(fields, UINT64_MAX);
+        message->compare.at_least = field_u64(fields, UINT64_MAX);
+        message->compare.end = field_boolean(fields);
+        message->compare.lo = field_text(fields, KEY_BYTES);
+        message->compare.hi = field_text(fields, KEY_BYTES);
+        return true;
+    case MESSAGE_COMPARED:
+        message->compared.number = field_u64(fields, UINT64_MAX);
+        message->compared.index = field_u64(fields, UINT64_MAX);
+        message->compared.told = field_value(fields);
+        return true;
+    case MESSAGE_REBUILD:
+        message->rebuild.need = field_u64(fields, UINT64_MAX);
+        decode_snapshot(fields, &message->rebuild.file);
+        return true;
+    case MESSAGE_READ:
+    case MESSAGE_READ_AT:
+        message->read.id = field_u64(fields, UINT64_MAX);
+        message->read.index = field_u64(fields, UINT64_MAX);
+        message->read.now_ms = field_u64(fields, UINT64_MAX);
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -407,7 +478,9 @@ static bool decode_body(struct slice body, struct message *message)
         message->piece.crc = (uint32_t)field_u64(&fields, UINT32_MAX);
         break;
     default:
-        return false;
+        if (!decode_later(&fields, message))
+            return false;
+        break;
     }
     /* What a newer node adds at the end is skipped, but must be whole. */
     while (!fields.bad && fields.left > 0)

@@ -28,12 +28,17 @@ enum {
 
 enum message_type {
     MESSAGE_HELLO = 1,
-    MESSAGE_GOODBYE = 2,       /* a sentence: why the link ends; the other side logs it */
-    MESSAGE_RAFT = 3,          /* struct raft_message, with records for APPEND_ENTRIES */
-    MESSAGE_FORWARD = 4,       /* a client's request, to the leader */
-    MESSAGE_FORWARDED = 5,     /* its answer */
-    MESSAGE_SNAPSHOT_PULL = 6, /* a follower says how far it has a snapshot; so it asks for what comes next */
-    MESSAGE_SNAPSHOT_PIECE = 7 /* bytes of a snapshot's file, on a bulk link */
+    MESSAGE_GOODBYE = 2,        /* a sentence: why the link ends; the other side logs it */
+    MESSAGE_RAFT = 3,           /* struct raft_message, with records for APPEND_ENTRIES */
+    MESSAGE_FORWARD = 4,        /* a client's request, to the leader */
+    MESSAGE_FORWARDED = 5,      /* its answer */
+    MESSAGE_SNAPSHOT_PULL = 6,  /* a follower says how far it has a snapshot; so it asks for what comes next */
+    MESSAGE_SNAPSHOT_PIECE = 7, /* bytes of a snapshot's file, on a bulk link */
+    MESSAGE_COMPARE = 8,        /* a node whose state is not the majority's asks what another's rows sum to */
+    MESSAGE_COMPARED = 9,       /* its answer */
+    MESSAGE_REBUILD = 10, /* a parked node asks the leader for a snapshot of its state; with a file: the offer */
+    MESSAGE_READ = 11,    /* a follower asks the leader from which index on a query may be answered */
+    MESSAGE_READ_AT = 12  /* its answer */
 };
 
 /* How far the formation of a cluster has come at the sender (replica/formation.h). */
@@ -63,6 +68,7 @@ struct message_digests {
     raft_index asked; /* a leader asks for the digest at this index; a follower wants it agreed on there */
     raft_index index; /* with `digest`: a leader says what a majority agreed on; a follower answers with its own */
     struct hash128 digest;
+    bool none; /* of a leader: at `index` no majority has one digest, and none will */
 };
 
 /* A snapshot's file as nodes name it: with one whole hash and one head, files are the same. */
@@ -88,6 +94,33 @@ struct message_piece {
     struct hash128 hash;
     uint64_t offset;
     uint32_t crc; /* CRC32C of the bytes */
+};
+
+/* Both nodes must look at the state at one index: the first question has no rows, but an index from which on the other may
+ * freeze its state; the answer says where it did, and both look there (replica/diverge.c). */
+struct message_compare {
+    uint64_t number; /* the asker's, of the comparison */
+    raft_index at_least;
+    bool end;        /* there are no more questions */
+    struct slice lo; /* rows with lo <= key < hi */
+    struct slice hi;
+};
+
+struct message_compared {
+    uint64_t number;
+    raft_index index;  /* of the state; 0: not now */
+    struct slice told; /* nil, or what machine/compare.h tells of the rows */
+};
+
+struct message_rebuild {
+    raft_index need;              /* an index that the snapshot must include; 0: the asker is done */
+    struct message_snapshot file; /* of an offer; index 0: a question */
+};
+
+struct message_read {
+    uint64_t id;      /* the asker's: grows */
+    raft_index index; /* of an answer; 0: this node does not lead */
+    uint64_t now_ms;  /* cluster time at the leader */
 };
 
 enum forward_flags {
@@ -127,6 +160,10 @@ struct message {
         struct message_forwarded forwarded;
         struct message_pull pull;
         struct message_piece piece;
+        struct message_compare compare;
+        struct message_compared compared;
+        struct message_rebuild rebuild;
+        struct message_read read;
     };
     uint64_t wall_ms; /* of a RAFT message: the sender's wall clock, for cluster time (replica/clock.h) */
     struct message_digests digests;   /* of AppendEntries and its answer */

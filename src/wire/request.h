@@ -4,8 +4,8 @@
  *     [0, id, "mount.command", [args], {options}] -> [1, id, error, result, index]
  *
  * The fifth element is optional; with it, the answer has a fifth too: the index of the entry, or of the state read.
- * Options: timeout_ms; read: "linearizable" (default), "lease" or "stale"; forward: false refuses with NOT_LEADER where the
- * node does not lead; query: true refuses commands; dry_run: true runs a command and takes it back; session, seq and
+ * Options: timeout_ms; read: "linearizable" (default) or "stale" ("lease" is refused); forward: false refuses what the node
+ * cannot do itself, so commands where it does not lead, with NOT_LEADER; query: true refuses commands; dry_run: true runs a command and takes it back; session, seq and
  * done_below: exactly once (machine/session.h), seq from 1 on, answers below done_below have arrived. Unknown keys are
  * BAD_REQUEST, so that nothing asked for is silently ignored. error is nil or the map {code, message, data, definite, index}.
  * Names that begin with "tidelock." are the host's. Depends on base, wire/pack.h, wire/error.h.
