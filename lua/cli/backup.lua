@@ -10,9 +10,10 @@ local backup = {
 tidelock backup FILE [--to H:P] [--format F]
 
 Has a node take a snapshot that counts, fetches its file in pieces, checks every hash, and only then gives it its name. What
-is there already under that name stays, and nothing is done. tidelock restore makes a new cluster of it.
+is there already under that name stays, and nothing is done. tidelock restore makes a new cluster of it. The index
+that is printed says how far it goes: a node that hears of no leader may know of nothing newer.
 
-  --to H:P         the node (or the first of TIDELOCK_TO that answers)
+  --to H:P,...     the nodes (or TIDELOCK_TO): the first that answers, and the next one if it is killed meanwhile
   --format F       written anew in this format, a Lua module, in place of the cluster's. One that does not give back the whole
                    state makes an export: to read elsewhere (tidelock snapshot inspect FILE --raw), not to restore
   --timeout MS     how long the snapshot may take (600000), and how long no piece may come (10000 unless said)
@@ -22,24 +23,32 @@ is there already under that name stays, and nothing is done. tidelock restore ma
 
 -- Fetches the file piece by piece. A connection that breaks costs the piece that was under way.
 -- -> true; or nil, error
-local function fetch(from, file, index, bytes, cli)
+local function fetch(address, part, facts, timeout, cli)
+  local made, bad = files.begin(part)
+  if not made then cli.stop(1, part, ': ', bad) end
+  local file, why = io.open(part, 'r+b')
+  if not file then cli.stop(1, why) end
+  local from = client.new(address, { timeout = timeout })
   local tell, clear = snapshot.teller(cli)
   local offset, failure = 0, nil
-  while offset < bytes and not failure do
-    local args = wire.pack { index, offset, math.min(PIECE_BYTES, bytes - offset) }
+  while offset < facts.bytes and not failure do
+    local args = wire.pack { facts.index, offset, math.min(PIECE_BYTES, facts.bytes - offset) }
     local value, err = from:raw('tidelock.snapshot_read', args, {}, true)
     local piece = value and select(2, wire.unpack(value))
     if not value then failure = err
     elseif piece == '' then failure = { code = 'NOT_FOUND', message = 'the file ends too early', definite = true }
     else
-      local ok, why = file:write(piece)
-      if not ok then cli.stop(1, why) end
+      local ok, trouble = file:write(piece)
+      if not ok then cli.stop(1, part, ': ', trouble) end
       offset = offset + #piece
-      tell('fetching', math.floor(offset * 100 / bytes))
+      tell('fetching', math.floor(offset * 100 / facts.bytes))
     end
   end
   clear()
+  from:close()
+  local closed, trouble = file:close()
   if failure then return nil, failure end
+  if not closed then cli.stop(1, part, ': ', trouble) end
   return true
 end
 
@@ -47,26 +56,24 @@ end
 local function copy(options, part, timeout, cli)
   local failure
   for _ = 1, ATTEMPTS do
+    local facts, got
     local c, other, address = snapshot.connect(call.addresses(options), cli)
-    local packed, err = snapshot.take(c, other, timeout or 600000, cli)
+    local packed, problem = snapshot.take(c, other, timeout or 600000, cli)
     c:close()
     other:close()
-    if not packed then return nil, err end
-    local _, facts = wire.unpack(packed)
-    local file, why = io.open(part, 'wb')
-    if not file then cli.stop(1, why) end
-    local from = client.new(address, { timeout = timeout or 10000 })
-    local got, problem = fetch(from, file, facts.index, facts.bytes, cli)
-    from:close()
-    local closed, trouble = file:close()
-    if got and not closed then cli.stop(1, trouble) end
+    if packed then
+      facts = select(2, wire.unpack(packed))
+      got, problem = fetch(address, part, facts, timeout or 10000, cli)
+    end
     if got then return facts end
-    if problem.code ~= 'NOT_FOUND' then return nil, problem end
-    failure = problem -- the node has ended in the midst, or a newer one took its place: once more from the beginning
+    -- The node has ended in the midst, or a newer one took its place: once more from the beginning.
+    if problem.code ~= 'NOT_FOUND' and problem.code ~= 'LOST' then return nil, problem end
+    failure = problem
   end
   return nil, failure
 end
 
+-- Gives what is in `part` its name, in another format if one is asked for. -> bytes of the file
 local function keep(part, path, format, cli)
   local name = path:match('[^/]*$')
   local ok, why, status
@@ -75,6 +82,10 @@ local function keep(part, path, format, cli)
   if format and why ~= '' then
     cli.say('tidelock: an export that cannot be restored: ', why)
   end
+  local file = assert(io.open(path, 'rb'))
+  local bytes = file:seek('end')
+  file:close()
+  return bytes
 end
 
 function backup.run(options, rest, cli)
@@ -91,12 +102,13 @@ function backup.run(options, rest, cli)
   local part = path .. '.part'
   local ok, facts, err = xpcall(function()
     local facts, err = copy(options, part, timeout, cli)
-    if facts then keep(part, path, format, cli) end
+    if facts then facts.bytes = keep(part, path, format, cli) end
     return facts, err
   end, function(e) return type(e) == 'table' and e or debug.traceback(tostring(e), 2) end)
   os.remove(part)
   if not ok then error(facts, 0) end
   if not facts then
+    err.definite = true -- no file was made, whatever became of the snapshot
     call.print_error(options, err, cli)
     return call.exit_code(err, true)
   end

@@ -40,7 +40,7 @@ function recover.run(options, rest, cli)
       (': no node\'s data is in ' .. options.data) or '')
   end
   if who.half then cli.say('a recover of ', options.data, ' did not end: going on with it')
-  else
+  elseif who.cluster:find('[^0]') then -- else it never formed, and is refused below
     cli.say(('node %.0f of cluster %s, which has %.0f members, becomes a cluster of its own at %s: what only others had is '
       .. 'lost, and none of them may start again. The old files stay, as %s/before-recover.*'):format(who.id, who.cluster,
       who.members, options.listen or who.address or '?', options.data))

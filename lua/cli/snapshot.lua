@@ -67,7 +67,7 @@ function snapshot.take(c, other, timeout, cli, name)
   clear()
   if got and not err then return value, index end
   if got then return nil, select(2, wire.unpack(err)) end
-  return nil, { code = 'LOST', message = 'no answer: ' .. tostring(err), definite = false }
+  return nil, { code = err == 'timeout' and 'TIMEOUT' or 'LOST', message = 'no answer: ' .. tostring(err), definite = false }
 end
 
 -- "kv.rows 3, kv.sets 0"

@@ -80,8 +80,10 @@ local function print_plain(list)
   for _, node in ipairs(list) do
     local s = not node.down and node.snapshot
     if s and (s.index > 0 or s.doing ~= '' or s.failed ~= '') then
-      io.stdout:write(('%d  snapshot at %d, %d bytes, %d s old, log after %d%s%s\n'):format(node.id, s.index, s.bytes,
-        math.floor(s.age / 1000), node.base, s.doing ~= '' and ('; %s %d%%'):format(s.doing, s.percent) or '',
+      local newest = s.index == 0 and 'no snapshot' or
+        ('snapshot at %d, %d bytes, %d s old'):format(s.index, s.bytes, math.floor(s.age / 1000))
+      io.stdout:write(('%d  %s, log after %d%s%s\n'):format(node.id, newest, node.base,
+        s.doing ~= '' and ('; %s %d%%'):format(s.doing, s.percent) or '',
         s.failed ~= '' and '; failed: ' .. s.failed or ''))
     end
     if not node.down and node.agreed.differs then

@@ -73,6 +73,11 @@ function P:run(words, before)
   return sh(('%sTIDELOCK_TO=%s timeout 60 %s %s 2>&1'):format(before or '', table.concat(to, ','), BIN, words))
 end
 
+-- Begins tidelock with words; what it writes goes to the file NAME.said, and at its end its exit status to NAME.status.
+function P:background(words, name)
+  self:run(('%s > %s 2>&1; echo $? > %s) > /dev/null &'):format(words, self:path(name .. '.said'), self:path(name .. '.status')), '(')
+end
+
 -- Expects the status, and each text somewhere in what was written. -> what was written
 function P:says(words, status, ...)
   local got, said = self:run(words)

@@ -138,6 +138,27 @@ static enum status put_in_place(struct disk *disk, const char *from, const char 
     return say_io(disk, status, why);
 }
 
+/* begin(part) -> true: an empty file, which only those may read who may read a data directory's */
+static int files_begin(lua_State *L)
+{
+    struct disk *disk = NULL;
+    struct disk_file *file = NULL;
+    const char *part = NULL;
+    struct buffer why = {0};
+    enum status status = open_beside(luaL_checkstring(L, 1), &disk, &part, &why);
+    if (status == STATUS_OK) {
+        (void)disk->remove(disk, part);
+        status = say_io(disk, disk->open(disk, part, DISK_CREATE | DISK_EXCLUSIVE, &file), &why);
+        if (status == STATUS_OK)
+            disk->close(disk, file);
+        disk->free(disk);
+    }
+    if (status != STATUS_OK)
+        return fail(L, status, &why);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* keep(part, name of the file beside it) -> true: the part is whole, durable, and has its name */
 static int files_keep(lua_State *L)
 {
@@ -343,8 +364,9 @@ static int files_who(lua_State *L)
 int bind_files(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"inspect", files_inspect}, {"raw", files_raw},         {"keep", files_keep}, {"export", files_export},
-        {"restore", files_restore}, {"recover", files_recover}, {"who", files_who},   {NULL, NULL}};
+        {"inspect", files_inspect}, {"raw", files_raw},       {"begin", files_begin},
+        {"keep", files_keep},       {"export", files_export}, {"restore", files_restore},
+        {"recover", files_recover}, {"who", files_who},       {NULL, NULL}};
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     return 1;
