@@ -49,7 +49,7 @@ end
 local function a_follower(w) return (w:leader() + 1) % w.nodes end
 
 describe('a row that rotted', function()
-  it('is found by the next command that reads it within two heartbeats, and named', function()
+  it('is found by the next command that reads it within two heartbeats, and named (bug 112)', function()
     for _, command in ipairs { 'add', 'copy', 'see' } do
       local w = formed()
       local node = a_follower(w)
