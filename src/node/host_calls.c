@@ -55,8 +55,8 @@ static void tamper(struct node *node, uint64_t call, const struct request *reque
     struct pack_reader reader = pack_reader_make(request->args);
     uint32_t count = 0;
     uint64_t rank = 0;
-    if (pack_read_array(&reader, &count) == STATUS_OK && count == 1)
-        (void)pack_read_u64(&reader, &rank);
+    if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 || pack_read_u64(&reader, &rank) != STATUS_OK)
+        rank = 0; /* the first row will do */
     replica_request_rot(node->replica, call, rank, node_time());
 }
 #endif
