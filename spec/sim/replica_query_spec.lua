@@ -106,7 +106,8 @@ describe('a query that takes long', function()
     assert.equal(5050 * 50, w:query(leader, 'many.sum', 50).value[1])
     local second = service:gsub('version = 1', 'version = 2, upgrade_row = function(map, key, value, from) return value * 10 end')
     local hash = w:query(leader, 'tidelock.code').value[1].hash
-    local reply = w:call(leader, 'tidelock.deploy', { kind = 'machine', mount = 'many', expect = hash }, (assert(machine.bundle('many', second))))
+    local facts = { kind = 'machine', mount = 'many', expect = hash }
+    local reply = w:call(leader, 'tidelock.deploy', facts, (assert(machine.bundle('many', second))))
     assert.is_true(reply.ok, reply.message)
     assert.equal(50500 * 50, w:query(leader, 'many.sum', 50).value[1])
     w:call(leader, 'many.put', 1, 7)
