@@ -148,7 +148,8 @@ static void view_job_done(void *owner, void *job)
     replica_view_done(((struct node *)owner)->replica, job, node_time());
 }
 
-static const struct worker_ops reader_ops = {.name = "tidelock-read", .run = run_view_job, .done = view_job_done};
+static const struct worker_ops reader_ops = {
+    .name = "tidelock-read", .background = true, .run = run_view_job, .done = view_job_done};
 static const struct worker_ops snapshot_ops = {
     .name = "tidelock-snap", .background = true, .run = run_snapshot_job, .done = snapshot_job_done};
 static const struct worker_ops transfer_ops = {
