@@ -124,9 +124,9 @@ function client:attempt(name, args, options, deadline)
   return sent == nil and 'unsent' or err == 'timeout' and 'timeout' or 'lost', err
 end
 
--- A later node may do better.
+-- Another node may do better, or a later moment: BUSY is also said by a service whose migration goes on.
 local function is_passing(err)
-  return err.definite and (err.code == 'NO_LEADER' or err.code == 'BUSY' and (err.index or 0) == 0)
+  return err.definite and (err.code == 'NO_LEADER' or err.code == 'BUSY')
 end
 
 -- What is told of a command whose last attempt ended in `err`, when one before may have had an effect.

@@ -25,12 +25,6 @@ describe('three real nodes', function()
     assert.equal(0, code, text)
   end)
 
-  it('find rot in memory, name it, park, and come back, and serve on (bug 112)', function()
-    local code, text = run('run spec/live/divergence.lua')
-    if code == 99 then return pending('only test builds can tamper with memory: MODE=debug') end
-    assert.equal(0, code, text)
-  end)
-
   it('take new code under load, at one entry', function()
     local code, text = run('run spec/live/rolling_deploy.lua')
     assert.equal(0, code, text)

@@ -63,7 +63,7 @@ for _, load in ipairs(loads) do
   local code = sys.wait(load.pid, true)
   local last
   for line in io.lines(load.out) do
-    last = line
+    last = (last or '') .. (line:match('^%d+ ') and '' or line .. '; ')
     local index, revision = line:match('^(%d+) (%S+)$')
     if index then
       answers = answers + 1

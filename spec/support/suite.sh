@@ -3,7 +3,7 @@
 #
 #   gcc with ASan and UBSan     all specs that go through FFI
 #   gcc and clang, release      the same specs
-#   gcc, release                live specs: real processes on loopback
+#   gcc, release                live specs: real processes on loopback; one script that needs a test build, under ASan
 #   TSan                        the ring between two threads; nodes under load, kills and garbage
 #   tidy                        floors, doors, purity, sizes
 # A run that dies early, or runs nothing, counts as a failure.
@@ -46,6 +46,9 @@ for what in swarm.hashes swarm.transcripts service.transcripts script.outputs; d
 done
 run "live" build/release "" spec/live spec/cli
 run "tidy" build/release "" spec/tidy_spec.lua
+# Only test builds can let memory rot; real nodes find it, name it, park, and come back, under ASan.
+if ASAN_OPTIONS=detect_leaks=0 timeout 300 build/asan/tidelock run spec/live/divergence.lua > build/suite.log 2>&1
+then passed=$((passed + 1)); else failed=$((failed + 1)); echo "-- divergence.lua under ASan failed"; tail -n 30 build/suite.log; fi
 # Nodes whose threads race say so in a report of their own.
 threads() { # threads SCRIPT WORDS...
   rm -f build/tsan.report.*
