@@ -85,12 +85,16 @@ A file that is saved is deployed again; migrate runs if its version was raised. 
     io.stdout:write('  ', sys.exe(), ' status\n')
     c:wait_equal()
     local mounts = c:leader():status().service.mounts
+    local watches, watch = pcall(watcher, c.to, files, cli) -- before anybody is told that it is up
+    if not watches then
+      finish()
+      cli.stop(sys.interrupted() and 130 or 1, tostring(watch))
+    end
     for name in pairs(mounts) do
       local example = name == 'kv' and 'kv.set colour teal' or name .. '.COMMAND ARG...'
       io.stdout:write('  ', sys.exe(), ' call ', example, '\n')
     end
     io.stdout:flush()
-    local watch = watcher(c.to, files, cli)
     while not sys.interrupted() do
       sys.sleep(0.2)
       watch()
