@@ -175,6 +175,19 @@ describe('a peer frame', function()
     assert.same({ 4096, 77, 'bytes' }, { tonumber(piece.piece.offset), piece.piece.crc, core.text(piece.records) })
   end)
 
+  it('carries a transfer, and for how long a voter stands by its leader', function()
+    local function raft(kind, fill)
+      return there_and_back(function(m)
+        m.type, m.raft.type, m.raft.from, m.raft.to, m.raft.term = 3, kind, 1, 2, 9
+        fill(m.raft)
+      end).raft
+    end
+    assert.equal(9, tonumber(raft(C.RAFT_TIMEOUT_NOW, function() end).term))
+    assert.is_true(raft(C.RAFT_REQUEST_VOTE, function(r) r.request_vote.transfer = true end).request_vote.transfer)
+    assert.is_false(raft(C.RAFT_REQUEST_VOTE, function(r) r.request_vote.pre_vote = true end).request_vote.transfer)
+    assert.equal(700, raft(C.RAFT_APPEND_RESPONSE, function(r) r.append_response.vote_wait_ms = 700 end).append_response.vote_wait_ms)
+  end)
+
   it('is refused when its head or body is changed', function()
     local bytes, random = frame(), core.random(4)
     for _ = 1, 2000 do

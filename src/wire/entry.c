@@ -121,8 +121,8 @@ uint64_t entry_chain(struct slice record, uint64_t previous_chain)
 const char *entry_kind_name(uint8_t kind)
 {
     static const char *const names[ENTRY_KINDS] = {
-        "unknown", "noop", "configuration", "bundle",  "command", "batch",
-        "session", "due",  "deploy",        "migrate", "limit",   "skip",
+        "unknown", "noop",   "configuration", "bundle", "command", "batch",      "session",
+        "due",     "deploy", "migrate",       "limit",  "skip",    "membership", "observation",
     };
     return kind < ENTRY_KINDS ? names[kind] : "unknown";
 }

@@ -25,7 +25,7 @@ enum {
  * command runs exactly once (machine/session.h). */
 enum entry_kind {
     ENTRY_NOOP = 1,          /* no payload: a leader's first of its term */
-    ENTRY_CONFIGURATION = 2, /* entry 1: the set the cluster was formed with (replica/formation.h) */
+    ENTRY_CONFIGURATION = 2, /* the members from here on (wire/members.h); entry 1: those it was formed with */
     ENTRY_BUNDLE = 3,        /* a module and all it requires (script/bundle.h) */
     ENTRY_COMMAND = 4,       /* text "mount.command", list of raw arguments [, ticket] */
     ENTRY_BATCH = 5,         /* list of [name, args] lists [, ticket]; all or nothing */
@@ -35,6 +35,8 @@ enum entry_kind {
     ENTRY_MIGRATE = 9,       /* text: the mount whose migration goes on */
     ENTRY_LIMIT = 10,        /* list [name, value] */
     ENTRY_SKIP = 11,         /* list [index]: the entry there is refused, whatever it is */
+    ENTRY_MEMBERSHIP = 12,   /* list [by, force, expected_id, [change, ...]] (machine/membership.h) */
+    ENTRY_OBSERVATION = 13,  /* list of [id, silent_since_ms, lag, caught_up, parked] */
     ENTRY_KINDS
 };
 

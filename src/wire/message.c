@@ -91,10 +91,11 @@ static void encode_raft(struct buffer *out, const struct message *message)
     const struct raft_message *raft = &message->raft;
     switch (raft->type) {
     case RAFT_REQUEST_VOTE:
-        encode_raft_head(out, 3, message);
+        encode_raft_head(out, 4, message);
         pack_u64(out, raft->request_vote.last_log_index);
         pack_u64(out, raft->request_vote.last_log_term);
         pack_boolean(out, raft->request_vote.pre_vote);
+        pack_boolean(out, raft->request_vote.transfer);
         break;
     case RAFT_VOTE_RESPONSE:
         encode_raft_head(out, 2, message);
@@ -112,7 +113,7 @@ static void encode_raft(struct buffer *out, const struct message *message)
         encode_digests(out, &message->digests);
         break;
     case RAFT_APPEND_RESPONSE:
-        encode_raft_head(out, 7 + digests_fields(&message->digests), message);
+        encode_raft_head(out, 8 + digests_fields(&message->digests), message);
         pack_boolean(out, raft->append_response.success);
         pack_u64(out, raft->append_response.match_index);
         pack_u64(out, raft->append_response.reject_index);
@@ -120,6 +121,7 @@ static void encode_raft(struct buffer *out, const struct message *message)
         pack_u64(out, raft->append_response.hint_term);
         pack_u64(out, raft->append_response.round);
         pack_u64(out, raft->append_response.epoch);
+        pack_u64(out, raft->append_response.vote_wait_ms);
         encode_digests(out, &message->digests);
         break;
     case RAFT_INSTALL_SNAPSHOT:
@@ -128,6 +130,44 @@ static void encode_raft(struct buffer *out, const struct message *message)
         pack_u64(out, raft->install_snapshot.last_included_term);
         pack_u64(out, raft->install_snapshot.epoch);
         encode_snapshot(out, &message->snapshot);
+        break;
+    case RAFT_TIMEOUT_NOW:
+        encode_raft_head(out, 0, message);
+        break;
+    default:
+        UNREACHABLE();
+    }
+}
+
+/* Of comparing, rebuilding and reading at a follower. */
+static void encode_later(struct buffer *out, const struct message *message)
+{
+    switch (message->type) {
+    case MESSAGE_COMPARE:
+        pack_array(out, 5);
+        pack_u64(out, message->compare.number);
+        pack_u64(out, message->compare.at_least);
+        pack_boolean(out, message->compare.end);
+        pack_bin(out, message->compare.lo);
+        pack_bin(out, message->compare.hi);
+        break;
+    case MESSAGE_COMPARED:
+        pack_array(out, 3);
+        pack_u64(out, message->compared.number);
+        pack_u64(out, message->compared.index);
+        buffer_append(out, message->compared.told.data, message->compared.told.size);
+        break;
+    case MESSAGE_REBUILD:
+        pack_array(out, 1 + SNAPSHOT_FIELDS);
+        pack_u64(out, message->rebuild.need);
+        encode_snapshot(out, &message->rebuild.file);
+        break;
+    case MESSAGE_READ:
+    case MESSAGE_READ_AT:
+        pack_array(out, 3);
+        pack_u64(out, message->read.id);
+        pack_u64(out, message->read.index);
+        pack_u64(out, message->read.now_ms);
         break;
     default:
         UNREACHABLE();
@@ -181,34 +221,9 @@ static void encode_body(struct buffer *out, const struct message *message)
         pack_u64(out, message->piece.offset);
         pack_u64(out, message->piece.crc);
         break;
-    case MESSAGE_COMPARE:
-        pack_array(out, 5);
-        pack_u64(out, message->compare.number);
-        pack_u64(out, message->compare.at_least);
-        pack_boolean(out, message->compare.end);
-        pack_bin(out, message->compare.lo);
-        pack_bin(out, message->compare.hi);
-        break;
-    case MESSAGE_COMPARED:
-        pack_array(out, 3);
-        pack_u64(out, message->compared.number);
-        pack_u64(out, message->compared.index);
-        buffer_append(out, message->compared.told.data, message->compared.told.size);
-        break;
-    case MESSAGE_REBUILD:
-        pack_array(out, 1 + SNAPSHOT_FIELDS);
-        pack_u64(out, message->rebuild.need);
-        encode_snapshot(out, &message->rebuild.file);
-        break;
-    case MESSAGE_READ:
-    case MESSAGE_READ_AT:
-        pack_array(out, 3);
-        pack_u64(out, message->read.id);
-        pack_u64(out, message->read.index);
-        pack_u64(out, message->read.now_ms);
-        break;
     default:
-        UNREACHABLE();
+        encode_later(out, message);
+        break;
     }
 }
 
@@ -362,7 +377,7 @@ static void decode_raft(struct fields *fields, struct message *message)
 {
     struct raft_message *raft = &message->raft;
     memset(raft, 0, sizeof *raft);
-    raft->type = (enum raft_message_type)field_u64(fields, RAFT_INSTALL_SNAPSHOT);
+    raft->type = (enum raft_message_type)field_u64(fields, RAFT_TIMEOUT_NOW);
     raft->from = field_u64(fields, UINT64_MAX);
     raft->to = field_u64(fields, UINT64_MAX);
     raft->term = field_u64(fields, UINT64_MAX);
@@ -374,6 +389,7 @@ static void decode_raft(struct fields *fields, struct message *message)
         raft->request_vote.last_log_index = field_u64(fields, UINT64_MAX);
         raft->request_vote.last_log_term = field_u64(fields, UINT64_MAX);
         raft->request_vote.pre_vote = field_boolean(fields);
+        raft->request_vote.transfer = field_boolean(fields);
         break;
     case RAFT_VOTE_RESPONSE:
         raft->vote_response.granted = field_boolean(fields);
@@ -391,10 +407,13 @@ static void decode_raft(struct fields *fields, struct message *message)
         raft->append_response.hint_term = field_u64(fields, UINT64_MAX);
         raft->append_response.round = field_u64(fields, UINT64_MAX);
         raft->append_response.epoch = (uint32_t)field_u64(fields, UINT32_MAX);
+        raft->append_response.vote_wait_ms = (uint32_t)field_u64(fields, UINT32_MAX);
         decode_digests(fields, &message->digests);
         break;
     case RAFT_INSTALL_SNAPSHOT:
         decode_install(fields, message);
+        break;
+    case RAFT_TIMEOUT_NOW:
         break;
     default:
         fields->bad = true;
