@@ -121,6 +121,10 @@ void apply_queries(struct replica *replica)
             replica->reads[kept++] = *wait;
             continue;
         }
+        if (request->snapshot) {
+            take_asked(replica, request);
+            continue;
+        }
         if (job == NULL) {
             job = mem_zalloc(1, sizeof *job);
             job->type = MACHINE_JOB_QUERY;

@@ -158,7 +158,8 @@ const char *replica_takes_name(size_t at); /* those names, one by one; NULL afte
 /* What was told lately, for who watches. Only to be read. */
 const struct events *replica_events(const struct replica *replica);
 
-/* Begins tidelock.snapshot: a snapshot of what is applied now, or of later. Its answer is a map {bytes, digest, index, term}
+/* Begins tidelock.snapshot: a snapshot of this node's that has all that was acknowledged before, anywhere: it is a linearizable
+ * read first. Its answer is a map {bytes, digest, index, term}
  * when it counts, or an error that says why there is none. */
 void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t timeout_ms,
                               struct replica_time now);
@@ -222,7 +223,7 @@ struct replica_snapshot_status {
     uint64_t taken, failed;  /* in this life */
     uint64_t sent, received; /* whole files */
     uint64_t fetched;        /* bytes of pieces that came and were written */
-    const char *doing;       /* taking, agreeing, sending, receiving, reading, installing; "": nothing */
+    const char *doing;       /* asked, taking, agreeing, sending, receiving, reading, installing; "": nothing */
     uint64_t percent;        /* of that */
     raft_index base;         /* the log begins after it */
     raft_index agreed;       /* digests were agreed on up to here, as far as this node knows */

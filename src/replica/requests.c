@@ -382,12 +382,27 @@ static void serve(struct replica *replica, struct pending *request)
     }
 }
 
+/* This node's own snapshot: not before it has applied what was acknowledged anywhere. */
+static void route_snapshot(struct replica *replica, struct pending *request, node_id leader)
+{
+    if (replica_leads(replica))
+        read(replica, request);
+    else if (leader != 0 && leader != replica->identity.id)
+        read_ask(replica, request);
+    else
+        request_wait(replica, request);
+}
+
 void request_route(struct replica *replica, uint64_t token)
 {
     struct pending *request = request_of(replica, token);
     CHECK(request != NULL);
     node_id leader = replica->raft != NULL ? replica->effects.leader : 0;
-    if (request->stale && replica->raft != NULL && catalog_mounts(replica->catalog) > 0)
+    if (request->snapshot && !MUTANT(284))
+        route_snapshot(replica, request, leader);
+    else if (request->snapshot)
+        take_asked(replica, request);
+    else if (request->stale && replica->raft != NULL && catalog_mounts(replica->catalog) > 0)
         serve(replica, request);
     else if (replica_leads(replica) && (apply_code_ready(replica) || replica_is_parked(replica)))
         serve(replica, request);

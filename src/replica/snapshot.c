@@ -100,18 +100,25 @@ void replica_request_snapshot(struct replica *replica, uint64_t client, uint32_t
     struct pending *pending = token != 0 ? request_of(replica, token) : NULL;
     if (pending == NULL)
         return;
-    pending->state = REQUEST_SNAPSHOT;
-    pending->read_id = replica->applied;
-    if (replica_is_parked(replica) || replica->applied == 0) {
-        pending->is_query = true;
-        request_fail(replica, pending, replica->applied == 0 ? ERROR_NO_LEADER : ERROR_PARKED,
-                     replica->applied == 0 ? "nothing is applied yet"
-                                           : "this node is parked (see tidelock status); ask another");
-        return;
-    }
-    if (replica->applied > replica->snapshots.take.asked_for)
-        replica->snapshots.take.asked_for = replica->applied;
-    replica->snapshots.take.not_before = 0; /* who asks does not wait for what failed before */
+    pending->is_query = true;
+    pending->snapshot = true;
+    if (replica_is_parked(replica))
+        request_fail(replica, pending, ERROR_PARKED, "this node is parked (see tidelock status); ask another");
+    else if (replica->applied == 0)
+        request_fail(replica, pending, ERROR_NO_LEADER, "nothing is applied yet");
+    else
+        request_route(replica, token);
+}
+
+void take_asked(struct replica *replica, struct pending *request)
+{
+    struct taking *take = &replica->snapshots.take;
+    request->state = REQUEST_SNAPSHOT;
+    request->is_query = false;
+    request->read_id = replica->applied;
+    if (replica->applied > take->asked_for)
+        take->asked_for = replica->applied;
+    take->not_before = 0; /* who asks does not wait for what failed before */
     end_requests(replica, ERROR_BUSY, NULL);
 }
 

@@ -223,6 +223,7 @@ struct pending {
     bool forward;
     bool is_query;                   /* known to be one */
     bool dry_run;                    /* a command that is taken back: a read, of the leader */
+    bool snapshot;                   /* a read first, so that the snapshot has what was acknowledged before */
     bool unsure;                     /* an earlier attempt of it may have had an effect */
     const struct host_request *host; /* NULL: of the service */
     struct buffer bytes;             /* name, args, ticket or nothing; empty once proposed; kept if small */
@@ -405,6 +406,8 @@ bool take_before_apply(struct replica *replica, raft_index commit, raft_index *l
 void take_frozen(struct replica *replica, struct machine_job *job);
 void take_agreed(struct replica *replica, struct hash128 digest);
 void take_drop(struct replica *replica);
+/* This request waits for a snapshot of what is applied now. */
+void take_asked(struct replica *replica, struct pending *request);
 /* A file counts from now on: the newest. */
 void take_counts(struct replica *replica, const struct message_snapshot *file, uint64_t stamp_ms);
 void take_compacted(struct replica *replica, const struct log_job *job);

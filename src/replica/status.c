@@ -32,6 +32,17 @@ static void pack_members(const struct replica *replica, struct buffer *out, cons
     }
 }
 
+/* Somebody wants a snapshot, and what was acknowledged before is not known, or not applied, here yet. */
+static bool is_asked(const struct replica *replica)
+{
+    for (uint32_t i = 0; i < replica->requests_capacity; i++) {
+        const struct pending *request = &replica->requests[i];
+        if (request->snapshot && (request->state == REQUEST_READING || request->state == REQUEST_WAITING))
+            return true;
+    }
+    return false;
+}
+
 static const char *doing(const struct replica *replica)
 {
     static const char *const takes[] = {"", "taking", "taking", "taking", "agreeing", "agreeing"};
@@ -45,7 +56,7 @@ static const char *doing(const struct replica *replica)
     for (size_t i = 0; i < replica->identity.members_count; i++)
         if (replica->peers[i].send.pulled)
             return "sending";
-    return "";
+    return is_asked(replica) ? "asked" : "";
 }
 
 static uint64_t part(uint64_t done, uint64_t all)
@@ -65,13 +76,13 @@ static uint64_t percent(const struct replica *replica)
         progress = &receive->progress;
     if (receive->state != RECEIVE_IDLE || snapshots->take.state != TAKE_IDLE)
         return part(atomic_load(&progress->rows_done), atomic_load(&progress->rows));
-    uint64_t least = 100;
+    uint64_t least = UINT64_MAX;
     for (size_t i = 0; i < replica->identity.members_count; i++) {
         const struct send *send = &replica->peers[i].send;
         uint64_t here = part(send->acked, send->file.bytes);
         least = send->pulled && here < least ? here : least;
     }
-    return least;
+    return least != UINT64_MAX ? least : 0;
 }
 
 void replica_get_snapshots(const struct replica *replica, struct replica_snapshot_status *status)
