@@ -224,6 +224,23 @@ describe('the log', function()
     remove(path)
   end)
 
+  it('leaves the disk to votes after a restart: a spare is prewritten once half of the segment is used', function()
+    local path, chains = directory(), {}
+    local node = open(path)
+    write(node, chains, 1, 1, function() return 5 end)
+    close(node)
+    node = open(path)
+    assert.is_false(C.storage_prepare(node.storage))
+    assert.is_nil(io.open(path .. '/log-spare'))
+    for _ = 1, 8 do write(node, chains, 1, 1, function() return 5 end) end
+    C.storage_prepare(node.storage)
+    local spare = assert(io.open(path .. '/log-spare'))
+    assert.equal(65536, spare:seek('end'))
+    spare:close()
+    close(node)
+    remove(path)
+  end)
+
   it('is compacted, reset and found again', function()
     local log, path, random = require 'spec.support.disk_log', directory(), core.random(6)
     local model, disk, why = log.model(), ffi.new('struct disk *[1]'), core.buffer()

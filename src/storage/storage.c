@@ -237,10 +237,13 @@ enum status storage_mark(struct storage *storage)
 
 bool storage_prepare(struct storage *storage)
 {
+    struct tail *tail = &storage->tail;
     bool more = false;
+    /* Not before half of the segment is used: after a restart votes and a leader's first entries have the disk to themselves. */
+    if (storage->failed || tail->spare_failed || (tail->file != NULL && tail->offset < tail->segment.bytes / 2))
+        return false;
     /* A failure here is no failure of the log: whoever needs the segment meets it again. */
-    return !storage->failed && !storage->tail.spare_failed &&
-           tail_prepare(&storage->tail, storage->tail.segment_bytes, &more) == STATUS_OK && more;
+    return tail_prepare(tail, tail->segment_bytes, &more) == STATUS_OK && more;
 }
 
 /* --- reading back -------------------------------------------------------------------------------------------------------- */

@@ -98,8 +98,8 @@ enum status storage_settle_snapshot(struct storage *storage, const struct storag
 /* Call when nothing was written for 5 ms: writes a mark (last index, term) if the end has none. */
 enum status storage_mark(struct storage *storage) MUST_USE;
 
-/* Call when idle or between writes: one small step (at most a millisecond or so of disk time) toward having the next
- * segment prewritten. True while there is more to do. */
+/* Call when idle or between writes: one small step (at most a millisecond or so of disk time, where nobody else writes) toward
+ * having the next segment prewritten, once half of this one is used. True while there is more to do. */
 bool storage_prepare(struct storage *storage);
 
 /* Looks at the vote's slots without changing anything. OK; CORRUPT, NOT_FOUND, IO with a sentence. */
