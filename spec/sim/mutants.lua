@@ -205,6 +205,7 @@ local mutants = {
   { 225, 'joint, the old set is not asked for votes' },
   { 226, 'a lease does not allow for clocks that drift apart' },
   { 227, 'a lone voter leads before its vote is durable' },
+  { 285, 'candidates do not get more patient when elections fail' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
 }
 

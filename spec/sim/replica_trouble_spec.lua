@@ -133,6 +133,21 @@ describe('a disk that hangs', function()
   end)
 end)
 
+describe('disks on which two syncs take longer than an election time-out', function()
+  -- Three nodes that were killed together, with other work on their disk: candidates ended each other's elections for 20 s and more.
+  it('have a leader all the same: candidates get patient', function()
+    for seed = 1, 20 do
+      local w = W.formed { seed = seed }
+      for node = 0, 2 do
+        w:crash(node)
+        w.C.replica_world_slow(w.world, node, 260, 1)
+      end
+      w:start_all()
+      w:until_true('a node leads', function() return w:leader() ~= W.NOBODY end, 6000)
+    end
+  end)
+end)
+
 describe('a disk that is full', function()
   it('ends its node with one sentence; with space again it has all that it acknowledged, and takes more (bug 101)', function()
     local w = W.formed()

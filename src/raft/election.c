@@ -2,10 +2,22 @@
 #include "base/mutant.h"
 #include "raft/state.h"
 
+enum { PATIENCE_MAX = 2 };
+
+/* How many times the wait is doubled: once for each term that went by without a leader, as far as this server saw. The paper
+ * asks for time-outs far above what a round of votes takes (§5.6); where disks are busy, each vote waits for two syncs at each
+ * of two servers, and candidates that wait too little end each other's elections for ever. */
+static uint32_t patience(const struct raft *raft)
+{
+    raft_term lost = raft->current_term > raft->led_term + 1 ? raft->current_term - raft->led_term - 1 : 0;
+    return MUTANT(285) ? 0 : lost < PATIENCE_MAX ? (uint32_t)lost : PATIENCE_MAX;
+}
+
 void election_reset_deadline(struct raft *raft)
 {
     uint64_t timeout = raft->options.election_timeout_ms;
     uint64_t wait = timeout + prng_below(&raft->prng, timeout); /* §5.2: randomised, drawn anew each time */
+    wait <<= patience(raft);
     uint32_t above = membership_priorities_above(raft);
     wait += (above < 3 ? above : 3) * timeout; /* they come first, if they can; bounded, so that somebody does */
     if (raft->reluctant)

@@ -239,6 +239,7 @@ void raft_start(struct raft *raft, raft_time now, raft_index committed, struct r
     RAFT_TRACE(raft, "start term %llu log %llu", (unsigned long long)raft->current_term,
                (unsigned long long)raft->trail.last);
     raft->votes_from = now + raft->options.start_wait_ms;
+    raft->led_term = raft->current_term;
     election_reset_deadline(raft);
     const struct raft_configuration *members = &raft->configuration;
     bool alone = members->voters_count == 1 && members->old_voters_count == 0 && raft_is_voter(raft);

@@ -61,7 +61,8 @@ struct raft;
 struct raft_options {
     node_id id;
     uint64_t seed;                /* fixes every random choice */
-    uint32_t election_timeout_ms; /* drawn anew from [this, 2 * this) for each wait (§5.2) */
+    uint32_t election_timeout_ms; /* drawn anew from [this, 2 * this) for each wait (§5.2); after each term
+                                   * without a leader twice that, up to four times */
     uint32_t heartbeat_ms;        /* less than election_timeout_ms */
     uint32_t window_messages;     /* AppendEntries with entries in flight to one follower, 1..256 */
     uint32_t window_bytes;        /* bytes of entries in flight to one follower; one message may exceed it alone */

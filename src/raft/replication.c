@@ -52,6 +52,7 @@ void replication_become_leader(struct raft *raft)
     CHECK(raft->voted_for == raft->options.id);
     raft->role = RAFT_LEADER;
     raft->leader = raft->options.id;
+    raft->led_term = raft->current_term;
     RAFT_TRACE(raft, "leader of term %llu", (unsigned long long)raft->current_term);
     raft->lease_void = false;
     raft->prefer_from = raft->now + raft->options.election_timeout_ms;
@@ -371,6 +372,7 @@ void replication_accept_leader(struct raft *raft, node_id leader)
         RAFT_TRACE(raft, "follows %llu in term %llu", (unsigned long long)leader,
                    (unsigned long long)raft->current_term);
     raft->leader = leader;
+    raft->led_term = raft->current_term;
     raft->leader_contact = raft->now;
     election_reset_deadline(raft);
 }

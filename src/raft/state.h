@@ -66,6 +66,7 @@ struct raft {
     raft_time election_deadline;
     raft_time votes_from;     /* grants none before; options.start_wait_ms */
     raft_time leader_contact; /* heard from a leader last; 0: never */
+    raft_term led_term;       /* the last that is known to have had a leader; at a start: the one it begins in */
     bool reluctant;
     node_id votes[RAFT_MEMBERS_MAX]; /* who granted one; as candidate or pre-candidate */
     size_t votes_count;

@@ -396,6 +396,8 @@ void log_maintain(struct replica *replica)
         replica->hang_reported = true;
         LOG(LOG_WARN, "log", "the disk has not answered a write for %llu ms%s", (unsigned long long)bound,
             replica_leads(replica) ? ": stepping down" : "");
+        if (!replica_leads(replica))
+            return; /* a candidate waits: its election has a time-out of its own */
         struct raft_event event = {.type = RAFT_EVENT_STEP_DOWN, .step_down = {.why = "the disk hangs"}};
         replica_step(replica, &event);
     }
