@@ -73,7 +73,7 @@ end
 
 -- Rounds of a time without, and with, what `save` does (it returns when it is done). The two alternate, so that both see the same of
 -- what else happens on the machine.
-local function rounds(title, pids, load, save)
+local function rounds(title, pids, load, save, stalls)
   local without, beside, last = {}, {}, QUIET_S_MIN
   for _ = 1, ROUNDS do
     local window = measure.begin(pids)
@@ -92,6 +92,11 @@ local function rounds(title, pids, load, save)
     line(('  round %d: beside one of %.1f s'):format(i, beside[i].to - beside[i].from), samples, { beside[i] })
   end
   say('p99.9 beside / without: %.2f', busy.p999 / quiet.p999)
+  if stalls then
+    for _, thread in ipairs { 'tidelock-lua', 'tidelock-log' } do
+      say('the longest that %s of the leader was busy with one job: without %s, beside %s', thread, stalls(thread, without), stalls(thread, beside))
+    end
+  end
 end
 
 -- --- three nodes ---
@@ -100,6 +105,24 @@ local function lines_with(node, text)
   local count = 0
   for said in io.lines(node.log) do count = count + (said:find(text, 1, true) and 1 or 0) end
   return count
+end
+
+-- The longest that a thread of a node was busy with one job, in any of the windows; jobs of 5 ms and more are in its log.
+local function stalls_of(node, monotonic_to_wall)
+  return function(thread, windows)
+    local most = 0
+    for said in io.lines(node.log) do
+      local h, m, s, name, us = said:match('T(%d+):(%d+):([%d.]+)Z.* thread (%S+) was busy for (%d+) us')
+      if name == thread then
+        local at = h * 3600 + m * 60 + s
+        for _, w in ipairs(windows) do
+          local from, to = (w.from + monotonic_to_wall) % 86400, (w.to + monotonic_to_wall) % 86400
+          if at >= from and at - us / 1e6 <= to then most = math.max(most, tonumber(us)) end
+        end
+      end
+    end
+    return most == 0 and 'less than 5 ms' or ('%.1f ms'):format(most / 1000)
+  end
 end
 
 local function pids_of(c, load)
@@ -188,7 +211,7 @@ end
 
 local function nodes()
   local c = require 'tidelock.cluster' { nodes = 3, machines = { kv = 'examples/kv.lua' }, mode = 'live', direct = true,
-    flags = { '--snapshot-bytes', 'off', '--snapshot-keep', '0' } }
+    flags = { '--snapshot-bytes', 'off', '--snapshot-keep', '0', '--log-level', 'debug' } }
   local ok, why = pcall(function()
     local leader = c:wait_leader {}
     local to = target('rpc', leader.port)
@@ -197,7 +220,8 @@ local function nodes()
     say('resident: %.0f MB at the leader', measure.resident(leader.pid))
     if PARTS:find(' pause ', 1, true) then
       local load = steady(to, c.dir)
-      rounds('tidelock, three nodes, a snapshot by hand on the leader', pids_of(c, load), load, function() snapshot(leader) end)
+      rounds('tidelock, three nodes, a snapshot by hand on the leader', pids_of(c, load), load, function() snapshot(leader) end,
+        stalls_of(leader, sys.wall() - sys.now()))
     end
     if PARTS:find(' transfer ', 1, true) then transfer(c, leader, to) end
   end)

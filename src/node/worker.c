@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <ev.h>
@@ -15,6 +16,9 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/ring.h"
+#include "base/trace.h"
+
+enum { SLOW_US = 5000 }; /* of one job: whoever waits behind it notices */
 
 enum {
     BACKGROUND_NICE = 10
@@ -36,10 +40,27 @@ struct worker {
     pthread_t thread;
 };
 
+static uint64_t clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void note_slow(const struct worker *worker, uint64_t began_us, const char *what)
+{
+    uint64_t took = clock_us() - began_us;
+    if (took >= SLOW_US && !worker->ops.background)
+        LOG(LOG_DEBUG, "node", "thread %s was busy for %llu us with one %s", worker->ops.name,
+            (unsigned long long)took, what);
+}
+
 static void run_jobs(struct worker *worker)
 {
     for (void *job = ring_pop(worker->in); job != NULL; job = ring_pop(worker->in)) {
+        uint64_t began = clock_us();
         worker->ops.run(worker->context, job);
+        note_slow(worker, began, "job");
         CHECK(ring_push(worker->out, job));
         ev_async_send(worker->loop, &worker->back);
     }
@@ -61,8 +82,13 @@ static void *thread_main(void *argument)
     for (;;) {
         atomic_store(&worker->sleeping, false);
         run_jobs(worker);
-        if (worker->ops.idle != NULL && !atomic_load(&worker->stopping) && worker->ops.idle(worker->context))
-            continue;
+        if (worker->ops.idle != NULL && !atomic_load(&worker->stopping)) {
+            uint64_t began = clock_us();
+            bool more = worker->ops.idle(worker->context);
+            note_slow(worker, began, "step of its own");
+            if (more)
+                continue;
+        }
         /* Say that we sleep, then look once more: whoever pushed before that word is seen here, whoever pushes after it
          * rings. */
         atomic_store(&worker->sleeping, true);
