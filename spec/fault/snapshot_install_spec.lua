@@ -105,6 +105,27 @@ describe('taking a snapshot', function()
   end)
 end)
 
+describe('removing a snapshot', function()
+  it('in steps leaves no part of it under its name', function()
+    local size = 5 * 1024 * 1024
+    each(function(disk)
+      file.put(disk, 'snapshot-0000000000000014', ('x'):rep(size))
+      local made = ffi.new('struct disk_file *[1]')
+      assert(tonumber(disk.open(disk, 'snapshot-0000000000000014', 0, made)) == OK)
+      assert(tonumber(disk.sync(disk, made[0])) == OK and tonumber(disk.sync_directory(disk)) == OK)
+      disk.close(disk, made[0])
+    end, function(disk)
+      return tonumber(C.snapshot_remove(disk, 'snapshot-0000000000000014')) == OK and tonumber(disk.sync_directory(disk)) == OK or nil
+    end, function(disk, _, where, done)
+      assert(not done or #file.list(disk) == 0, where)
+      if #file.list(disk) > 0 then assert.equal(size, #file.bytes(disk, 'snapshot-0000000000000014'), where) end
+    end, 4)
+    local disk = C.sim_disk_new(1)
+    assert.equal(OK, tonumber(C.snapshot_remove(disk, 'there is none')))
+    disk.free(disk)
+  end)
+end)
+
 describe('installing a snapshot', function()
   -- Received in pieces, read whole, published, the log reset, old segments given back, and it goes on.
   local function install(at, keeps)

@@ -258,9 +258,7 @@ void snapshot_job_run(struct snapshot_job *job, struct disk *disk)
         job->status = snapshot_publish(disk, SNAPSHOT_NEW, job->file.index);
         break;
     case SNAPSHOT_JOB_REMOVE:
-        job->status = disk->remove(disk, job->name);
-        if (job->status == STATUS_NOT_FOUND)
-            job->status = STATUS_OK;
+        job->status = snapshot_remove(disk, job->name);
         break;
     case SNAPSHOT_JOB_CHECK:
         job->status = run_check(job, disk, &why);

@@ -20,6 +20,7 @@ static void clean(struct disk *disk, const raft_index *indexes, size_t count)
 {
     char name[DISK_NAME_MAX];
     bool removed = disk->remove(disk, SNAPSHOT_NEW) == STATUS_OK;
+    removed |= disk->remove(disk, SNAPSHOT_OLD) == STATUS_OK;
     for (size_t i = 1; i < count; i++) {
         snapshot_name(name, indexes[i]);
         removed |= disk->remove(disk, name) == STATUS_OK;

@@ -68,6 +68,29 @@ enum status snapshot_list(struct disk *disk, raft_index *indexes, size_t max, si
     return status;
 }
 
+enum { REMOVE_STEP = 2 * 1024 * 1024 };
+
+enum status snapshot_remove(struct disk *disk, const char *name)
+{
+    struct disk_file *file = NULL;
+    uint64_t bytes = 0;
+    enum status status = disk->open(disk, name, 0, &file);
+    if (status != STATUS_OK)
+        return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    status = disk->size(disk, file, &bytes);
+    if (status != STATUS_OK || bytes <= REMOVE_STEP) {
+        disk->close(disk, file);
+        return status == STATUS_OK ? disk->remove(disk, name) : status;
+    }
+    status = disk->rename(disk, name, SNAPSHOT_OLD);
+    if (status == STATUS_OK)
+        status = disk->sync_directory(disk); /* before it is less than it was */
+    for (; status == STATUS_OK && bytes > REMOVE_STEP; bytes -= REMOVE_STEP)
+        status = disk->resize(disk, file, bytes - REMOVE_STEP);
+    disk->close(disk, file);
+    return status == STATUS_OK ? disk->remove(disk, SNAPSHOT_OLD) : status;
+}
+
 enum status snapshot_publish(struct disk *disk, const char *name, raft_index index)
 {
     char final[DISK_NAME_MAX];

@@ -40,6 +40,7 @@ enum {
 
 #define SNAPSHOT_NEW "snapshot.new"
 #define SNAPSHOT_IN  "snapshot.in"
+#define SNAPSHOT_OLD "snapshot.old" /* is being removed */
 
 /* What the footer says: enough to know a file by. */
 struct snapshot_seal {
@@ -53,6 +54,10 @@ void snapshot_name(char name[DISK_NAME_MAX], raft_index index);
 
 /* The files that count, newest first: at most `max` indexes. OK, IO. */
 enum status snapshot_list(struct disk *disk, raft_index *indexes, size_t max, size_t *count) MUST_USE;
+
+/* Removes a file, a large one in steps: to free a gigabyte at once keeps synced writes of other files waiting for some 50 ms (ext4).
+ * Whatever breaks off, no part of it is left under its name. OK, also if there is none; IO. */
+enum status snapshot_remove(struct disk *disk, const char *name) MUST_USE;
 
 /* --- writing -------------------------------------------------------------------------------------------------------- */
 
