@@ -18,8 +18,13 @@
 #include "base/memory.h"
 #include "storage/disk.h"
 
+enum { FLUSH_BYTES = 1024 * 1024 };
+
 struct disk_file {
     int fd;
+    bool direct;
+    uint64_t flushed; /* of a file that is not: up to here; and written after that, in order */
+    uint64_t behind;
     bool sync_each; /* a direct file on a file system without O_DIRECT */
     char name[DISK_NAME_MAX];
 };
@@ -78,6 +83,7 @@ static enum status posix_open(struct disk *disk, const char *name, unsigned flag
     struct disk_file *made = mem_zalloc(1, sizeof *made);
     made->fd = fd;
     made->sync_each = sync_each;
+    made->direct = (flags & DISK_DIRECT) != 0;
     snprintf(made->name, sizeof made->name, "%s", name);
     *file = made;
     return STATUS_OK;
@@ -107,6 +113,23 @@ static enum status posix_read_at(struct disk *disk, struct disk_file *file, uint
     return STATUS_OK;
 }
 
+/* What is written one after the other goes to the disk as it comes. Were it all left to the sync at the end, that would keep
+ * synced writes of other files waiting for hundreds of milliseconds. A request to hurry, no more: errors are sync's to tell. */
+static void flush_behind(struct disk_file *file, uint64_t offset, size_t size)
+{
+    if (offset != file->flushed + file->behind) {
+        file->flushed = offset;
+        file->behind = 0;
+    }
+    file->behind += size;
+    if (file->behind < FLUSH_BYTES)
+        return;
+    (void)sync_file_range(file->fd, (off_t)file->flushed, (off_t)file->behind,
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    file->flushed += file->behind;
+    file->behind = 0;
+}
+
 static enum status posix_write_at(struct disk *disk, struct disk_file *file, uint64_t offset, const void *data,
                                   size_t size)
 {
@@ -121,6 +144,8 @@ static enum status posix_write_at(struct disk *disk, struct disk_file *file, uin
     }
     if (file->sync_each && fdatasync(file->fd) != 0)
         return fail(disk, file->name, "sync");
+    if (!file->direct)
+        flush_behind(file, offset, size);
     return STATUS_OK;
 }
 
