@@ -149,9 +149,9 @@ static void view_job_done(void *owner, void *job)
 }
 
 static const struct worker_ops reader_ops = {
-    .name = "tidelock-read", .background = true, .run = run_view_job, .done = view_job_done};
+    .name = "tidelock-read", .nice = 10, .run = run_view_job, .done = view_job_done};
 static const struct worker_ops snapshot_ops = {
-    .name = "tidelock-snap", .background = true, .run = run_snapshot_job, .done = snapshot_job_done};
+    .name = "tidelock-snap", .nice = 19, .run = run_snapshot_job, .done = snapshot_job_done};
 static const struct worker_ops transfer_ops = {
     .name = "tidelock-file", .run = run_transfer_job, .done = snapshot_job_done};
 static const struct worker_ops log_ops = {

@@ -20,10 +20,6 @@
 
 enum { SLOW_US = 5000 }; /* of one job: whoever waits behind it notices */
 
-enum {
-    BACKGROUND_NICE = 10
-}; /* a tenth of what others get where all want to run, and it gives way when they wake */
-
 struct worker {
     struct worker_ops ops;
     void *context;
@@ -50,7 +46,7 @@ static uint64_t clock_us(void)
 static void note_slow(const struct worker *worker, uint64_t began_us, const char *what)
 {
     uint64_t took = clock_us() - began_us;
-    if (took >= SLOW_US && !worker->ops.background)
+    if (took >= SLOW_US && worker->ops.nice == 0)
         LOG(LOG_DEBUG, "node", "thread %s was busy for %llu us with one %s", worker->ops.name,
             (unsigned long long)took, what);
 }
@@ -76,9 +72,8 @@ static void wait_for_bell(struct worker *worker)
 static void *thread_main(void *argument)
 {
     struct worker *worker = argument;
-    if (worker->ops.background)
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(),
-                          BACKGROUND_NICE); /* refused: it is as quick as the others */
+    if (worker->ops.nice > 0) /* refused: it is as quick as the others */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), worker->ops.nice);
     for (;;) {
         atomic_store(&worker->sleeping, false);
         run_jobs(worker);

@@ -16,7 +16,7 @@ enum { WORKER_JOBS_MAX = 1024 }; /* out at once, a power of two; the replica kee
 
 struct worker_ops {
     const char *name;                      /* of the thread, at most 15 bytes */
-    bool background;                       /* long jobs: it gives way to the other threads */
+    int nice;                              /* of long jobs, above 0: it gives way to the other threads */
     void (*run)(void *context, void *job); /* on the thread */
     bool (*idle)(void *context);          /* on the thread, when no job waits: one small step of work that can wait;
                                                 * true while there is more. May be NULL */
