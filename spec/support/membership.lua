@@ -192,6 +192,28 @@ function M:carry_out(joint_only)
   return target
 end
 
+-- Deploys a policy in place of the one in force, or of `expect`; unchecked: not looked at before. -> the answer; nil, error
+function M:deploy(text, expect, unchecked)
+  local bundle = machine.pack { 1, 'policy', '', 'policy', { { 'policy', text } } }
+  if not unchecked then bundle = assert(M.bundle(text)) end
+  local facts = machine.pack { kind = 'policy', mount = '', expect = expect or self:policy_hash() }
+  local ok, value = self:entry(8, facts .. bundle)
+  if ok then return value end
+  return nil, value
+end
+
+-- From now on manual.
+function M:undeploy()
+  local ok, value = self:entry(8, machine.pack { kind = 'policy', mount = '', expect = self:policy_hash(), undeploy = true })
+  assert(ok, ok == false and value.message)
+  return value
+end
+
+function M:policy_hash()
+  for _, one in ipairs((self:query('tidelock.code'))) do if one.kind == 'policy' then return one.hash end end
+  return ''
+end
+
 -- A machine built of a snapshot of this one.
 function M:through()
   local built

@@ -47,8 +47,9 @@ enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };
 #define EXPORT_FORMAT "format"
 #define EXPORT_LOSSY  "lossy"
 
-/* How a refused format is listed among refused mounts: no mount can be called so. */
+/* How a refused format or policy is listed among refused mounts, and asked for as code: no mount can be called so. */
 #define HOST_FORMAT_MOUNT "(format)"
+#define HOST_POLICY_MOUNT "(policy)"
 
 /* The number that a row's key begins with. */
 uint32_t row_number(struct slice key);

@@ -5,6 +5,7 @@
 #include "machine/format_rows.h"
 #include "machine/host_rows.h"
 #include "machine/limits.h"
+#include "machine/membership_private.h"
 #include "wire/pack.h"
 
 struct listing {
@@ -39,8 +40,9 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
 {
     struct listing listing = {0};
     const struct machine_format *format = &machine->format;
+    const struct membership *policy = machine->membership;
     vm_mounts(machine->vm, list_mount, &listing);
-    pack_map(out, 5);
+    pack_map(out, 6);
     pack_text(out, slice_text("format"));
     pack_code(out, "name", format->name[0] != 0 ? format->name : FORMAT_ROWS_NAME,
               format->name[0] != 0 ? format->version : FORMAT_ROWS_VERSION, format->hash);
@@ -52,6 +54,9 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
     pack_map(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
     buffer_close(&listing.items);
+    pack_text(out, slice_text("policy"));
+    pack_code(out, "name", policy->policy[0] != 0 ? policy->policy : "manual", policy->policy_version,
+              policy->policy_hash);
     pack_text(out, slice_text("refused"));
     pack_map(out, machine->refused_count);
     buffer_append(out, machine->refused.data, machine->refused.size);

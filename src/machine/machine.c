@@ -307,11 +307,11 @@ static enum vm_outcome apply_skip(struct machine *machine, const struct entry *e
 
 /* --- entries ---------------------------------------------------------------------------------------------------------- */
 
-static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry)
+static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry, bool skipped)
 {
     if (machine->cluster_id == 0) /* the entry that forms the cluster */
         machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
-    membership_configure(machine, entry);
+    membership_configure(machine, entry, skipped);
     machine->configuration_index = entry->index;
     buffer_clear(&machine->configuration);
     buffer_append(&machine->configuration, entry->payload.data, entry->payload.size);
@@ -337,7 +337,7 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     case ENTRY_NOOP:
         return VM_OK;
     case ENTRY_CONFIGURATION:
-        return take_configuration(machine, entry);
+        return take_configuration(machine, entry, skipped);
     case ENTRY_COMMAND:
     case ENTRY_BATCH:
         return apply_request(machine, entry, skipped, result);

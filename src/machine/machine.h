@@ -109,7 +109,7 @@ bool machine_query_timed(const struct machine *machine);
 enum { MACHINE_DIGEST_STEP = 256 };
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest);
 
-/* Appends a MessagePack map of everything that status shows of the service: mounts (name, module, version, bundle hash),
+/* Appends a MessagePack map of everything that status shows of the service: mounts (name, module, version, bundle hash), format, policy,
  * limits, rows and bytes. */
 void machine_pack_info(const struct machine *machine, struct buffer *out);
 

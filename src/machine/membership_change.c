@@ -322,7 +322,10 @@ static bool replace(struct making *making, const struct change *change, struct m
 
 static bool set_address(struct making *making, const struct change *change, struct member *member)
 {
-    struct member self = change->self;
+    struct member self = *member;
+    if (change->all_of_it)
+        self = change->self;
+    memcpy(self.address, change->self.address, sizeof self.address);
     if (self.address[0] == 0)
         return refuse_change(making->refusal, ERROR_BAD_ARGS, "address %llu: it has none", number(change->id));
     if (!address_is_free(making, change))

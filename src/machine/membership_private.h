@@ -7,6 +7,7 @@
 
 #include "machine/machine_private.h"
 #include "machine/membership.h"
+#include "script/policy.h"
 #include "wire/error.h"
 #include "wire/members.h"
 #include "wire/pack.h"
@@ -27,6 +28,11 @@ struct member_facts {
 struct membership {
     struct members members; /* of the configuration applied last; count 0: none */
     uint64_t version;
+    char policy[POLICY_NAME_BYTES]; /* the policy in force, its name; "": none, so manual */
+    double policy_version;
+    uint64_t every_ms; /* between its reviews; 0: it does not say */
+    struct hash128 policy_hash;
+    bool alarm; /* it failed, and is not asked any more */
 };
 
 /* --- changes: membership_change.c -------------------------------------------------------------------------------------- */
@@ -46,6 +52,7 @@ struct change {
     enum change_op op;
     node_id id;
     node_id with;
+    bool all_of_it;     /* of an address: zone, tags and priority are new, too */
     struct member self; /* what the node says of itself: incarnation, priority, address, zone, tags */
 };
 
@@ -134,7 +141,7 @@ struct decision {
 
 bool membership_decision(const struct machine *machine, struct decision *decision);
 /* Puts it, and its line of the history. */
-void membership_decide(struct machine *machine, const struct decision *decision);
+void membership_put_decision(struct machine *machine, const struct decision *decision);
 /* Takes it away; its line of the history says what became of it (NULL: that is still under way). */
 void membership_end_decision(struct machine *machine, uint64_t configuration, const char *done);
 /* What a line of the history says from now on; done NULL: under way, "": it was done. Nothing, if the line is gone. */
@@ -151,12 +158,61 @@ void membership_free(struct membership *membership);
 /* Of a machine that was built of a snapshot, or that rolled an entry back: what its rows say. */
 void membership_load(struct machine *machine);
 
-void membership_configure(struct machine *machine, const struct entry *entry);
+void membership_configure(struct machine *machine, const struct entry *entry, bool skipped);
 enum vm_outcome membership_request(struct machine *machine, const struct entry *entry, struct buffer *result);
 void membership_observe(struct machine *machine, const struct entry *entry, bool skipped);
 
+/* Whether a decision waits, or the configuration is joint. */
+bool membership_pending(const struct machine *machine);
+
+/* Decides: the row is there, for the leader to act on. False: these changes make no sense. */
+bool membership_decide(struct machine *machine, const struct entry *entry, const struct changes *changes,
+                       struct slice by, struct slice why, bool force, struct refusal *refusal);
+
+/* A node that is no member may join, at this address; in whose place, if in somebody's. False: why not. */
+bool membership_invite_at(struct machine *machine, node_id id, const char *address, node_id replaces,
+                          struct refusal *refusal);
+
 /* The first entry of a term: whoever led before handed over, or not. */
 void membership_new_term(struct machine *machine);
+
+/* --- the policy: membership_policy.c ----------------------------------------------------------------------------------- */
+
+/* Of what is in force: from its rows. */
+void membership_load_policy(struct machine *machine);
+
+/* A bundle becomes the policy in force: it is looked at, the alarm is off, and it is asked soon. Its memory stays, but for maps that it does
+ * not have. INVALID with `why`: nothing changed. */
+enum status membership_put_policy(struct machine *machine, struct slice bundle, struct buffer *why) MUST_USE;
+
+/* From now on manual: the memory goes, too. False: it was. */
+bool membership_drop_policy(struct machine *machine);
+
+/* The bundle in force, borrowed until the tree changes; false: there is none. */
+bool membership_find_policy(const struct machine *machine, struct slice *bundle);
+
+/* What happened in an entry, for observe. */
+struct membership_events {
+    struct buffer list; /* of packed events */
+    size_t count;
+};
+
+/* Adds one; `change` may be NULL, else with who asked for it. */
+void membership_event(const struct machine *machine, struct membership_events *events, const char *kind, node_id id,
+                      const struct change *change, struct slice by);
+
+/* Tells observe what happened, then asks review if `review` and nothing is pending. What fails raises the alarm. With `skipped` nothing is
+ * asked, and the alarm is raised for that. */
+void membership_ask_policy(struct machine *machine, const struct entry *entry,
+                           const struct membership_events *events, bool review, bool skipped);
+
+/* Whether the policy admits all of these, of an operator or a node that joins; observe is told first. True where no policy that has admit is
+ * in force, and `manual` says so. */
+bool membership_admits(struct machine *machine, const struct entry *entry, const struct changes *changes,
+                       struct slice by, bool *manual, struct refusal *refusal);
+
+/* A review is due at this cluster time, if a policy is in force. */
+void membership_set_due(struct machine *machine, uint64_t at_ms);
 
 /* Cluster time of the next review; UINT64_MAX: none is due. */
 uint64_t membership_review_due(const struct machine *machine);

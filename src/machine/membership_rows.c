@@ -313,7 +313,7 @@ static void bound_history(struct machine *machine)
     buffer_close(&hi);
 }
 
-void membership_decide(struct machine *machine, const struct decision *decision)
+void membership_put_decision(struct machine *machine, const struct decision *decision)
 {
     struct buffer value = {0};
     struct buffer line = {0};
@@ -450,7 +450,7 @@ void machine_pack_membership(const struct machine *machine, struct buffer *out)
     pack_text(out, slice_text("observed"));
     pack_facts(machine, out);
     pack_text(out, slice_text("policy"));
-    pack_text(out, slice_text("manual"));
+    pack_text(out, slice_text(machine->membership->policy[0] != 0 ? machine->membership->policy : "manual"));
     pack_text(out, slice_text("waiting"));
     pack_row(machine, "waiting", out);
 }
