@@ -336,7 +336,8 @@ describe('a policy that fails', function()
 
   it('has ctx.db, index, log, now and random, and nothing that changes the world', function()
     for expression, said in pairs { ["ctx.emit('x')"] = "no field 'emit'", ['ctx.after(1, "x")'] = "no field 'after'",
-      ["ctx.call('kv.set')"] = "no field 'call'", ['ctx.id()'] = "no field 'id'", ['ctx.term'] = 'there are db index log now random', ['ctx.session'] = "no field 'session'",
+      ["ctx.call('kv.set')"] = "no field 'call'", ['ctx.id()'] = "no field 'id'",
+      ['ctx.term'] = 'there are db index log now random', ['ctx.session'] = "no field 'session'",
       ["ctx.db.other"] = "there is no map 'other'", ["ctx.db.seen:put(1, 1, { ttl = 5 })"] = 'there is no ttl' } do
       local alarm = alarm_of(policy('function P.review(ctx, view) local x = ' .. expression .. ' return x end'))
       assert.truthy(alarm:find(said, 1, true), alarm)

@@ -159,6 +159,7 @@ static void raise_alarm(struct machine *machine, const struct entry *entry, stru
     membership_drop(machine, "waiting");
     membership_drop(machine, "due");
     machine->membership->alarm = true;
+    machine->catalog_version++; /* what is told of the service is another */
     LOG(LOG_WARN, "machine", "the policy %s failed at entry %llu, and is not asked any more: %.*s",
         machine->membership->policy, (unsigned long long)entry->index, (int)why.size, (const char *)why.data);
     buffer_close(&text);
@@ -353,7 +354,7 @@ static void set_wait(struct machine *machine, uint64_t wait_ms, struct slice why
     }
     if (next_ms > 0)
         membership_set_due(machine, machine->now_ms + next_ms);
-    else
+    else if (!MUTANT(254))
         membership_drop(machine, "due");
     buffer_close(&row);
 }
