@@ -17,8 +17,8 @@ local function opened(bytes)
   return { bundle = bytes, kind = list[2], mount = list[3], main = list[4], files = list[5], hash = node.hash(bytes) }
 end
 
--- The bundle of [MOUNT=]FILE, opened, with its shape; nil, why. kind: 'machine' (unless said), 'format' or 'policy'; known: no need to try it out in
--- another process.
+-- The bundle of [MOUNT=]FILE, opened, with its shape; nil, why. kind: 'machine' (unless said), 'format' or 'policy'; known: no need to try
+-- it out in another process.
 function deploy.build(word, kind, known)
   local name, path = word:match('^([^=/]*)=(.*)$')
   if name and not name:match('^[a-z][a-z0-9_]*$') then

@@ -334,4 +334,29 @@ describe('deployed', function()
     assert.is_nil(m:decision())
     assert.equal(m.now + 59000, tonumber(m:status().review_due_ms))
   end)
+
+  it('the examples do what they say', function()
+    local m = membership.new { 1, 2, 3 }
+    assert(m:entry(3, bundle(source 'examples/policy_spares.lua')))
+    assert.truthy(select(2, m:join(4)).message:find('start it with --tag spare=yes', 1, true))
+    m:join(4, { tags = { spare = 'yes' } })
+    m:carry_out()
+    m:observe { [3] = { silent = m.now }, [4] = {} }
+    assert.equal('node 3 is silent, and node 4 stands by', m:membership().waiting.why)
+    m.now = m.now + 20000
+    m:observe()
+    m:carry_out()
+    assert.equal('1v 2v 4v', m:who())
+
+    m = membership.new { 1, 2, { id = 3, roles = membership.LEARNER } }
+    m.now = 1700438400000 -- midnight before a Monday
+    assert(m:entry(3, bundle(source 'examples/policy_office_hours.lua')))
+    m:observe { [3] = {} }
+    assert.equal(m.now + 9 * 3600000, tonumber(m:status().review_due_ms))
+    assert.equal('DENIED', select(2, m:ask('operator', { op = 'remove', id = 3 })).code)
+    m.now = m.now + 9 * 3600000
+    m:observe()
+    assert.same({ 'promote', 3 }, { m:decision().changes[1][1], m:decision().changes[1][2] })
+    assert.is_nil(m:membership().alarm)
+  end)
 end)
