@@ -10,8 +10,8 @@ describe('policy_office_hours', function()
     policy = dofile(test.find 'examples/policy_office_hours.lua')
     view = { quorum = 2, voters_up = 2, pending = false, members = {} }
     for id = 1, 3 do
-      view.members[id] = { id = id, role = id < 3 and 'voter' or 'learner', silent_ms = 0, steady_ms = 60000, caught_up = true, lag = 0, zone = '',
-        tags = {} }
+      view.members[id] = { id = id, role = id < 3 and 'voter' or 'learner', silent_ms = 0, steady_ms = 60000, caught_up = true, lag = 0,
+        zone = '', tags = {} }
     end
   end)
 

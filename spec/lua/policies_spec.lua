@@ -106,7 +106,8 @@ describe('autopilot', function()
     assert.equal('promote 3, promote 2', says(policy.autopilot { target = 5, steady = 100 }, view('1V 2l 3l', { [2] = { steady_ms = 100 } })))
     assert.equal('replace 3 with 4', says(policy.autopilot { dead = 500 }, view('1V 2v 3v! 4l', { [3] = { silent_ms = 500 } })))
     for _, case in ipairs { { { target = 4 }, 'target must be odd' }, { { targets = 3 }, "autopilot has no setting 'targets'" },
-      { { steady = '10s' }, 'steady must be a number' }, { { dead = 0.5 }, 'dead must be a whole number from 1' }, { { target = 33 }, 'at most 31' } } do
+      { { steady = '10s' }, 'steady must be a number' }, { { dead = 0.5 }, 'dead must be a whole number from 1' },
+      { { target = 33 }, 'at most 31' } } do
       local ok, why = pcall(policy.autopilot, case[1])
       assert.is_false(ok)
       assert.truthy(why:find(case[2], 1, true), why)
@@ -264,7 +265,8 @@ describe('in a model of clusters that fail and mend', function()
     local reckless = { review = function(_, v)
       for _, one in ipairs(v.members) do
         if one.role == 'voter' and not one.is_leader and one.silent_ms == 0 then return { op = 'demote', id = one.id } end
-        if one.role == 'learner' and one.caught_up and one.silent_ms == 0 and one.steady_ms > 2000 then return { op = 'promote', id = one.id } end
+        local good = one.caught_up and one.silent_ms == 0 and one.steady_ms > 2000
+        if one.role == 'learner' and good then return { op = 'promote', id = one.id } end
       end
     end }
     local found = 0
