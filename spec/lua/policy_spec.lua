@@ -325,6 +325,25 @@ describe('a policy that fails', function()
     assert.is_not_nil(m:ask('operator', { op = 'remove', id = 4 }))
   end)
 
+  it('leaves nothing in its memory of what it did when it failed', function()
+    local look = policy [[function P.review(ctx, view)
+      return { op = 'transfer', id = 1, why = tostring(ctx.db.seen:get('torn')) .. ' ' .. tostring(ctx.db.seen:get('kept')) } end]]
+    for body, facts in pairs {
+      ["function P.observe(ctx, e) ctx.db.seen:put('torn', 1) error('no') end"] = { [2] = { silent = 1 } },
+      ["function P.review(ctx, view) ctx.db.seen:put('torn', 1) error('no') end"] = {},
+      ["function P.review(ctx, view) ctx.db.seen:put('torn', 1) return { op = 'remove', id = 99 } end"] = {},
+    } do
+      local m = four(policy [[function P.review(ctx, view) ctx.db.seen:put('kept', 7) end]])
+      m:observe()
+      m:deploy(policy(body))
+      m:observe(facts)
+      assert.is_not_nil(m:membership().alarm)
+      m:deploy(look)
+      m:observe()
+      assert.equal('nil 7', m:decision().why, body)
+    end
+  end)
+
   it('is skipped by an operator: it is not asked any more, and what was observed counts', function()
     local m = four(policy [[function P.review(ctx, view) return { op = 'remove', id = 4 } end]])
     m.C.machine_skip(m.m, m.index + 1)
