@@ -9,7 +9,8 @@
  *                        history. Events for observe: joined (a member that is new)
  *   ENTRY_MEMBERSHIP     [by, force, expected_id, [change, ...][, why]]: asked by an operator, or by a node that joins, or given back by
  *                        the leader. by: "operator", "join", "leader"; expected_id: of the configuration, 0: whichever is in force.
- *                        Goes through the policy's admit, unless forced (which is recorded). Event for observe: requested. Its answer:
+ *                        What makes sense goes through the policy's admit, unless it is forced (which is recorded) or joins by
+ *                        invitation. Event for observe, before admit: requested. Its answer:
  *                          ok {decision = INDEX, configuration = ID}: the row is there; the leader acts on it
  *                          ok {invited = ID}  : an operator's add, or replace with a node that is no member: it may join (a row; replace
  *                                               is decided when it has joined and caught up)
@@ -31,7 +32,8 @@
  *
  * change = [op, id, with, address, incarnation, zone, {tag = value, ...}, priority]; op: add promote demote remove replace address
  * transfer. What an op does not need is 0, "" or {}. add makes a learner. replace: `with`, a learner, votes in place of id, which is
- * removed. address: what a member says of itself from now on: address, zone, tags, priority. transfer comes alone.
+ * removed. address: its address from now on; if the member itself asks, by a join, also its zone, tags and priority. transfer comes alone, and so
+ * does add, which of an operator or a policy is an invitation.
  *
  * When review is asked: at each observation. machine_status.review_due_ms is the cluster time from which the leader should bring one
  * though nothing changed (empty, if need be): at once after a policy or configuration came into force, `every` ms after the last review
@@ -39,7 +41,8 @@
  *
  * A policy that throws, overruns its budget, or asks for what makes no sense (unknown ids, no voters left, a voter set of which, by
  * what was observed, no majority is up): nothing changes, an alarm row says why, and until the policy is deployed anew it is
- * as manual. What observe, review and admit do to the policy's memory is undone with them when they fail.
+ * as manual. What observe, review and admit do to the policy's memory is undone with them when they fail. An observation that an operator
+ * has skipped raises the alarm, too: its facts count, and nothing is asked.
  *
  * Depends on machine, script, wire.
  */
