@@ -295,6 +295,7 @@ describe('a policy that fails', function()
       ["{ op = 'promote', id = 9 }"] = 'review asks for what makes no sense: node 9 is no member',
       ["{ op = 'promote', id = 1 }"] = 'node 1 is a voter already',
       ["{ op = 'dismiss', id = 1 }"] = 'there is no operation dismiss; there are add promote demote remove replace address transfer',
+      ["{ op = 'remove', id = 1, why = 'x', z = 1, [true] = 1, y = 1, x = 1, b = 1, d = 1 }"] = "an operation has no field 'b'",
       ["{ op = 'remove', id = 1, whyy = 'x' }"] = "an operation has no field 'whyy'",
       ["{ op = 'remove', id = '1' }"] = 'id must be a whole number from 1, got string',
       ["{ op = 'remove', id = 1.5 }"] = 'id must be a whole number from 1, got 1.5',

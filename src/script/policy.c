@@ -209,19 +209,23 @@ struct asking {
 
 /* --- what it returns -------------------------------------------------------------------------------------------------- */
 
-/* Nothing but these fields, so that a word that was mistyped is no silent nothing. */
+/* Nothing but these fields, so that a word that was mistyped is no silent nothing. Of several that are wrong it says the first by name: what
+ * it says is part of the state, and the order of lua_next is nobody's. */
 static void check_fields(lua_State *L, int table, const char *const *known, const char *what)
 {
+    const char *wrong = NULL;
     for (lua_pushnil(L); lua_next(L, table) != 0; lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
         size_t i = 0;
         if (lua_type(L, -2) == LUA_TNUMBER && known[0][0] == 0)
             continue; /* the list's elements */
-        while (known[i] != NULL && (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), known[i]) != 0))
+        while (known[i] != NULL && (lua_type(L, -2) != LUA_TSTRING || strcmp(name, known[i]) != 0))
             i++;
-        if (known[i] == NULL)
-            luaL_error(L, "%s has no field '%s'", what,
-                       lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
+        if (known[i] == NULL && (wrong == NULL || strcmp(name, wrong) < 0))
+            wrong = name; /* the table holds it */
     }
+    if (wrong != NULL)
+        luaL_error(L, "%s has no field '%.64s'", what, wrong);
 }
 
 /* Appends a field that is text, or "" [-0, +0]. */
