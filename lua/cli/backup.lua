@@ -98,7 +98,7 @@ function backup.run(options, rest, cli)
     cli.stop(6, path, ' is there already: give another name, or remove it')
   end
   local timeout = cli.number(options, 'timeout', 1, 600000)
-  local format = start.format(options.format, cli)
+  local format = start.other('format', options.format, cli)
   local part = path .. '.part'
   local ok, facts, err = xpcall(function()
     local facts, err = copy(options, part, timeout, cli)

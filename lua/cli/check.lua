@@ -9,8 +9,9 @@ local function survives(word)
 end
 
 return {
-  summary = 'say what would be refused in a module or a snapshot format',
-  usage = 'tidelock check [NAME=]FILE...\n\nA file is a service or, if it has write and read, a snapshot format.\n'
+  summary = 'say what would be refused in a service, a snapshot format or a policy',
+  usage = 'tidelock check [NAME=]FILE...\n\nA file is a service; if it has write and read, a snapshot format; if it has review,\n'
+    .. 'admit or observe, a membership policy.\n'
     .. 'Prints FILE:LINE: what; what to do. Exit 1 if anything is refused.\n\n'
     .. '  --here   load the file in this very process, which a hostile one may crash',
   options = { here = 'flag' },

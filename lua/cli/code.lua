@@ -32,7 +32,7 @@ end
 local function list(options, all, cli)
   if options.json then return command.done(options, all, 0, '', cli) end
   for _, one in ipairs(all) do
-    io.stdout:write(('%-16s %s %.0f  %s\n'):format(one.mount == '' and '(format)' or one.mount, one.name, one.version, one.hash))
+    io.stdout:write(('%-16s %s %.0f  %s\n'):format(one.mount == '' and '(' .. one.kind .. ')' or one.mount, one.name, one.version, one.hash))
   end
   return 0
 end
@@ -54,11 +54,11 @@ tidelock code export [MOUNT] [DIR] the sources as they were deployed: DIR/MOUNT/
     local only, dir = words[2], words[3] or '.'
     local found = false
     for _, one in ipairs(all) do
-      if only == nil or one.mount == only then
+      if only == nil or deploy.place(one) == only then
         found = true
-        local code, why = deploy.look(c, one.mount)
+        local code, why = deploy.look(c, deploy.place(one))
         if not code then return command.refused(options, why, cli, true) end
-        local into = dir .. '/' .. (one.mount == '' and 'format' or one.mount)
+        local into = dir .. '/' .. (one.mount == '' and one.kind or one.mount)
         sys.mkdir(dir)
         sys.mkdir(into)
         for _, file in ipairs(code.files or {}) do write(into, file[1], file[2], cli) end

@@ -12,7 +12,7 @@ function log.describe(kind, payload)
       local ok, name = wire.unpack(payload:sub(1, skip))
       return (ok and name or '?') .. ' ' .. (wire.pack_json(payload:sub(skip + 1)) or '?')
     end
-  elseif kind == 'batch' or kind == 'configuration' then return wire.pack_json(payload) or '?'
+  elseif kind == 'batch' or kind == 'configuration' or kind == 'membership' or kind == 'observation' then return wire.pack_json(payload) or '?'
   elseif kind == 'deploy' then
     local ok, facts, bundle = wire.unpack_first(payload)
     return ok and wire.pack_json(wire.pack(facts)) .. ' ' .. #bundle .. ' bytes of code' or '?'

@@ -77,6 +77,26 @@ local function show(options, index, kind, payload, ok, answer, other_ok, other_a
   end
 end
 
+-- What these entries had the policy, or whoever asked, decide; and that the policy failed at one.
+local asked = { membership = true, observation = true }
+local alarm
+
+local function show_decision(options, m, index)
+  local _, told = wire.unpack((m:membership()))
+  local d = told.decision
+  if d and d.index == index and not options.json then
+    local changes = {}
+    for i, c in ipairs(d.changes) do changes[i] = c[1] .. ' ' .. ('%.0f'):format(c[2]) .. (c[3] > 0 and (' with %.0f'):format(c[3]) or '') end
+    io.stdout:write(('        decided by %s%s: %s: %s\n'):format(d.by, d.force and ' (forced)' or '', table.concat(changes, ', '), d.why))
+  elseif d and d.index == index then
+    io.stdout:write(('{"index":%.0f,"decision":%s}\n'):format(index, wire.pack_json(wire.pack(d))))
+  end
+  if told.alarm and told.alarm ~= alarm and not options.json then
+    io.stdout:write(('        the policy %s failed: %s\n'):format(told.policy, told.alarm))
+  end
+  alarm = told.alarm
+end
+
 local function deploys(payload, mount)
   local ok, facts = wire.unpack_first(payload)
   return ok and facts.mount == mount
@@ -111,6 +131,7 @@ function replay.run(options, dir, cli)
     end
     if not with then
       show(options, index, kind, payload, good, answer)
+      if asked[kind] then show_decision(options, m, index) end
       return true
     end
     if kind == 'deploy' and deploys(payload, other.mount) then with:note_skip(index) end -- in its place, the other code stays

@@ -29,7 +29,7 @@ function restore.run(options, rest, cli)
   local path = rest[1]
   if not path or rest[2] then cli.stop(2, 'tidelock restore FILE --data DIR') end
   if not options.data then cli.stop(2, 'restore needs --data DIR') end
-  local report, why, status = files.restore(path, options.data, start.format(options.format, cli))
+  local report, why, status = files.restore(path, options.data, start.other('format', options.format, cli))
   if not report then cli.stop(restore.exit_codes[status] or 1, why) end
   if options.json then
     io.stdout:write(wire.pack_json(wire.pack {

@@ -109,6 +109,11 @@ local function print_plain(list)
       for _, name in ipairs(refused) do
         io.stdout:write(('mount %s: REFUSED: %s\n'):format(name, node.service.refused[name]))
       end
+      local policy = node.service.policy
+      if policy.name ~= 'manual' then io.stdout:write(('policy %s version %d, code %s\n'):format(policy.name, policy.version, policy.hash)) end
+      if policy.alarm then
+        io.stdout:write(('policy %s FAILED, and is as manual until it is deployed anew: %s\n'):format(policy.name, policy.alarm))
+      end
       local migration = node.service.migration
       if migration and migration.mount then
         io.stdout:write(('mount %s: is being migrated from version %d, %d steps so far; BUSY until then\n'):format(migration.mount,

@@ -2,7 +2,7 @@
 --
 --   local deploy = require 'tidelock.deploy'
 --   local built = deploy.build('kv=kv_v2.lua')              checked in a process of its own, which the parser may crash
---   local before = deploy.look(client, built.mount)         what is in force: { hash, bundle, shape }; hash '' for nothing
+--   local before = deploy.look(client, deploy.place(built)) what is in force: { hash, bundle, shape }; hash '' for nothing
 --   local answer, err, index = deploy.send(client, built, before.hash, { budget = n })
 --   local ok, err = deploy.wait(client, built.mount, index) a migrate that returned 'more' has come to its end
 --
@@ -17,8 +17,8 @@ local function opened(bytes)
   return { bundle = bytes, kind = list[2], mount = list[3], main = list[4], files = list[5], hash = node.hash(bytes) }
 end
 
--- The bundle of [MOUNT=]FILE, opened, with its shape; nil, why. kind: 'machine' (unless said) or 'format'; known: no need to try it out in
--- another process.
+-- The bundle of [MOUNT=]FILE, opened, with its shape; nil, why. kind: 'machine' (unless said), 'format' or 'policy'; known: no need to try
+-- it out in another process.
 function deploy.build(word, kind, known)
   local name, path = word:match('^([^=/]*)=(.*)$')
   if name and not name:match('^[a-z][a-z0-9_]*$') then
@@ -50,7 +50,10 @@ function deploy.list(client)
   return (select(2, wire.unpack(value)))
 end
 
--- What is in force at a mount ('' for the format), opened, with its shape; { hash = '' } for nothing; nil, err.
+-- Where a bundle has its place: its mount; '' for a format, '(policy)' for a policy.
+function deploy.place(built) return built.kind == 'policy' and '(policy)' or built.mount end
+
+-- What is in force at a place, opened, with its shape; { hash = '' } for nothing; nil, err.
 function deploy.look(client, mount)
   local value, err = client:raw('tidelock.code', wire.pack { mount }, { query = true }, true)
   if not value then
@@ -71,9 +74,10 @@ function deploy.send(client, built, expect, options)
   return select(2, wire.unpack(value)), nil, index
 end
 
--- Takes away a mount, or the format (''); with abort: ends a migration that goes on. -> true, nil, index; nil, err
+-- Takes away what is at a place; with abort: ends a migration that goes on. -> true, nil, index; nil, err
 function deploy.remove(client, mount, expect, abort)
-  local facts = { kind = mount == '' and 'format' or 'machine', mount = mount, expect = expect, abort = abort or nil }
+  local kind = mount == '' and 'format' or mount == '(policy)' and 'policy' or 'machine'
+  local facts = { kind = kind, mount = kind == 'machine' and mount or '', expect = expect, abort = abort or nil }
   local value, err, index = client:raw('tidelock.undeploy', wire.pack { facts }, {})
   if not value then return nil, err end
   return true, nil, index
@@ -101,7 +105,7 @@ end
 
 -- All of it: in place of what is in force now, and its migrate has ended. -> the answer; nil, err
 function deploy.change(client, built, options)
-  local before, err = deploy.look(client, built.mount)
+  local before, err = deploy.look(client, deploy.place(built))
   if not before then return nil, err end
   local answer, refused, index = deploy.send(client, built, before.hash, options)
   if not answer then return nil, refused end

@@ -12,9 +12,12 @@ end
 
 local function run(words) return sh(('timeout 120 %s %s'):format(BIN, words)) end
 
+-- Services, and their specs: a policy has nothing but its maps from one entry to the next.
 local function files(pattern)
   local out, pipe = {}, io.popen('ls ' .. pattern)
-  for line in pipe:lines() do out[#out + 1] = line end
+  for line in pipe:lines() do
+    if not line:find('/policy_') then out[#out + 1] = line end
+  end
   pipe:close()
   return out
 end

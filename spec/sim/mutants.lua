@@ -207,6 +207,16 @@ local mutants = {
   { 227, 'a lone voter leads before its vote is durable' },
   { 285, 'candidates do not get more patient when elections fail' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
+  { 245, 'a learner is promoted that has not caught up' },
+  { 246, 'a change leaves voters of whom no majority is heard' },
+  { 247, 'the history of members has no bound' },
+  { 248, 'whoever asks to join is let in, invited or not' },
+  { 249, 'a request is taken though it expects another configuration' },
+  { 250, 'a policy that failed leaves what it did to its memory' },
+  { 251, 'a policy that failed is asked again' },
+  { 252, 'a policy that asked for nonsense leaves what it did to its memory' },
+  { 253, 'a policy is asked while its decision waits' },
+  { 254, 'an idle group is not left in peace: a review stays due' },
 }
 
 -- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.
@@ -244,7 +254,8 @@ local function try(number)
     .. 'spec/sim/replica_diverge_spec.lua spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '
     .. 'spec/lua/timer_spec.lua spec/lua/ttl_spec.lua spec/lua/event_spec.lua spec/lua/quota_spec.lua spec/lua/skip_spec.lua '
-    .. 'spec/lua/deploy_spec.lua spec/lua/upgrade_spec.lua spec/sim/replica_deploy_spec.lua'
+    .. 'spec/lua/deploy_spec.lua spec/lua/upgrade_spec.lua spec/sim/replica_deploy_spec.lua '
+    .. 'spec/lua/membership_spec.lua spec/lua/policy_spec.lua'
   pipe = assert(io.popen(('MUTANT=%d busted --lua=luajit --lpath=./?.lua -o TAP %s 2>&1; echo "#!$?"'):format(number, specs)))
   for line in pipe:lines() do
     local name = line:match('^not ok %d+ %- (.*)') or (line:match('^#![^0]') and last) -- the process died: a broken invariant

@@ -9,6 +9,7 @@
  *   m:apply(index, term, kind, stamp_ms, payload) -> ok, bytes, events     ok nil: it parked (bytes says why), or has no answer;
  *                                                      events: a MessagePack list, or nil
  *   m:query(name, args, now_ms) -> ok, bytes     m:try(name, args, session or nil) -> ok, bytes
+ *   m:membership() -> bytes, bytes     what machine_pack_membership and machine_pack_membership_history say
  *   m:status() -> table    m:rows() -> bytes    m:remark() -> text or nil    m:close()
  *   m:through(format bundle or nil) -> another machine, made of a snapshot of this one; or nil, why
  */
@@ -22,6 +23,7 @@
 #include "base/trace.h"
 #include "cli/bind.h"
 #include "cli/fields.h"
+#include "machine/membership.h"
 #include "machine/snapshot.h"
 #include "script/desk.h"
 #include "sim/sim_disk.h"
@@ -307,6 +309,19 @@ static int machine_lua_rows(lua_State *L)
     return 1;
 }
 
+static int machine_lua_membership(lua_State *L)
+{
+    const struct machine *machine = check_box(L)->machine;
+    struct buffer out = {0};
+    machine_pack_membership(machine, &out);
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buffer_clear(&out);
+    machine_pack_membership_history(machine, &out);
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buffer_close(&out);
+    return 2;
+}
+
 static int machine_lua_remark(lua_State *L)
 {
     const char *remark = machine_take_remark(check_box(L)->machine);
@@ -369,6 +384,7 @@ int bind_machine(lua_State *L)
                                        {"status", machine_lua_status},
                                        {"rows", machine_lua_rows},
                                        {"remark", machine_lua_remark},
+                                       {"membership", machine_lua_membership},
                                        {"through", machine_lua_through},
                                        {"close", machine_lua_close},
                                        {"apply_record", machine_lua_apply_record},

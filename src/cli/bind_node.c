@@ -34,10 +34,10 @@ static enum status read_file(void *context, const char *path, struct buffer *con
     return bad ? STATUS_IO : STATUS_OK;
 }
 
-/* bundle(mount or "", path, kind) -> bytes; or nil, lines. kind: "machine" (unless said), "format", "any" */
+/* bundle(mount or "", path, kind) -> bytes; or nil, lines. kind: "machine" (unless said), "format", "policy", "any" */
 static int node_bundle(lua_State *L)
 {
-    static const char *const kinds[] = {"machine", "format", "any", NULL};
+    static const char *const kinds[] = {"machine", "format", "policy", "any", NULL};
     enum bundle_kind kind = (enum bundle_kind)luaL_checkoption(L, 3, "machine", kinds);
     struct buffer bundle = {0};
     struct buffer why = {0};

@@ -8,6 +8,7 @@
 #include "base/mutant.h"
 #include "base/trace.h"
 #include "machine/host_rows.h"
+#include "machine/membership_private.h"
 #include "script/due.h"
 #include "state/key.h"
 #include "wire/error.h"
@@ -25,11 +26,9 @@ static const char *read_field(struct pack_reader *reader, struct deploy *deploy)
     if (pack_read_text(reader, &key) != STATUS_OK)
         return "a field's name must be text";
     if (slice_equal(key, slice_text("kind"))) {
-        if (pack_read_text(reader, &text) != STATUS_OK ||
-            !(slice_equal(text, slice_text("machine")) || slice_equal(text, slice_text("format"))))
-            return "kind must be \"machine\" or \"format\"";
-        deploy->kind = slice_equal(text, slice_text("format")) ? BUNDLE_FORMAT : BUNDLE_MACHINE;
-        return NULL;
+        return pack_read_text(reader, &text) == STATUS_OK && bundle_kind_named(text, &deploy->kind)
+                   ? NULL
+                   : "kind must be \"machine\", \"format\" or \"policy\"";
     }
     if (slice_equal(key, slice_text("mount")))
         return pack_read_text(reader, &deploy->mount) == STATUS_OK ? NULL : "mount must be text";
@@ -65,7 +64,7 @@ static const char *read_fields(struct pack_reader *reader, struct deploy *deploy
         why = "expect is missing: the hash of the bundle that this is to follow, \"\" for none (tidelock status "
               "shows it)";
     if (why == NULL && (deploy->kind == BUNDLE_MACHINE) != (deploy->mount.size > 0))
-        why = "a service is deployed at a mount, and a format without one";
+        why = "a service is deployed at a mount, a format or a policy without one";
     if (why == NULL && deploy->mount.size > MOUNT_TEXT)
         why = "a mount's name has at most 60 bytes";
     return why;
@@ -105,7 +104,7 @@ const char *deploy_from_request(struct slice args, bool undeploy, struct buffer 
     pack_text(payload, slice_text("expect"));
     pack_text(payload, deploy.expect);
     pack_text(payload, slice_text("kind"));
-    pack_text(payload, slice_text(deploy.kind == BUNDLE_FORMAT ? "format" : "machine"));
+    pack_text(payload, slice_text(bundle_kind_name(deploy.kind)));
     pack_text(payload, slice_text("mount"));
     pack_text(payload, deploy.mount);
     pack_text(payload, slice_text(deploy.verb == DEPLOY_ABORT ? "abort" : "undeploy"));
@@ -130,12 +129,13 @@ static enum vm_outcome refuse(struct buffer *result, enum error_code code, const
 static enum vm_outcome refuse_conflict(struct buffer *result, const struct deploy *deploy, const char *in_force)
 {
     char text[300];
+    const struct slice what = deploy->kind == BUNDLE_FORMAT   ? slice_text("the format")
+                              : deploy->kind == BUNDLE_POLICY ? slice_text("the policy")
+                                                              : deploy->mount;
     snprintf(text, sizeof text,
              "%.*s was changed meanwhile: %s is in force, not %.*s; look at what it is now, and deploy again",
-             deploy->kind == BUNDLE_FORMAT ? 10 : (int)deploy->mount.size,
-             deploy->kind == BUNDLE_FORMAT ? "the format" : (const char *)deploy->mount.data,
-             in_force[0] != 0 ? in_force : "nothing", (int)(deploy->expect.size < 40 ? deploy->expect.size : 40),
-             (const char *)deploy->expect.data);
+             (int)what.size, (const char *)what.data, in_force[0] != 0 ? in_force : "nothing",
+             (int)(deploy->expect.size < 40 ? deploy->expect.size : 40), (const char *)deploy->expect.data);
     return refuse(result, ERROR_CONFLICT, text);
 }
 
@@ -217,6 +217,9 @@ static void find_in_force(const struct machine *machine, const struct deploy *de
     if (deploy->kind == BUNDLE_FORMAT) {
         if (machine->format.name[0] != 0)
             deploy_hash_text(machine->format.hash, text);
+    } else if (deploy->kind == BUNDLE_POLICY) {
+        if (machine->membership->policy[0] != 0)
+            deploy_hash_text(machine->membership->policy_hash, text);
     } else if (machine_find_bundle(machine, deploy->mount, &bundle)) {
         deploy_hash_text(bundle_hash(bundle), text);
     }
@@ -396,6 +399,36 @@ static enum vm_outcome remove_format(struct machine *machine, struct buffer *res
     return VM_OK;
 }
 
+/* --- policies --------------------------------------------------------------------------------------------------------- */
+
+/* A policy's version may stay: it has no rows to convert, and `expect` says what it follows. */
+static enum vm_outcome put_policy(struct machine *machine, const struct deploy *deploy, struct buffer *result)
+{
+    struct buffer why = {0};
+    char hash[DEPLOY_HASH_BYTES];
+    enum bundle_kind kind = BUNDLE_MACHINE;
+    enum vm_outcome outcome = VM_OK;
+    if (bundle_kind(deploy->bundle, &kind) != STATUS_OK || kind != BUNDLE_POLICY)
+        return refuse(result, ERROR_BAD_REQUEST, "this is no bundle of a membership policy");
+    if (membership_put_policy(machine, deploy->bundle, &why) == STATUS_OK) {
+        machine_forget_refused(machine, slice_text(HOST_POLICY_MOUNT));
+        deploy_hash_text(machine->membership->policy_hash, hash);
+        pack_answer(result, hash, slice_text(""), machine->membership->policy_version, false, false);
+    } else {
+        buffer_append_byte(&why, 0);
+        outcome = refuse(result, ERROR_SCRIPT_ERROR, (const char *)why.data);
+    }
+    buffer_close(&why);
+    return outcome;
+}
+
+static enum vm_outcome remove_policy(struct machine *machine, struct buffer *result)
+{
+    machine_forget_refused(machine, slice_text(HOST_POLICY_MOUNT));
+    pack_boolean(result, membership_drop_policy(machine));
+    return VM_OK;
+}
+
 /* --- the entry -------------------------------------------------------------------------------------------------------- */
 
 /* The same bundle again: a deploy that was sent twice. */
@@ -408,8 +441,10 @@ static bool is_in_force(const struct machine *machine, const struct deploy *depl
     if (deploy->verb != DEPLOY_PUT)
         return false;
     deploy_hash_text(bundle_hash(deploy->bundle), hash);
-    if (strcmp(hash, in_force) != 0)
-        return false;
+    if (strcmp(hash, in_force) != 0 || (deploy->kind == BUNDLE_POLICY && machine->membership->alarm))
+        return false; /* a policy that failed is put in force again by the same bundle, too */
+    if (deploy->kind == BUNDLE_POLICY)
+        version = machine->membership->policy_version;
     if (deploy->kind == BUNDLE_MACHINE)
         CHECK(vm_describe(machine->vm, deploy->mount, &name, &version));
     pack_answer(result, hash, deploy->mount, version, true,
@@ -423,6 +458,31 @@ static enum vm_outcome abort_migration(struct machine *machine, const struct dep
         return refuse(result, ERROR_NOT_FOUND, "no migration of this mount goes on");
     pack_boolean(result, true);
     return migration_take_back(machine);
+}
+
+static enum vm_outcome put(struct machine *machine, const struct entry *entry, const struct deploy *deploy,
+                           struct buffer *result)
+{
+    switch (deploy->kind) {
+    case BUNDLE_FORMAT:
+        return put_format(machine, deploy, result);
+    case BUNDLE_POLICY:
+        return put_policy(machine, deploy, result);
+    default:
+        return put_machine(machine, entry, deploy, result);
+    }
+}
+
+static enum vm_outcome take_out(struct machine *machine, const struct deploy *deploy, struct buffer *result)
+{
+    switch (deploy->kind) {
+    case BUNDLE_FORMAT:
+        return remove_format(machine, result);
+    case BUNDLE_POLICY:
+        return remove_policy(machine, result);
+    default:
+        return remove_machine(machine, deploy, result);
+    }
 }
 
 enum vm_outcome deploy_apply(struct machine *machine, const struct entry *entry, struct buffer *result)
@@ -442,12 +502,8 @@ enum vm_outcome deploy_apply(struct machine *machine, const struct entry *entry,
     if (machine->migration.mount[0] != 0)
         return refuse(result, ERROR_BUSY,
                       "a migration goes on; wait for its end, or end it with tidelock undeploy --abort");
-    bool format = deploy.kind == BUNDLE_FORMAT;
-    enum vm_outcome outcome = VM_REFUSED;
-    if (deploy.verb == DEPLOY_REMOVE)
-        outcome = format ? remove_format(machine, result) : remove_machine(machine, &deploy, result);
-    else
-        outcome = format ? put_format(machine, &deploy, result) : put_machine(machine, entry, &deploy, result);
+    enum vm_outcome outcome =
+        deploy.verb == DEPLOY_REMOVE ? take_out(machine, &deploy, result) : put(machine, entry, &deploy, result);
     machine->catalog_version += outcome == VM_OK;
     return outcome;
 }
@@ -499,68 +555,4 @@ bool machine_put_code(struct machine *machine, struct slice bundle, struct buffe
     }
     tree_commit(machine->tree);
     return outcome == VM_OK;
-}
-
-/* --- telling ---------------------------------------------------------------------------------------------------------- */
-
-struct telling {
-    struct buffer items;
-    uint32_t count;
-};
-
-static void tell(struct telling *telling, const char *kind, const char *mount, const char *name, double version,
-                 struct hash128 hash)
-{
-    char text[DEPLOY_HASH_BYTES];
-    const char *const fields[][2] = {{"hash", text}, {"kind", kind}, {"mount", mount}, {"name", name}};
-    deploy_hash_text(hash, text);
-    pack_map(&telling->items, 5);
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        pack_text(&telling->items, slice_text(fields[i][0]));
-        pack_text(&telling->items, slice_text(fields[i][1]));
-    }
-    pack_text(&telling->items, slice_text("version"));
-    pack_number(&telling->items, version);
-    telling->count++;
-}
-
-static void tell_mount(void *context, const char *mount, const char *module, double version, struct hash128 hash)
-{
-    tell(context, "machine", mount, module, version, hash);
-}
-
-static enum vm_outcome tell_bundle(const struct machine *machine, struct slice mount, struct buffer *result)
-{
-    struct buffer key = {0};
-    struct slice bundle;
-    host_key(&key, mount.size > 0 ? HOST_BUNDLES : HOST_FORMAT, mount.size > 0 ? mount : slice_text("format"),
-             slice_make(NULL, 0));
-    bool found = tree_get(machine->tree, buffer_slice(&key), &bundle);
-    buffer_close(&key);
-    if (!found)
-        return refuse(result, ERROR_NOT_FOUND,
-                      mount.size > 0 ? "no code is in force for this mount"
-                                     : "no snapshot format is in force: it is rows");
-    pack_bin(result, bundle);
-    return VM_OK;
-}
-
-enum vm_outcome deploy_tell_code(const struct machine *machine, struct slice args, struct buffer *result)
-{
-    struct pack_reader reader = pack_reader_make(args);
-    struct telling telling = {0};
-    struct slice mount;
-    uint32_t count = 0;
-    if (pack_read_array(&reader, &count) != STATUS_OK || count > 1 ||
-        (count == 1 && pack_read_text(&reader, &mount) != STATUS_OK))
-        return refuse(result, ERROR_BAD_ARGS, "tidelock.code takes nothing, or a mount");
-    if (count == 1)
-        return tell_bundle(machine, mount, result);
-    vm_mounts(machine->vm, tell_mount, &telling);
-    if (machine->format.name[0] != 0)
-        tell(&telling, "format", "", machine->format.name, machine->format.version, machine->format.hash);
-    pack_array(result, telling.count);
-    buffer_append(result, telling.items.data, telling.items.size);
-    buffer_close(&telling.items);
-    return VM_OK;
 }

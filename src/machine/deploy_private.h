@@ -13,7 +13,7 @@ enum deploy_verb { DEPLOY_PUT, DEPLOY_REMOVE, DEPLOY_ABORT };
 struct deploy {
     enum bundle_kind kind;
     enum deploy_verb verb;
-    struct slice mount;  /* borrowed, as all of this; empty for a format */
+    struct slice mount;  /* borrowed, as all of this; empty for a format or policy */
     struct slice expect; /* the hash of the bundle in force, as text; empty: there is none */
     uint64_t budget;     /* of each step of migrate; 0: the limit's */
     bool any_version;    /* the version need not be raised; if it stays, migrate does not run */
@@ -26,7 +26,8 @@ const char *deploy_read(struct slice payload, struct deploy *deploy);
 /* Applies an entry DEPLOY. The answer: {hash, migrating, mount, unchanged, version}, of what is in force now. */
 enum vm_outcome deploy_apply(struct machine *machine, const struct entry *entry, struct buffer *result);
 
-/* Answers tidelock.code: of [], the list of {hash, kind, mount, name, version} in force; of [mount] (for the format: ""), its bundle. */
+/* deploy_tell.c: answers tidelock.code: of [], the list of {hash, kind, mount, name, version} in force; of [mount] (for the format "" or
+ * "(format)", for the policy "(policy)"), its bundle. */
 enum vm_outcome deploy_tell_code(const struct machine *machine, struct slice args, struct buffer *result);
 
 /* --- migrate.c -------------------------------------------------------------------------------------------------------- */

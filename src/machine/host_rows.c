@@ -7,9 +7,9 @@
 #include "state/key.h"
 #include "wire/pack.h"
 
-static const char *const names[HOST_KINDS] = {"export",  "limits",   "ids",       "bundles", "maps",
-                                              "refused", "format",   "sessions",  "answers", "due",
-                                              "due_of",  "counters", "migration", "journal", "upgrades"};
+static const char *const names[HOST_KINDS] = {
+    "export",  "limits", "ids",    "bundles",  "maps",      "refused", "format",   "sessions",
+    "answers", "due",    "due_of", "counters", "migration", "journal", "upgrades", "membership"};
 
 uint32_t row_number(struct slice key)
 {

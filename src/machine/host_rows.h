@@ -31,12 +31,15 @@ enum host_kind {
     HOST_MIGRATION = 12, /* {"facts"} -> of the one that goes on; {"failed"} -> why the last one failed */
     HOST_JOURNAL = 13,  /* {"row", n} -> key[, value]: what its steps changed, to be put back (machine/migrate.c) */
     HOST_UPGRADES = 14, /* {mount} -> number: the version of its rows without a mark (script/upgrade.h) */
+    /* {what} or {what, number}: all that is kept of membership (machine/membership_rows.c), and under {"memory", map} the rows of the
+     * policy's maps. The last number below those of services' maps: a row of a new kind needs a first text here, no number. */
+    HOST_MEMBERSHIP = 15,
     HOST_KINDS
 };
 
 /* Those of script/. */
 _Static_assert((int)HOST_IDS == VM_ROWS_IDS && (int)HOST_DUE == VM_ROWS_DUE && (int)HOST_DUE_OF == VM_ROWS_DUE_OF &&
-                   (int)HOST_COUNTERS == VM_ROWS_COUNTERS,
+                   (int)HOST_COUNTERS == VM_ROWS_COUNTERS && (int)HOST_KINDS <= (int)VM_MAPS_FIRST,
                "one table of kinds");
 
 enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };
@@ -44,8 +47,9 @@ enum { ROW_NUMBER_BYTES = 4, HOST_TEXT_BYTES = 96 };
 #define EXPORT_FORMAT "format"
 #define EXPORT_LOSSY  "lossy"
 
-/* How a refused format is listed among refused mounts: no mount can be called so. */
+/* How a refused format or policy is listed among refused mounts, and asked for as code: no mount can be called so. */
 #define HOST_FORMAT_MOUNT "(format)"
+#define HOST_POLICY_MOUNT "(policy)"
 
 /* The number that a row's key begins with. */
 uint32_t row_number(struct slice key);

@@ -5,6 +5,7 @@
 #include "machine/format_rows.h"
 #include "machine/host_rows.h"
 #include "machine/limits.h"
+#include "machine/membership_private.h"
 #include "wire/pack.h"
 
 struct listing {
@@ -35,12 +36,33 @@ static void list_mount(void *context, const char *mount, const char *module, dou
     listing->count++;
 }
 
+/* Appends {alarm, hash, name, version}. */
+static void pack_policy(const struct machine *machine, struct buffer *out)
+{
+    const struct membership *policy = machine->membership;
+    struct slice alarm;
+    char text[DEPLOY_HASH_BYTES];
+    deploy_hash_text(policy->policy_hash, text);
+    pack_map(out, 4);
+    pack_text(out, slice_text("alarm"));
+    if (membership_get(machine, "alarm", &alarm))
+        buffer_append(out, alarm.data, alarm.size);
+    else
+        pack_nil(out);
+    pack_text(out, slice_text("hash"));
+    pack_text(out, slice_text(text));
+    pack_text(out, slice_text("name"));
+    pack_text(out, slice_text(policy->policy[0] != 0 ? policy->policy : "manual"));
+    pack_text(out, slice_text("version"));
+    pack_number(out, policy->policy_version);
+}
+
 void machine_pack_info(const struct machine *machine, struct buffer *out)
 {
     struct listing listing = {0};
     const struct machine_format *format = &machine->format;
     vm_mounts(machine->vm, list_mount, &listing);
-    pack_map(out, 5);
+    pack_map(out, 6);
     pack_text(out, slice_text("format"));
     pack_code(out, "name", format->name[0] != 0 ? format->name : FORMAT_ROWS_NAME,
               format->name[0] != 0 ? format->version : FORMAT_ROWS_VERSION, format->hash);
@@ -52,6 +74,8 @@ void machine_pack_info(const struct machine *machine, struct buffer *out)
     pack_map(out, listing.count);
     buffer_append(out, listing.items.data, listing.items.size);
     buffer_close(&listing.items);
+    pack_text(out, slice_text("policy"));
+    pack_policy(machine, out);
     pack_text(out, slice_text("refused"));
     pack_map(out, machine->refused_count);
     buffer_append(out, machine->refused.data, machine->refused.size);

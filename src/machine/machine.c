@@ -11,6 +11,7 @@
 #include "machine/deploy_private.h"
 #include "machine/host_rows.h"
 #include "machine/limits.h"
+#include "machine/membership_private.h"
 #include "machine/session.h"
 #include "machine/timer.h"
 #include "script/due.h"
@@ -30,6 +31,7 @@ struct machine *machine_new_empty(const struct machine_options *options)
     machine->vm =
         vm_new(machine->tree, options->lua_bytes_max > 0 ? options->lua_bytes_max : machine_lua_bytes_default);
     vm_set_desk(machine->vm, options->desk);
+    machine->membership = membership_new();
     machine->invariants = options->invariants;
     machine->digests = mem_zalloc(1, sizeof *machine->digests);
     limits_standard(&machine->limits);
@@ -47,6 +49,7 @@ struct machine *machine_new(const struct machine_options *options)
 void machine_free(struct machine *machine)
 {
     CHECK(machine->frozen == NULL);
+    membership_free(machine->membership);
     vm_free(machine->vm);
     tree_free(machine->tree);
     buffer_close(&machine->result);
@@ -304,10 +307,11 @@ static enum vm_outcome apply_skip(struct machine *machine, const struct entry *e
 
 /* --- entries ---------------------------------------------------------------------------------------------------------- */
 
-static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry)
+static enum vm_outcome take_configuration(struct machine *machine, const struct entry *entry, bool skipped)
 {
     if (machine->cluster_id == 0) /* the entry that forms the cluster */
         machine->cluster_id = hash64(entry->payload.data, entry->payload.size);
+    membership_configure(machine, entry, skipped);
     machine->configuration_index = entry->index;
     buffer_clear(&machine->configuration);
     buffer_append(&machine->configuration, entry->payload.data, entry->payload.size);
@@ -333,7 +337,7 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
     case ENTRY_NOOP:
         return VM_OK;
     case ENTRY_CONFIGURATION:
-        return take_configuration(machine, entry);
+        return take_configuration(machine, entry, skipped);
     case ENTRY_COMMAND:
     case ENTRY_BATCH:
         return apply_request(machine, entry, skipped, result);
@@ -341,6 +345,9 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
         return machine->migration.mount[0] != 0 ? VM_OK : timer_apply(machine, skipped);
     case ENTRY_MIGRATE:
         return migration_apply(machine, entry, skipped, result);
+    case ENTRY_OBSERVATION:
+        membership_observe(machine, entry, skipped);
+        return VM_OK;
     default:
         break;
     }
@@ -359,6 +366,8 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
         return limits_change(machine, entry->payload, result);
     case ENTRY_SKIP:
         return apply_skip(machine, entry, result);
+    case ENTRY_MEMBERSHIP:
+        return membership_request(machine, entry, result);
     default:
         snprintf(machine->parked_why, sizeof machine->parked_why, "an entry of a newer kind, %s",
                  entry_kind_name(entry->kind));
@@ -369,7 +378,7 @@ static enum vm_outcome apply_payload(struct machine *machine, const struct entry
 /* Whether somebody may wait for what came of an entry. */
 static bool has_answer(const struct entry *entry)
 {
-    return entry->kind >= ENTRY_COMMAND && entry->kind != ENTRY_DUE;
+    return entry->kind >= ENTRY_COMMAND && entry->kind != ENTRY_DUE && entry->kind != ENTRY_OBSERVATION;
 }
 
 /* Counts what came of an entry in the digest, and gives it to whoever waits. */
@@ -402,13 +411,16 @@ static bool apply_entry(struct machine *machine, const struct entry *entry, bool
     machine->entry = entry;
     machine->parts = 0;
     machine->parked_why[0] = 0;
-    if (entry->term > machine->term)
+    if (entry->term > machine->term) {
         session_grant(machine);
+        membership_new_term(machine);
+    }
     bool skipped = take_skip(machine, entry->index);
     enum vm_outcome outcome = apply_payload(machine, entry, skipped, &machine->result);
     if (outcome == VM_PARK) {
         tree_rollback(machine->tree, 0);
         migration_load(machine);
+        membership_load(machine);
         machine->now_ms = before_ms;
         machine->results_hash = results_hash;
         park(machine, entry->index, vm_why(machine->vm));
@@ -474,6 +486,8 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->lua_bytes = vm_lua_bytes(machine->vm);
     status->spent = vm_spent(machine->vm);
     status->catalog_version = machine->catalog_version;
+    status->membership_version = machine->membership->version;
+    status->review_due_ms = membership_review_due(machine);
     status->parked_at = machine->parked_at;
     memcpy(status->parked_why, machine->parked_why, sizeof status->parked_why);
 }

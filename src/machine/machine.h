@@ -54,9 +54,12 @@ struct machine_status {
     uint64_t timers;        /* armed by ctx.at and ctx.after */
     uint64_t timers_failed; /* of timers, on_expire and on_session_end, since the state began */
     uint64_t lua_bytes;
-    uint64_t spent;           /* of the budgets of all entries and queries since the machine was made */
-    uint64_t catalog_version; /* grows when mounts or limits change: see machine_catalog */
-    raft_index parked_at;     /* 0: not parked */
+    uint64_t spent;              /* of the budgets of all entries and queries since the machine was made */
+    uint64_t catalog_version;    /* grows when mounts or limits change: see machine_catalog */
+    uint64_t membership_version; /* grows when what machine_pack_membership says is another */
+    uint64_t
+        review_due_ms; /* cluster time from which an ENTRY_OBSERVATION is due though nothing changed; UINT64_MAX: never */
+    raft_index parked_at; /* 0: not parked */
     char parked_why[256];
 };
 
@@ -64,7 +67,7 @@ struct machine *machine_new(const struct machine_options *options);
 void machine_free(struct machine *machine);
 
 /* Applies whole records, one after another, the first at applied + 1 (checked). With want_results each COMMAND, BATCH, SESSION,
- * DEPLOY, LIMIT and SKIP entry adds an answer; without, only the digest notices. Events are added either way. Returns the index applied last: less than the last record's
+ * DEPLOY, LIMIT, SKIP and MEMBERSHIP entry adds an answer; without, only the digest notices. Events are added either way. Returns the index applied last: less than the last record's
  * only when the machine parked at the next one. A parked machine applies nothing. */
 raft_index machine_apply(struct machine *machine, struct slice records, bool want_results,
                          struct machine_results *results);
@@ -106,7 +109,7 @@ bool machine_query_timed(const struct machine *machine);
 enum { MACHINE_DIGEST_STEP = 256 };
 bool machine_digest_at(const struct machine *machine, raft_index index, struct hash128 *digest);
 
-/* Appends a MessagePack map of everything that status shows of the service: mounts (name, module, version, bundle hash),
+/* Appends a MessagePack map of everything that status shows of the service: mounts (name, module, version, bundle hash), format, policy,
  * limits, rows and bytes. */
 void machine_pack_info(const struct machine *machine, struct buffer *out);
 

@@ -26,6 +26,8 @@ struct machine_migration {
     uint64_t journal; /* lines of it */
 };
 
+struct membership;
+
 struct machine {
     struct tree *tree;
     struct vm *vm;
@@ -43,6 +45,7 @@ struct machine {
     struct buffer refused; /* pairs: mount, why */
     uint32_t refused_count;
     struct machine_migration migration;
+    struct membership *membership; /* machine/membership_private.h */
     struct machine_frozen *frozen; /* what is out, youngest first */
     raft_index *skips;             /* entries that a SKIP of the log names, and that are not applied yet */
     size_t skips_count;

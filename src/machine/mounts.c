@@ -8,7 +8,7 @@
 #include "base/trace.h"
 #include "machine/catalog.h"
 #include "machine/host_rows.h"
-#include "machine/machine_private.h"
+#include "machine/membership_private.h"
 #include "script/bundle.h"
 #include "wire/error.h"
 #include "wire/pack.h"
@@ -179,27 +179,57 @@ enum vm_outcome machine_take_format(struct machine *machine, struct slice bundle
     return outcome;
 }
 
+/* The policy that the cluster begins with. */
+static enum vm_outcome take_policy(struct machine *machine, struct slice bundle, struct buffer *result)
+{
+    struct buffer why = {0};
+    enum vm_outcome outcome = VM_OK;
+    if (membership_put_policy(machine, bundle, &why) == STATUS_OK) {
+        pack_nil(result);
+    } else {
+        buffer_append_byte(&why, 0);
+        error_pack(result, ERROR_SCRIPT_ERROR, (const char *)why.data);
+        outcome = VM_REFUSED;
+    }
+    buffer_close(&why);
+    return outcome;
+}
+
+/* Whether what the bundle is for is there already, or was refused. */
+static bool is_settled(const struct machine *machine, enum bundle_kind kind, struct slice mount)
+{
+    struct slice known = {0};
+    if (machine_find_refused(machine, mount, &known))
+        return true;
+    switch (kind) {
+    case BUNDLE_FORMAT:
+        return machine->format.name[0] != 0;
+    case BUNDLE_POLICY:
+        return machine->membership->policy[0] != 0;
+    default:
+        return machine_find_bundle(machine, mount, &known);
+    }
+}
+
 /* A module takes its place. The same mount again says nothing new: two leaders may both have proposed it. */
 enum vm_outcome machine_apply_bundle(struct machine *machine, const struct entry *entry, struct buffer *result)
 {
     enum bundle_kind kind = BUNDLE_MACHINE;
     struct slice mount = {0};
-    struct slice known = {0};
     if (bundle_kind(entry->payload, &kind) != STATUS_OK || bundle_mount(entry->payload, &mount) != STATUS_OK) {
         error_pack(result, ERROR_BAD_REQUEST, "not a bundle");
         return VM_REFUSED;
     }
-    bool is_format = kind == BUNDLE_FORMAT;
-    if (is_format)
-        mount = slice_text(HOST_FORMAT_MOUNT);
-    if ((is_format ? machine->format.name[0] != 0 : machine_find_bundle(machine, mount, &known)) ||
-        machine_find_refused(machine, mount, &known)) {
+    if (kind != BUNDLE_MACHINE)
+        mount = slice_text(kind == BUNDLE_FORMAT ? HOST_FORMAT_MOUNT : HOST_POLICY_MOUNT);
+    if (is_settled(machine, kind, mount)) {
         pack_nil(result);
         return VM_OK;
     }
     tree_mark mark = tree_savepoint(machine->tree);
-    enum vm_outcome outcome = is_format ? machine_take_format(machine, entry->payload, result)
-                                        : mount_bundle(machine, entry, mount, result);
+    enum vm_outcome outcome = kind == BUNDLE_FORMAT   ? machine_take_format(machine, entry->payload, result)
+                              : kind == BUNDLE_POLICY ? take_policy(machine, entry->payload, result)
+                                                      : mount_bundle(machine, entry, mount, result);
     if (outcome == VM_REFUSED) {
         struct slice code = {0}, message = {0}, data = {0};
         tree_rollback(machine->tree, mark);

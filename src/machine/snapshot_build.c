@@ -4,6 +4,7 @@
 #include "base/mutant.h"
 #include "machine/deploy_private.h"
 #include "machine/host_rows.h"
+#include "machine/membership_private.h"
 #include "machine/snapshot_private.h"
 #include "script/bundle.h"
 #include "state/view.h"
@@ -171,6 +172,7 @@ static enum status build(struct building *building, const struct machine_options
     if (status != STATUS_OK)
         return status;
     restore_facts(building->machine, &intake->head);
+    membership_load(building->machine);
     return check_state(building);
 }
 

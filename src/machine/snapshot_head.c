@@ -10,6 +10,7 @@
 #include "base/mutant.h"
 #include "machine/format_rows.h"
 #include "machine/machine_private.h"
+#include "machine/membership_private.h"
 #include "machine/snapshot_private.h"
 #include "wire/pack.h"
 
@@ -185,4 +186,5 @@ void machine_swap(struct machine *machine, struct machine *built)
     machine->skips = old.skips;
     machine->skips_count = old.skips_count;
     machine->catalog_version = old.catalog_version + 1;
+    machine->membership->version += built->membership->version + 1;
 }

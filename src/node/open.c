@@ -75,8 +75,8 @@ static bool mounts_are_distinct(struct node *node, const struct node_options *op
             struct slice right = {0};
             CHECK(bundle_mount(options->bundles[i], &left) == STATUS_OK);
             CHECK(bundle_mount(options->bundles[j], &right) == STATUS_OK);
-            if (!slice_equal(left, right))
-                continue;
+            if (left.size == 0 || !slice_equal(left, right))
+                continue; /* one format, one policy at the most: flags that are given once */
             char text[160];
             snprintf(text, sizeof text, "--machine: two modules are to be mounted as %.*s: name one, NAME=FILE",
                      (int)left.size, (const char *)left.data);
@@ -111,7 +111,7 @@ static int make_identity(struct node *node, const struct node_options *options, 
         return NODE_EXIT_CONFIG;
     if (restored && options->bundles_count > 0)
         LOG(LOG_INFO, "node",
-            "--machine and --format are not looked at: the code is in the snapshot that was restored");
+            "--machine, --format and --policy are not looked at: the code is in the snapshot that was restored");
     if (formation_identity(options->id, options->cluster, restored ? 0 : code_hash, node_random(), identity,
                            node->why) != STATUS_OK)
         return NODE_EXIT_CONFIG;

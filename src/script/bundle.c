@@ -8,11 +8,13 @@
 #include <lua.h>
 
 #include "base/check.h"
+#include "base/embed.h"
 #include "base/memory.h"
 #include "script/compile.h"
 #include "script/fail.h"
 #include "script/format.h"
 #include "script/lexer.h"
+#include "script/policy.h"
 #include "script/library.h"
 #include "script/sandbox.h"
 #include "script/shape.h"
@@ -51,12 +53,21 @@ struct opened {
     uint32_t count;
 };
 
-static const char *const kind_names[] = {"machine", "format"};
+static const char *const kind_names[] = {"machine", "format", "policy"};
 
-static bool find_kind(struct slice name, enum bundle_kind *kind)
+const char *bundle_kind_name(enum bundle_kind kind)
 {
-    *kind = slice_equal(name, slice_text(kind_names[BUNDLE_FORMAT])) ? BUNDLE_FORMAT : BUNDLE_MACHINE;
-    return slice_equal(name, slice_text(kind_names[*kind]));
+    return kind_names[kind];
+}
+
+bool bundle_kind_named(struct slice name, enum bundle_kind *kind)
+{
+    for (size_t i = 0; i < sizeof kind_names / sizeof kind_names[0]; i++)
+        if (slice_equal(name, slice_text(kind_names[i]))) {
+            *kind = (enum bundle_kind)i;
+            return true;
+        }
+    return false;
 }
 
 static enum status open_bundle(struct slice bundle, struct opened *opened)
@@ -67,7 +78,7 @@ static enum status open_bundle(struct slice bundle, struct opened *opened)
     struct slice kind;
     if (bundle.size > BUNDLE_BYTES_MAX || pack_read_array(&reader, &fields) != STATUS_OK || fields != 5 ||
         pack_read_u64(&reader, &format) != STATUS_OK || format != 1 ||
-        pack_read_text(&reader, &kind) != STATUS_OK || !find_kind(kind, &opened->kind) ||
+        pack_read_text(&reader, &kind) != STATUS_OK || !bundle_kind_named(kind, &opened->kind) ||
         pack_read_text(&reader, &opened->mount) != STATUS_OK ||
         (opened->kind == BUNDLE_MACHINE ? !shape_is_word(opened->mount) : opened->mount.size > 0) ||
         pack_read_text(&reader, &opened->main) != STATUS_OK ||
@@ -137,6 +148,20 @@ struct build {
     const char *wanting; /* the file whose requires are being followed */
 };
 
+/* A module that ships as source becomes part of the bundle, as what lies beside the main file does: what runs is what was deployed,
+ * whatever a later binary brings. NULL: it is none of those. */
+static const struct embed_file *find_shipped(struct slice module)
+{
+    char path[NAME_BYTES + 16];
+    if (module.size < 15 || module.size >= NAME_BYTES || memcmp(module.data, "tidelock.policy", 15) != 0)
+        return NULL;
+    snprintf(path, sizeof path, "lua/tidelock/%.*s.lua", (int)(module.size - 9), (const char *)module.data + 9);
+    for (unsigned long i = 0; i < embed_files_count; i++)
+        if (strcmp(embed_files[i].path, path) == 0)
+            return &embed_files[i];
+    return NULL;
+}
+
 static void note_required(void *context, struct slice module, unsigned line)
 {
     struct build *build = context;
@@ -147,8 +172,8 @@ static void note_required(void *context, struct slice module, unsigned line)
         wrong = "name a file beside the module, like 'money' or 'lib.money'";
     else if (library_is_name(module))
         return;
-    else if (module.size >= 9 && memcmp(module.data, "tidelock.", 9) == 0)
-        wrong = "of tidelock's own there are tidelock.json and tidelock.csv";
+    else if (module.size >= 9 && memcmp(module.data, "tidelock.", 9) == 0 && find_shipped(module) == NULL)
+        wrong = "of tidelock's own there are tidelock.json, tidelock.csv and tidelock.policy";
     for (size_t i = 0; i < build->count && wrong == NULL; i++)
         if (slice_equal(slice_text(build->files[i].name), module))
             return;
@@ -180,7 +205,12 @@ static void read_file(struct build *build, size_t at)
             *c = '/';
     snprintf(shown, sizeof shown, "%s.lua", build->files[at].name);
     struct buffer source = {0};
-    enum status status = build->read(build->context, path, &source);
+    const struct embed_file *shipped = find_shipped(slice_text(build->files[at].name));
+    enum status status = STATUS_OK;
+    if (shipped != NULL)
+        buffer_append(&source, shipped->data, shipped->size);
+    else
+        status = build->read(build->context, path, &source);
     if (status != STATUS_OK || source.size > BUNDLE_SOURCE_MAX) {
         char what[PATH_BYTES + 2 * NAME_BYTES + 64];
         snprintf(what, sizeof what, "%s%s", build->files[at].wanted_by, path);
@@ -278,7 +308,7 @@ struct loading {
     struct opened opened;
     int env;
     bool holds_tables;
-    bool *is_format; /* not NULL: only to know this */
+    enum bundle_kind *look; /* not NULL: only to know what it means to be */
     struct buffer *why;
 };
 
@@ -339,6 +369,8 @@ static int sandbox_require(lua_State *L)
 
 static int load_protected(lua_State *L)
 {
+    static enum status (*const checks[])(lua_State * L, int module, const char *file, struct buffer *why) = {
+        shape_check, shape_check_format, shape_check_policy};
     struct loading *loading = lua_touserdata(L, 1);
     char file[NAME_BYTES + 8];
     lua_settop(L, 2); /* loading, env */
@@ -353,13 +385,14 @@ static int load_protected(lua_State *L)
              (const char *)loading->opened.main.data);
     run_source(L, loading, loading->opened.main);
     int module = lua_gettop(L);
-    if (loading->is_format != NULL) {
-        *loading->is_format = shape_is_format(L, module);
+    if (loading->look != NULL) {
+        *loading->look = shape_is_policy(L, module)   ? BUNDLE_POLICY
+                         : shape_is_format(L, module) ? BUNDLE_FORMAT
+                                                      : BUNDLE_MACHINE;
         return 1;
     }
     struct buffer why = {0};
-    if ((loading->opened.kind == BUNDLE_FORMAT ? shape_check_format : shape_check)(L, module, file, &why) !=
-        STATUS_OK) {
+    if (checks[loading->opened.kind](L, module, file, &why) != STATUS_OK) {
         lua_pushlstring(L, (const char *)why.data, why.size);
         buffer_close(&why);
         lua_error(L);
@@ -428,11 +461,11 @@ enum status bundle_load(lua_State *L, int env, struct slice bundle, bool *holds_
     return status;
 }
 
-enum status bundle_look(lua_State *L, int env, struct slice bundle, bool *is_format)
+enum status bundle_look(lua_State *L, int env, struct slice bundle, enum bundle_kind *kind)
 {
     struct buffer why = {0};
-    struct loading loading = {.why = &why, .is_format = is_format};
-    *is_format = false;
+    struct loading loading = {.why = &why, .look = kind};
+    *kind = BUNDLE_MACHINE;
     enum status status = load(L, env, bundle, &loading);
     buffer_close(&why);
     return status;
@@ -471,11 +504,24 @@ static enum status try_format(struct slice bundle, struct buffer *why)
     return status;
 }
 
+/* Opens the bundle's policy, in a room of its own as ever. */
+static enum status try_policy(struct slice bundle, struct buffer *why)
+{
+    struct tree *tree = tree_new();
+    struct policy *policy = NULL;
+    enum status status = policy_open(bundle, tree, slice_text("apart"), &policy, why);
+    policy_close(policy);
+    tree_free(tree);
+    return status;
+}
+
 enum status bundle_check(struct slice bundle, struct buffer *why)
 {
     enum bundle_kind kind = BUNDLE_MACHINE;
     if (bundle_kind(bundle, &kind) == STATUS_OK && kind == BUNDLE_FORMAT)
         return try_format(bundle, why);
+    if (kind == BUNDLE_POLICY)
+        return try_policy(bundle, why);
     return try_mount(bundle, NULL, why); /* no bundle at all: it says so */
 }
 
@@ -483,9 +529,9 @@ static enum bundle_kind own_kind(const struct build *build)
 {
     struct buffer bundle = {0};
     pack_bundle(build, BUNDLE_FORMAT, slice_make(NULL, 0), &bundle);
-    bool format = format_looks_like_one(buffer_slice(&bundle));
+    enum bundle_kind kind = format_look(buffer_slice(&bundle));
     buffer_close(&bundle);
-    return format ? BUNDLE_FORMAT : BUNDLE_MACHINE; /* of one that does not load, the check says why */
+    return kind; /* of one that does not load, the check says why */
 }
 
 static enum status own_name(const struct build *build, struct buffer *name, struct buffer *why)

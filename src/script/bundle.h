@@ -1,8 +1,8 @@
 /* script/bundle.h - a module with everything it requires, as one byte string that is replicated.
  *
  * MessagePack list: [format 1, kind, mount, main, [[name, source], ...]]: kind is "machine", a service under its mount's name, or
- * "format", a snapshot format, whose mount is empty; `main` is the first source's name, the rest are sorted by name; a name is the module name that `require` gets ("bank", "lib.money"); files lie beside the
- * module. Sources are text as they were. The hash of these bytes names the bundle. Depends on base, wire/pack.h.
+ * "format", a snapshot format, or "policy", a membership policy, whose mount is empty; `main` is the first source's name, the rest are sorted by name; a name is the module name that `require` gets ("bank", "lib.money"); files lie beside the
+ * module, and tidelock.policy comes from the binary that made the bundle. Sources are text as they were. The hash of these bytes names the bundle. Depends on base (embed.h, too), wire/pack.h.
  */
 #ifndef SCRIPT_BUNDLE_H
 #define SCRIPT_BUNDLE_H
@@ -22,6 +22,7 @@ enum {
 enum bundle_kind {
     BUNDLE_MACHINE,
     BUNDLE_FORMAT,
+    BUNDLE_POLICY,
     BUNDLE_ANY /* for bundle_build: what the module turns out to be */
 };
 
@@ -50,13 +51,17 @@ enum status bundle_describe(struct slice bundle, struct buffer *out, struct buff
 enum status bundle_load(struct lua_State *L, int env, struct slice bundle, bool *holds_tables,
                         struct buffer *why) MUST_USE;
 
-/* Loads it as bundle_load does, only to know whether it means to be a format; one that does not load is none. */
-enum status bundle_look(struct lua_State *L, int env, struct slice bundle, bool *is_format) MUST_USE;
+/* Loads it as bundle_load does, only to know what it means to be, whatever it is packed as. One that does not load: a service. */
+enum status bundle_look(struct lua_State *L, int env, struct slice bundle, enum bundle_kind *kind) MUST_USE;
+
+/* A kind's name, as bundles and deploys say it; false: there is none of that name. */
+const char *bundle_kind_name(enum bundle_kind kind);
+bool bundle_kind_named(struct slice name, enum bundle_kind *kind);
 
 /* What it is. INVALID if these bytes are no bundle. */
 enum status bundle_kind(struct slice bundle, enum bundle_kind *kind) MUST_USE;
 
-/* The mount's name, borrowed; empty for a format. INVALID if these bytes are no bundle. */
+/* The mount's name, borrowed; empty for a format or policy. INVALID if these bytes are no bundle. */
 enum status bundle_mount(struct slice bundle, struct slice *mount) MUST_USE;
 
 /* The hash that names it. */

@@ -329,6 +329,8 @@ static int ctx_index(lua_State *L)
         return luaL_error(L, "the ctx of a workload has no field '%s'; there are random now client", name);
     else if (strcmp(name, "index") == 0)
         lua_pushnumber(L, (double)vm->entry.index);
+    else if (vm->policy)
+        return luaL_error(L, "the ctx of a policy has no field '%s'; there are db index log now random", name);
     else if (strcmp(name, "term") == 0)
         lua_pushnumber(L, (double)vm->entry.term);
     else if (strcmp(name, "session") == 0)
@@ -396,6 +398,7 @@ void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query)
 {
     static const luaL_Reg functions[] = {{"fail", ctx_fail}, {"log", ctx_log}, {"random", ctx_random},
                                          {"call", ctx_call}, {"map", ctx_map}, {NULL, NULL}};
+    static const luaL_Reg of_policies[] = {{"log", ctx_log}, {"random", ctx_random}, {NULL, NULL}};
     static const luaL_Reg writers[] = {{"id", ctx_id},         {"at", ctx_at},     {"after", ctx_after},
                                        {"cancel", ctx_cancel}, {"emit", ctx_emit}, {NULL, NULL}};
     lua_newtable(L); /* db: an empty table in front of the maps */
@@ -404,8 +407,9 @@ void ctx_make(lua_State *L, struct vm_ctx *ctx, bool query)
     push_guard(L);
     lua_setmetatable(L, -2);
     lua_newtable(L); /* the fixed fields; what changes from entry to entry is asked for */
-    luaL_register(L, NULL, functions);
-    if (!query)
+    const bool policy = vm_of(L)->policy;
+    luaL_register(L, NULL, policy ? of_policies : functions);
+    if (!query && !policy)
         luaL_register(L, NULL, writers);
     lua_insert(L, -2);
     lua_setfield(L, -2, "db");

@@ -13,7 +13,7 @@
 #include "script/format_private.h"
 #include "script/show.h"
 
-enum { MAP_NUMBER_BYTES = 4, MESSAGE_BYTES = 1024 /* of an error of the module */ };
+enum { MESSAGE_BYTES = 1024 /* of an error of the module */ };
 
 struct format *format_of(lua_State *L)
 {
@@ -26,8 +26,8 @@ struct opening {
     struct format *format;
     struct slice bundle;
     struct buffer *why;
-    bool look; /* only whether it is one */
-    bool is_format;
+    bool look; /* only what it means to be: */
+    enum bundle_kind kind;
     bool refused;
 };
 
@@ -48,7 +48,7 @@ static int open_protected(lua_State *L)
     lua_settop(L, 0);
     lua_getfield(L, LUA_REGISTRYINDEX, "tidelock.env");
     if (opening->look) {
-        opening->refused = bundle_look(L, 1, opening->bundle, &opening->is_format) != STATUS_OK;
+        opening->refused = bundle_look(L, 1, opening->bundle, &opening->kind) != STATUS_OK;
         return 0;
     }
     if (bundle_load(L, 1, opening->bundle, &holds_tables, opening->why) != STATUS_OK) {
@@ -112,12 +112,12 @@ enum status format_open(struct slice bundle, size_t lua_bytes_max, struct format
     return status;
 }
 
-bool format_looks_like_one(struct slice bundle)
+enum bundle_kind format_look(struct slice bundle)
 {
     struct opening opening = {.format = make((size_t)256 * 1024 * 1024), .bundle = bundle, .look = true};
-    bool is_format = load(&opening) == STATUS_OK && opening.is_format;
+    enum bundle_kind kind = load(&opening) == STATUS_OK ? opening.kind : BUNDLE_MACHINE;
     format_close(opening.format);
-    return is_format;
+    return kind;
 }
 
 void format_close(struct format *format)

@@ -9,6 +9,7 @@
 #ifndef SCRIPT_FORMAT_H
 #define SCRIPT_FORMAT_H
 
+#include "script/bundle.h"
 #include "script/vm.h"
 #include "state/view.h"
 
@@ -43,8 +44,8 @@ void format_close(struct format *format);
 const char *format_name(const struct format *format);
 double format_version(const struct format *format);
 
-/* True if the module of this bundle means to be a format: to tell a user which kind of file it is. */
-bool format_looks_like_one(struct slice bundle);
+/* What the module of this bundle, packed as a format, means to be: to tell a user which kind of file it is. */
+enum bundle_kind format_look(struct slice bundle);
 
 /* What `write` is given, and whom its bytes go to. */
 struct format_writing {

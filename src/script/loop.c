@@ -72,7 +72,7 @@ static int loop_next(lua_State *L)
     map_charge(L, key.size + value.size);
     if (vm->format != NULL)
         format_took_row(L, key);
-    map_push_key(L, key);
+    map_push_key(L, key, loop->map->head_size);
     upgrade_push_value(L, key, value);
     desk_give_copy(L, key, loop->map->name);
     return 2 + map_push_expires(L, vm, deadline_ms);

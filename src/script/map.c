@@ -18,7 +18,7 @@
 #include "state/key.h"
 #include "wire/pack.h"
 
-enum { NUMBER_BYTES = 4, READS = 0, WRITES = 1 };
+enum { READS = 0, WRITES = 1 };
 
 int map_refuse(lua_State *L, const struct use *use, const char *format, ...)
 {
@@ -40,7 +40,9 @@ struct use map_use(lua_State *L, const char *method, bool writes, int arguments_
         luaL_error(L, "call %s of a map with a colon: map:%s(...), not map.%s(...)", method, method, method);
     lua_pop(L, 1);
     if (!use.vm->running || use.vm->calls_open == 0)
-        map_refuse(L, &use, "a map is used outside of a command or query");
+        map_refuse(L, &use,
+                   use.vm->policy ? "a map is used outside of observe, review and admit"
+                                  : "a map is used outside of a command or query");
     if (use.vm->entry.client > 0)
         map_refuse(L, &use, "a workload sees no state: it has ctx.random, now and client");
     if (writes && use.vm->querying)
@@ -90,12 +92,10 @@ static void append_element(lua_State *L, const struct use *use, const char *what
     }
 }
 
-static void begin_key(struct buffer *key, uint32_t number)
+static void begin_key(struct buffer *key, const struct map *map)
 {
     buffer_clear(key);
-    uint8_t head[NUMBER_BYTES] = {(uint8_t)(number >> 24), (uint8_t)(number >> 16), (uint8_t)(number >> 8),
-                                  (uint8_t)number};
-    buffer_append(key, head, sizeof head);
+    buffer_append(key, map->head, map->head_size);
 }
 
 /* A list with holes is refused: its length would depend on how it was made. */
@@ -120,12 +120,12 @@ static void append_list(lua_State *L, const struct use *use, const char *what, i
 struct slice map_key(lua_State *L, const struct use *use, const char *what, int at)
 {
     struct vm *vm = use->vm;
-    begin_key(&vm->key, use->map->number);
+    begin_key(&vm->key, use->map);
     if (lua_type(L, at) == LUA_TTABLE)
         append_list(L, use, what, at, &vm->key);
     else
         append_element(L, use, what, at, &vm->key, false);
-    if (vm->key.size - NUMBER_BYTES > vm->limits.key_bytes)
+    if (vm->key.size - use->map->head_size > vm->limits.key_bytes)
         fail(L, "TOO_LARGE", "%s:%s: %s of more than %d bytes", use->map->name, use->method, what,
              (int)vm->limits.key_bytes);
     return buffer_slice(&vm->key);
@@ -133,7 +133,7 @@ struct slice map_key(lua_State *L, const struct use *use, const char *what, int 
 
 void map_whole(const struct use *use, struct buffer *lo, struct buffer *hi)
 {
-    begin_key(lo, use->map->number);
+    begin_key(lo, use->map);
     buffer_clear(hi);
     buffer_append(hi, lo->data, lo->size);
     key_after_prefix(hi);
@@ -141,7 +141,7 @@ void map_whole(const struct use *use, struct buffer *lo, struct buffer *hi)
 
 void map_prefix(lua_State *L, const struct use *use, int at, struct buffer *lo, struct buffer *hi)
 {
-    begin_key(lo, use->map->number);
+    begin_key(lo, use->map);
     if (lua_type(L, at) == LUA_TTABLE)
         append_list(L, use, "the prefix", at, lo);
     else if (!lua_isnoneornil(L, at))
@@ -151,9 +151,9 @@ void map_prefix(lua_State *L, const struct use *use, int at, struct buffer *lo, 
     key_after_prefix(hi);
 }
 
-void map_push_key(lua_State *L, struct slice key)
+void map_push_key(lua_State *L, struct slice key, size_t head_size)
 {
-    struct key_reader reader = {.rest = slice_make(key.data + NUMBER_BYTES, key.size - NUMBER_BYTES)};
+    struct key_reader reader = {.rest = slice_make(key.data + head_size, key.size - head_size)};
     struct key_element element;
     int count = 0;
     int top = lua_gettop(L);
@@ -179,7 +179,7 @@ void map_push_key(lua_State *L, struct slice key)
 
 void map_pack_key(struct slice key, struct buffer *out)
 {
-    struct key_reader reader = {.rest = slice_make(key.data + NUMBER_BYTES, key.size - NUMBER_BYTES)};
+    struct key_reader reader = {.rest = slice_make(key.data + MAP_NUMBER_BYTES, key.size - MAP_NUMBER_BYTES)};
     struct key_element element;
     struct buffer elements = {0};
     uint32_t count = 0;
@@ -305,6 +305,8 @@ static uint64_t read_ttl(lua_State *L, const struct use *use, int at)
 {
     if (lua_isnoneornil(L, at))
         return DUE_NEVER;
+    if (use->vm->policy)
+        map_refuse(L, use, "the memory of a policy keeps its rows until they are deleted: there is no ttl");
     double ms = map_only_option(L, use, at, "ttl");
     double deadline_ms = (double)use->vm->entry.now_ms + ms;
     if (!(ms >= 1 && ms == floor(ms) && deadline_ms < (double)DUE_TIME_MAX))
@@ -478,7 +480,7 @@ static int one_end(lua_State *L, const char *method, bool reverse)
         lua_pushnil(L);
         return 1;
     }
-    map_push_key(L, key);
+    map_push_key(L, key, use.map->head_size);
     upgrade_push_value(L, key, value);
     desk_give_copy(L, key, use.map->name);
     return 2 + map_push_expires(L, use.vm, deadline_ms);
@@ -544,9 +546,18 @@ void map_push(lua_State *L, uint32_t number, const char *name)
 
 void map_push_typed(lua_State *L, const char *type, uint32_t number, const char *name)
 {
+    const uint8_t head[MAP_NUMBER_BYTES] = {(uint8_t)(number >> 24), (uint8_t)(number >> 16),
+                                            (uint8_t)(number >> 8), (uint8_t)number};
+    map_push_headed(L, type, slice_make(head, sizeof head), name);
+}
+
+void map_push_headed(lua_State *L, const char *type, struct slice head, const char *name)
+{
     struct map *map = lua_newuserdata(L, sizeof *map);
+    CHECK(head.size <= MAP_HEAD_BYTES);
     memset(map, 0, sizeof *map);
-    map->number = number;
+    map->head_size = (uint8_t)head.size;
+    memcpy(map->head, head.data, head.size);
     strncpy(map->name, name, sizeof map->name - 1);
     luaL_getmetatable(L, type);
     lua_setmetatable(L, -2);

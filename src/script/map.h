@@ -6,10 +6,18 @@
 
 #define MAP_TYPE "tidelock.map"
 
-enum { MAP_CHARGE_ROW = 10, MAP_CHARGE_BYTES = 16, MAP_NAME_BYTES = 104 };
+enum {
+    MAP_CHARGE_ROW = 10,
+    MAP_CHARGE_BYTES = 16,
+    MAP_NAME_BYTES = 104,
+    MAP_NUMBER_BYTES = 4,
+    MAP_HEAD_BYTES = 80
+};
 
 struct map {
-    uint32_t number;
+    uint8_t head_size;
+    uint8_t head
+        [MAP_HEAD_BYTES]; /* what its rows' keys begin with: its number; of a policy's map, more (script/policy.h) */
     char name[MAP_NAME_BYTES]; /* "rows"; "kv.rows" for a format */
 };
 
@@ -36,8 +44,8 @@ struct slice map_key(lua_State *L, const struct use *use, const char *what, int 
 void map_whole(const struct use *use, struct buffer *lo, struct buffer *hi);
 void map_prefix(lua_State *L, const struct use *use, int at, struct buffer *lo, struct buffer *hi);
 
-/* Pushes a key (one element as itself, more as a list), a value [-0, +1]. */
-void map_push_key(lua_State *L, struct slice key);
+/* Pushes a key without its map's head (one element as itself, more as a list), a value [-0, +1]. */
+void map_push_key(lua_State *L, struct slice key, size_t head_size);
 void map_push_value(lua_State *L, struct slice value);
 
 /* To a format, a row says when it expires, after its value: pushes that, or nothing; returns how many [-0, +0 | +1]. */
@@ -55,6 +63,9 @@ void map_make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_
 
 /* Pushes a map of such a type [-0, +1]. */
 void map_push_typed(lua_State *L, const char *type, uint32_t number, const char *name);
+
+/* Pushes a map whose rows' keys begin with `head` [-0, +1]. */
+void map_push_headed(lua_State *L, const char *type, struct slice head, const char *name);
 
 /* loop.c: two buffers for bounds, that Lua frees [-0, +1]. */
 struct buffer *map_push_bounds(lua_State *L);

@@ -27,6 +27,8 @@ static const char *const module_fields[] = {
     "name",   "version",   "state",          "init",    "commands",    "queries",  "apply",     "query",
     "timers", "on_expire", "on_session_end", "migrate", "upgrade_row", "workload", "invariant", NULL};
 static const char *const format_fields[] = {"name", "version", "write", "read", NULL};
+static const char *const policy_fields[] = {"name",    "version", "every", "state",
+                                            "observe", "review",  "admit", NULL};
 static const char *const function_fields[] = {"run", "args", "help", "session", NULL};
 
 static void __attribute__((format(printf, 3, 4))) say(struct shape *shape, int line, const char *format, ...)
@@ -278,7 +280,7 @@ static void check_state(struct shape *shape)
     lua_pop(L, 1);
 }
 
-static void check_name_and_version(struct shape *shape)
+static void check_name(struct shape *shape)
 {
     lua_State *L = shape->L;
     struct slice name = {0};
@@ -287,11 +289,17 @@ static void check_name_and_version(struct shape *shape)
         name.data = (const uint8_t *)lua_tolstring(L, -1, &name.size);
     if (!shape_is_word(name))
         say(shape, 0, "name must be text made of a-z, 0-9 and _, at most 48 bytes, that begins with a letter");
+    lua_pop(L, 1);
+}
+
+static void check_version(struct shape *shape)
+{
+    lua_State *L = shape->L;
     lua_getfield(L, shape->module, "version");
     double version = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
     if (!(version >= 1 && version <= 1e9 && version == floor(version)))
         say(shape, 0, "version must be a whole number from 1");
-    lua_pop(L, 2);
+    lua_pop(L, 1);
 }
 
 static bool has(struct shape *shape, const char *field)
@@ -349,9 +357,16 @@ enum status shape_check(lua_State *L, int module, const char *file, struct buffe
             "this is a snapshot format, for it has write or read, and no service: give it with --format");
         return STATUS_INVALID;
     }
+    if (lua_istable(L, module) && shape_is_policy(L, module)) {
+        say(&shape, 0,
+            "this is a membership policy, for it has review, admit or observe, and no service: give it with "
+            "--policy");
+        return STATUS_INVALID;
+    }
     if (!check_table(&shape, module_fields))
         return STATUS_INVALID;
-    check_name_and_version(&shape);
+    check_name(&shape);
+    check_version(&shape);
     check_state(&shape);
     check_dispatch(&shape);
     check_functions(&shape, "commands", true);
@@ -383,7 +398,8 @@ enum status shape_check_format(lua_State *L, int module, const char *file, struc
     }
     if (!check_table(&shape, format_fields))
         return STATUS_INVALID;
-    check_name_and_version(&shape);
+    check_name(&shape);
+    check_version(&shape);
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         lua_getfield(L, module, functions[i]);
         if (!lua_isfunction(L, -1))
@@ -391,5 +407,59 @@ enum status shape_check_format(lua_State *L, int module, const char *file, struc
                 lua_isnil(L, -1) ? "missing" : luaL_typename(L, -1));
         lua_pop(L, 1);
     }
+    return shape.wrong ? STATUS_INVALID : STATUS_OK;
+}
+
+/* --- policies ------------------------------------------------------------------------------------------------------------- */
+
+static const char *const policy_functions[] = {"observe", "review", "admit", NULL};
+
+bool shape_is_policy(lua_State *L, int module)
+{
+    static const char *const of_others[] = {"commands", "queries", "apply", "query", "write", "read", NULL};
+    struct shape shape = {.L = L, .module = module};
+    bool policy = false;
+    for (size_t i = 0; lua_istable(L, module) && policy_functions[i] != NULL; i++)
+        policy = policy || has(&shape, policy_functions[i]);
+    for (size_t i = 0; policy && of_others[i] != NULL; i++)
+        policy = !has(&shape, of_others[i]);
+    return policy;
+}
+
+static void check_every(struct shape *shape)
+{
+    lua_State *L = shape->L;
+    lua_getfield(L, shape->module, "every");
+    double ms = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+    if (!lua_isnil(L, -1) && !(ms >= SHAPE_EVERY_MIN_MS && ms <= SHAPE_EVERY_MAX_MS && ms == floor(ms)))
+        say(shape, 0, "every must be a whole number of milliseconds from %d to %d", SHAPE_EVERY_MIN_MS,
+            SHAPE_EVERY_MAX_MS);
+    lua_pop(L, 1);
+}
+
+enum status shape_check_policy(lua_State *L, int module, const char *file, struct buffer *why)
+{
+    struct shape shape = {.L = L, .module = module, .file = file, .why = why};
+    bool some = false;
+    if (lua_istable(L, module) && (has(&shape, "commands") || has(&shape, "queries") || has(&shape, "apply"))) {
+        say(&shape, 0, "this is a service, not a membership policy: give it with --machine");
+        return STATUS_INVALID;
+    }
+    if (!check_table(&shape, policy_fields))
+        return STATUS_INVALID;
+    check_name(&shape);
+    if (has(&shape, "version"))
+        check_version(&shape);
+    check_state(&shape);
+    check_every(&shape);
+    for (size_t i = 0; policy_functions[i] != NULL; i++) {
+        lua_getfield(L, module, policy_functions[i]);
+        some = some || !lua_isnil(L, -1);
+        if (!lua_isnil(L, -1) && !lua_isfunction(L, -1))
+            say(&shape, 0, "%s must be a function", policy_functions[i]);
+        lua_pop(L, 1);
+    }
+    if (!some)
+        say(&shape, 0, "a policy has a function review, admit or observe");
     return shape.wrong ? STATUS_INVALID : STATUS_OK;
 }

@@ -69,7 +69,7 @@ void upgrade_push_value(lua_State *L, struct slice key, struct slice value)
     luaL_checkstack(L, 8, "too deep");
     lua_rawgeti(L, LUA_REGISTRYINDEX, mount->upgrade_row_ref);
     lua_pushstring(L, map_name(vm, key));
-    map_push_key(L, key);
+    map_push_key(L, key, MAP_NUMBER_BYTES);
     map_push_value(L, value);
     lua_pushnumber(L, (double)version);
     lua_call(L, 4, 1);

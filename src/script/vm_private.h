@@ -74,6 +74,7 @@ struct vm {
     struct tree *tree;
     struct rows rows;      /* where its maps read: the tree, unless a format writes */
     struct format *format; /* that this state runs (format.c); NULL: a service's */
+    bool policy;           /* this state runs a policy (policy.c) */
     struct budget budget;
     struct budget idle_budget; /* outside entries: never ends */
     struct vm_limits limits;

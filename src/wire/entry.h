@@ -36,7 +36,7 @@ enum entry_kind {
     ENTRY_LIMIT = 10,        /* list [name, value] */
     ENTRY_SKIP = 11,         /* list [index]: the entry there is refused, whatever it is */
     ENTRY_MEMBERSHIP = 12,   /* list [by, force, expected_id, [change, ...]] (machine/membership.h) */
-    ENTRY_OBSERVATION = 13,  /* list of [id, silent_since_ms, lag, caught_up, parked] */
+    ENTRY_OBSERVATION = 13,  /* list [leader, [[id, silent_since_ms, lag, caught_up, parked], ...]] */
     ENTRY_KINDS
 };
 

@@ -17,6 +17,8 @@
     X(NOT_FOUND, true, 5, 404, "NOTFOUND")                                                                         \
     X(EXISTS, true, 6, 409, "EXISTS")                                                                              \
     X(CONFLICT, true, 6, 412, "CONFLICT")                                                                          \
+    X(CONFIG_PENDING, true, 6, 409, "CONFLICT")                                                                    \
+    X(STALE_CONFIG, true, 6, 409, "CONFLICT")                                                                      \
     X(NO_SESSION, true, 6, 409, "NOSESSION")                                                                       \
     X(SESSION_EXPIRED, true, 6, 409, "NOSESSION")                                                                  \
     X(COMPACTED, true, 6, 410, "COMPACTED")                                                                        \
