@@ -247,7 +247,7 @@ local function run(p, seed, steps)
 end
 
 describe('in a model of clusters that fail and mend', function()
-  it('the autopilot and zones never leave less than a majority, nor an even number, and come to their target', function()
+  it('the autopilot and zones never leave less than a majority, nor an even number, and come to their target (bug 111)', function()
     local reached, idle = 0, 0
     for seed = 1, 300 do
       local p = seed % 2 == 0 and policy.autopilot { target = 3 } or policy.zones { target = 3, leader = 'b' }

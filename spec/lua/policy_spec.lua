@@ -30,7 +30,7 @@ local function alarm_of(text, facts)
 end
 
 describe('a policy', function()
-  it('is asked at an observation, and what it says is decided, with its why', function()
+  it('is asked at an observation, and what it says is decided, with its why (bug 111)', function()
     local m = four(policy [[function P.review(ctx, view) return { op = 'promote', id = 4, why = 'it has caught up' } end]])
     assert.equal('p', m:membership().policy)
     assert.is_nil(m:decision())
