@@ -1,5 +1,6 @@
 -- The policies that ship (lua/tidelock/policy.lua), as plain functions of views that are made up; in a small model of clusters with
 -- failures; and deployed, in the machine.
+package.path = './lua/?.lua;' .. package.path
 local policy = require 'tidelock.policy'
 local membership = require 'spec.support.membership'
 
