@@ -94,7 +94,8 @@ local function rounds(title, pids, load, save, stalls)
   say('p99.9 beside / without: %.2f', busy.p999 / quiet.p999)
   if stalls then
     for _, thread in ipairs { 'tidelock-lua', 'tidelock-log' } do
-      say('the longest that %s of the leader was busy with one job: without %s, beside %s', thread, stalls(thread, without), stalls(thread, beside))
+      say('the longest that %s of the leader was busy with one job: without %s, beside %s', thread, stalls(thread, without),
+        stalls(thread, beside))
     end
   end
 end
