@@ -13,7 +13,7 @@ tidelock call MOUNT.NAME ARG...
 
   --to H:P,...       nodes to ask (or TIDELOCK_TO; default 127.0.0.1:7301..7303)
   --timeout MS       give up after this long (5000)
-  --read LEVEL       of a query: linearizable (default) or stale
+  --read LEVEL       of a query: linearizable (default), lease (trusts clocks, see limits: lease_drift_ms) or stale
   --batch FILE       a file of commands; - is standard input
   --session ID       once, however often it is sent: a session of tidelock.session_open
   --seq N            its number there (the clock, in microseconds): the same one again gets the first answer; lower ones are done
@@ -160,14 +160,16 @@ local function session_flags(options, timeout, cli)
   return { session = options.session, seq = seq, done_below = seq - 2 * timeout * 1000 }
 end
 
+local reads = { linearizable = true, lease = true, stale = true }
+
 function call.go(words, cli, is_query)
   local options, rest, named = split(words, cli)
   if options.help then
     io.stdout:write(require('cli.help').of(is_query and require('cli.query') or call))
     return 0
   end
-  if options.read and options.read ~= 'linearizable' and options.read ~= 'stale' then
-    cli.stop(2, '--read ', options.read, ': there are linearizable and stale')
+  if options.read and not reads[options.read] then
+    cli.stop(2, '--read ', options.read, ': there are linearizable, lease and stale')
   end
   local name, args = table.remove(rest, 1), nil
   if options.batch then

@@ -163,10 +163,10 @@ function cluster:deploy(word, options)
   return answer, err
 end
 
-local reads = { linearizable = true, stale = true }
+local reads = { linearizable = true, lease = true, stale = true }
 local with_keys = { timeout = true, node = true, read = true, session = true }
 
--- The same two, otherwise: within `timeout` ms, asked of one node, read = 'stale', once in a session.
+-- The same two, otherwise: within `timeout` ms, asked of one node, read = 'lease' or 'stale', once in a session.
 function cluster:with(options)
   for key in pairs(options) do
     if not with_keys[key] then error('with: unknown key ' .. tostring(key) .. '; there are node, read, session, timeout', 2) end
@@ -175,7 +175,7 @@ function cluster:with(options)
   if type(session) == 'string' then session = sessions.of(session)
   elseif session ~= nil and getmetatable(session) ~= sessions then error('with: session is what c:session{} gave, or its text', 2) end
   if options.timeout ~= nil and not is_whole(options.timeout, 1, 3600000) then error('with: timeout must be a whole number of ms', 2) end
-  if options.read ~= nil and not reads[options.read] then error("with: read is 'linearizable' or 'stale'", 2) end
+  if options.read ~= nil and not reads[options.read] then error("with: read is 'linearizable', 'lease' or 'stale'", 2) end
   return setmetatable({ cluster = self, options = { timeout = options.timeout, read = options.read, session = session,
     node = options.node and pick(self, options.node) } }, handle)
 end

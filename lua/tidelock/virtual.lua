@@ -40,7 +40,7 @@ local function deliver(one, entry)
     one.held[#one.held + 1] = entry
     return
   end
-  entry.number = one.world:request(one.id, entry.name, entry.args, entry.timeout, entry.stale, entry.query, entry.dry_run,
+  entry.number = one.world:request(one.id, entry.name, entry.args, entry.timeout, entry.read, entry.query, entry.dry_run,
     entry.session, entry.seq, entry.done_below)
 end
 
@@ -54,7 +54,7 @@ end
 function own:attempt(name, args, options, deadline)
   local one = self.list[self.at]
   if not one.world:look(one.id) then return 'unreached', ('node %d is down'):format(one.id) end
-  local entry = { name = name, args = args, timeout = options.timeout_ms, stale = options.read == 'stale',
+  local entry = { name = name, args = args, timeout = options.timeout_ms, read = options.read,
     query = options.query, dry_run = options.dry_run, session = options.session, seq = options.seq,
     done_below = options.done_below }
   local began = driver.now()

@@ -205,6 +205,8 @@ local mutants = {
   { 225, 'joint, the old set is not asked for votes' },
   { 226, 'a lease does not allow for clocks that drift apart' },
   { 227, 'a lone voter leads before its vote is durable' },
+  { 260, 'a node that promised a lease votes right after its restart' },
+  { 261, 'a lease is promised before the disk remembers it' },
   { 285, 'candidates do not get more patient when elections fail' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
   { 245, 'a learner is promoted that has not caught up' },
@@ -249,7 +251,7 @@ local function try(number)
   pipe:close()
   if status ~= 0 then return 'seed ' .. seed, last end
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
-    .. 'spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua spec/sim/replica_snapshot_spec.lua '
+    .. 'spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua spec/sim/replica_snapshot_spec.lua spec/sim/replica_lease_spec.lua '
     .. 'spec/sim/replica_query_spec.lua spec/sim/replica_read_spec.lua '
     .. 'spec/sim/replica_diverge_spec.lua spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '

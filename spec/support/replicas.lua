@@ -3,7 +3,7 @@
 local core = require 'spec.support.core'
 local machine = require 'spec.support.machine'
 local ffi = core.ffi
-local C = core.load('base/trace.h', 'sim/replica_world.h', 'sim/sim_disk.h', 'wire/message.h', 'wire/entry.h', 'wire/request.h')
+local C = core.load('base/trace.h', 'storage/identity.h', 'sim/replica_world.h', 'sim/sim_disk.h', 'wire/message.h', 'wire/entry.h', 'wire/request.h')
 
 local W = { C = C, LEADER = 3, NOBODY = 255 }
 W.__index = W
@@ -113,7 +113,7 @@ function W:ask(node, how, name, ...)
   local r = request[0]
   r.name, r.args = core.slice(name), core.slice(args)
   r.timeout_ms, r.forward = how.timeout or 2000, how.forward ~= false
-  r.read = how.stale and C.READ_STALE or C.READ_LINEARIZABLE
+  r.read = how.stale and C.READ_STALE or how.lease and C.READ_LEASE or C.READ_LINEARIZABLE
   r.query_only, r.dry_run = how.query or false, how.dry_run or false
   if how.session then r.session, r.seq, r.done_below = core.slice(how.session), how.seq, how.done_below or 0 end
   return C.replica_world_ask(self.world, node, request)
@@ -174,6 +174,13 @@ function W:seal(node)
   C.snapshot_name(name, self:status(node).snapshot)
   assert(tonumber(C.snapshot_read_seal(C.replica_world_disk(self.world, node), name, seal)) == 0)
   return seal[0]
+end
+
+-- For how long the identity on a node's disk says that it may have promised not to help others to lead.
+function W:lease_noted(node)
+  local identity = ffi.new('struct identity[1]')
+  assert(tonumber(C.identity_load(C.replica_world_disk(self.world, node), identity, core.buffer())) == 0)
+  return tonumber(identity[0].lease_ms)
 end
 
 function W:call(node, name, ...) return self:wait(self:ask(node, {}, name, ...)) end

@@ -310,7 +310,13 @@ static int world_status(lua_State *L)
 
 /* --- clients ------------------------------------------------------------------------------------------------------------------------ */
 
-/* request(id, name, packed list, timeout_ms, read stale, query only, dry run, session or nil, seq, done_below) -> its number */
+static enum request_read check_read(lua_State *L, int at)
+{
+    static const char *const words[] = {"linearizable", "lease", "stale", NULL};
+    return (enum request_read)luaL_checkoption(L, at, words[READ_LINEARIZABLE], words);
+}
+
+/* request(id, name, packed list, timeout_ms, read or nil, query only, dry run, session or nil, seq, done_below) -> its number */
 static int world_request(lua_State *L)
 {
     struct box *box = check_box(L);
@@ -318,7 +324,7 @@ static int world_request(lua_State *L)
     struct request request = {.name = check_slice(L, 3),
                               .args = check_slice(L, 4),
                               .timeout_ms = (uint32_t)check_whole(L, 5, 4e9),
-                              .read = lua_toboolean(L, 6) ? READ_STALE : READ_LINEARIZABLE,
+                              .read = check_read(L, 6),
                               .forward = true,
                               .query_only = lua_toboolean(L, 7) != 0,
                               .dry_run = lua_toboolean(L, 8) != 0};

@@ -29,6 +29,7 @@ static const struct {
     {"event_bytes", 4 * MIB, 1024, 8 * MIB, offsetof(struct vm_limits, event_bytes)},
     {"events", 1000, 0, 100 * 1000, offsetof(struct vm_limits, events)},
     {"key_bytes", KEY_BYTES_MAX, 16, KEY_BYTES_MAX, offsetof(struct vm_limits, key_bytes)},
+    {"lease_drift_ms", 0, 0, 10 * 1000, offsetof(struct vm_limits, lease_drift_ms)},
     {"migrate_budget", 10 * BUDGET_INSTRUCTIONS, 100 * 1000, MIGRATE_BUDGET_MAX,
      offsetof(struct vm_limits, migrate_budget)},
     {"quota", 0, 0, (uint64_t)1 << 50, offsetof(struct vm_limits, quota)},

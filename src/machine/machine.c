@@ -485,6 +485,7 @@ void machine_get_status(const struct machine *machine, struct machine_status *st
     status->timers_failed = host_counter(machine->tree, "failed");
     status->lua_bytes = vm_lua_bytes(machine->vm);
     status->spent = vm_spent(machine->vm);
+    status->lease_drift_ms = machine->limits.lease_drift_ms;
     status->catalog_version = machine->catalog_version;
     status->membership_version = machine->membership->version;
     status->review_due_ms = membership_review_due(machine);

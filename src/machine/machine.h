@@ -55,6 +55,7 @@ struct machine_status {
     uint64_t timers_failed; /* of timers, on_expire and on_session_end, since the state began */
     uint64_t lua_bytes;
     uint64_t spent;              /* of the budgets of all entries and queries since the machine was made */
+    uint64_t lease_drift_ms;     /* the limit of that name */
     uint64_t catalog_version;    /* grows when mounts or limits change: see machine_catalog */
     uint64_t membership_version; /* grows when what machine_pack_membership says is another */
     uint64_t

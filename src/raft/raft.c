@@ -65,6 +65,7 @@ static void begin(struct raft *raft, raft_time now, struct raft_effects *effects
     effects->configuration_changed = false;
     effects->change = RAFT_CHANGE_NONE;
     effects->transfer = RAFT_TRANSFER_NONE;
+    effects->read_leased = false;
     effects->reads_ready_id = 0;
     effects->read_index = 0;
     effects->reads_failed_id = 0;
@@ -359,6 +360,9 @@ void raft_step(struct raft *raft, const struct raft_event *event, struct raft_ef
         raft->reluctant = event->reluctant.on;
         if (raft->role != RAFT_LEADER)
             election_reset_deadline(raft);
+        break;
+    case RAFT_EVENT_LEASES:
+        raft->options.lease_drift_ms = event->leases.drift_ms;
         break;
     case RAFT_EVENT_COMPACTED:
         snapshot_compacted(raft, event->compacted.index);

@@ -44,9 +44,10 @@
  * caught up.
  *
  * Lease reads (thesis §6.4.1): each voter says with its answers for how long after what it answers it helps nobody else to lead.
- * Where a majority does, reads need not ask. A round begins with each heartbeat then, and counts from when it began, less
- * lease_drift_ms. None for the rest of a term in which TIMEOUT_NOW was sent, for that sets promises aside. A lease that is not
- * valid makes the read a ReadIndex one.
+ * Where a majority does, reads that are content with that need not ask. A round begins with each heartbeat then, and counts from
+ * when it began, less lease_drift_ms. None for the rest of a term in which TIMEOUT_NOW was sent, for that sets promises aside. A
+ * lease that is not valid makes the read a ReadIndex one. The reads of an event must have come in before its `now` was looked up:
+ * a process may stand still in between, and others lead meanwhile.
  *
  * Owners: everything in `event` is borrowed for the call; everything in `effects` is plain data. Depends on base.
  */
@@ -98,7 +99,8 @@ enum raft_event_type {
     RAFT_EVENT_CHANGE,         /* propose a configuration (§6) */
     RAFT_EVENT_ABORT_CHANGE,   /* back to the configuration before the joint one */
     RAFT_EVENT_TRANSFER,       /* hand leadership to another voter (thesis §3.10) */
-    RAFT_EVENT_CAMPAIGN /* do not wait for the election time-out; ignored while a leader is heard: it can transfer */
+    RAFT_EVENT_CAMPAIGN, /* do not wait for the election time-out; ignored while a leader is heard: it can transfer */
+    RAFT_EVENT_LEASES /* another options.lease_drift_ms from now on; 0: no more promises, and none is relied on */
 };
 
 struct raft_event {
@@ -160,6 +162,9 @@ struct raft_event {
         struct {
             node_id to; /* a voter; 0: the one that lacks least, of the highest priority among equals */
         } transfer;
+        struct {
+            uint32_t drift_ms;
+        } leases;
     };
 };
 
@@ -233,6 +238,8 @@ struct raft_effects {
     enum raft_change change;
     enum raft_transfer transfer;
 
+    bool
+        read_leased; /* READ with `lease`: it was valid at `now`. The reads of this event alone are confirmed, at read_index */
     uint64_t reads_ready_id; /* not 0: reads up to this id are confirmed, at read_index */
     raft_index read_index;
     uint64_t reads_failed_id; /* not 0: reads up to this id, not confirmed before, failed: not leader (any more) */

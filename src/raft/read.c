@@ -44,9 +44,8 @@ void read_request(struct raft *raft, uint64_t id, bool lease)
         return;
     }
     if (lease && raft->now < read_lease_until(raft)) {
-        raft->effects->reads_ready_id = id; /* with those that wait for a round: they began before */
+        raft->effects->read_leased = true; /* those that wait for a round go on: they do not trust clocks */
         raft->effects->read_index = raft->commit_index;
-        raft->rounds_count = 0;
         return;
     }
     /* thesis §6.4: before its first own commit a leader does not know what is committed. */

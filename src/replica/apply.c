@@ -96,13 +96,33 @@ static void add_query(struct machine_job *job, uint64_t token, const struct pend
     buffer_append(&job->bytes, request->bytes.data, request->bytes.size);
 }
 
-void apply_queries(struct replica *replica)
+/* All that came in before this turn began, by one question of each sort. A lease holds for its own question alone: who does not
+ * trust clocks waits for a round. */
+static void ask_core(struct replica *replica)
 {
-    if (replica->reads_new && replica->raft != NULL) {
+    if (replica->raft == NULL)
+        return;
+    if (replica->reads_new) {
         replica->reads_new = false;
         struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id}};
         replica_step(replica, &event);
     }
+    if (replica->leases_new) {
+        replica->leases_new = false;
+        struct raft_event event = {.type = RAFT_EVENT_READ, .read = {.id = ++replica->read_id, .lease = true}};
+        for (size_t i = 0; i < replica->reads_count; i++)
+            if (replica->reads[i].read_id == READ_UNASKED)
+                replica->reads[i].read_id = replica->read_id;
+        for (size_t i = 0; i < replica->asks_count; i++)
+            if (replica->asks[i].read_id == READ_UNASKED)
+                replica->asks[i].read_id = replica->read_id;
+        replica_step(replica, &event);
+    }
+}
+
+void apply_queries(struct replica *replica)
+{
+    ask_core(replica);
     read_send(replica);
     if (replica->reads_count == 0 || replica->query_out || replica->machine_jobs >= MACHINE_JOBS_MAX ||
         replica->snapshots.receive.state == RECEIVE_READY)
@@ -150,7 +170,10 @@ void apply_read_effects(struct replica *replica)
         struct read_wait *wait = &replica->reads[i];
         if (wait->read_id == 0 || wait->index != 0 || wait->leader != 0)
             continue;
-        if (effects->reads_ready_id != 0 && wait->read_id <= effects->reads_ready_id) {
+        if (wait->read_id == READ_UNASKED)
+            continue;
+        if ((effects->reads_ready_id != 0 && wait->read_id <= effects->reads_ready_id) ||
+            (effects->read_leased && wait->read_id == replica->read_id)) {
             wait->index = effects->read_index;
         } else if (effects->reads_failed_id != 0 && wait->read_id <= effects->reads_failed_id) {
             struct pending *request = request_of(replica, wait->token);

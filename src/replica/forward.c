@@ -69,14 +69,14 @@ void forward_request(struct replica *replica, struct pending *request, node_id l
 {
     struct message message = {.type = MESSAGE_FORWARD};
     uint64_t left = request->deadline > replica->now.boot_ms ? request->deadline - replica->now.boot_ms : 1;
-    message.forward = (struct message_forward){.id = request_token(replica, request),
-                                               .timeout_ms = (uint32_t)left,
-                                               .flags = (request->query_only ? FORWARD_QUERY_ONLY : 0u) |
-                                                        (request->batch ? FORWARD_BATCH : 0u) |
-                                                        (request->dry_run ? FORWARD_DRY_RUN : 0u),
-                                               .name = request_name(request),
-                                               .args = request_args(request),
-                                               .ticket = request_ticket(request)};
+    message.forward = (struct message_forward){
+        .id = request_token(replica, request),
+        .timeout_ms = (uint32_t)left,
+        .flags = (request->query_only ? FORWARD_QUERY_ONLY : 0u) | (request->batch ? FORWARD_BATCH : 0u) |
+                 (request->dry_run ? FORWARD_DRY_RUN : 0u) | (request->lease ? FORWARD_LEASE : 0u),
+        .name = request_name(request),
+        .args = request_args(request),
+        .ticket = request_ticket(request)};
     if (MUTANT(178))
         message.forward.ticket.size = 0;
     if (!link_send_message(replica, leader, &message, NULL, 0)) {

@@ -406,7 +406,8 @@ static bool take_forward(struct replica *replica, struct link *link, const struc
                               .timeout_ms = forward->timeout_ms,
                               .forward = false,
                               .query_only = (forward->flags & FORWARD_QUERY_ONLY) != 0,
-                              .dry_run = (forward->flags & FORWARD_DRY_RUN) != 0};
+                              .dry_run = (forward->flags & FORWARD_DRY_RUN) != 0,
+                              .read = (forward->flags & FORWARD_LEASE) != 0 ? READ_LEASE : READ_LINEARIZABLE};
     if (!read_ticket(forward->ticket, &request))
         return false;
     uint64_t token = request_add(replica, forward->id, link->peer, &request, (forward->flags & FORWARD_BATCH) != 0);

@@ -29,6 +29,7 @@ void read_ask(struct replica *replica, struct pending *request)
     wait->leader = replica->effects.leader;
     wait->read_id = replica->ask_id + 1;
     replica->asks_new = true;
+    replica->asks_strict = replica->asks_strict || !request->lease;
 }
 
 void read_send(struct replica *replica)
@@ -37,7 +38,9 @@ void read_send(struct replica *replica)
     if (!replica->asks_new)
         return;
     replica->asks_new = false;
-    struct message message = {.type = MESSAGE_READ, .read = {.id = ++replica->ask_id}};
+    struct message message = {.type = MESSAGE_READ,
+                              .read = {.id = ++replica->ask_id, .lease = !replica->asks_strict}};
+    replica->asks_strict = false;
     if (leader == 0 || leader == replica->identity.id || !link_send_message(replica, leader, &message, NULL, 0))
         read_lost(replica, leader);
 }
@@ -102,9 +105,10 @@ void read_asked(struct replica *replica, node_id from, const struct message_read
         return;
     }
     /* At most one of each follower for each round. */
+    const uint64_t read_id = asked->lease ? READ_UNASKED : replica->read_id + 1;
     for (size_t i = 0; i < replica->asks_count; i++) {
         struct read_ask *ask = &replica->asks[i];
-        if (ask->peer == from && ask->read_id == replica->read_id + 1) {
+        if (ask->peer == from && ask->read_id == read_id) {
             ask->id = asked->id > ask->id ? asked->id : ask->id;
             return;
         }
@@ -113,9 +117,9 @@ void read_asked(struct replica *replica, node_id from, const struct message_read
         replica->asks_capacity = replica->asks_capacity * 2 + 16;
         replica->asks = mem_realloc(replica->asks, replica->asks_capacity * sizeof *replica->asks);
     }
-    replica->asks[replica->asks_count++] =
-        (struct read_ask){.peer = from, .id = asked->id, .read_id = replica->read_id + 1};
-    replica->reads_new = true;
+    replica->asks[replica->asks_count++] = (struct read_ask){.peer = from, .id = asked->id, .read_id = read_id};
+    replica->reads_new = replica->reads_new || !asked->lease;
+    replica->leases_new = replica->leases_new || asked->lease;
 }
 
 void read_confirmed(struct replica *replica)
@@ -124,7 +128,10 @@ void read_confirmed(struct replica *replica)
     size_t kept = 0;
     for (size_t i = 0; i < replica->asks_count; i++) {
         const struct read_ask ask = replica->asks[i];
-        if (effects->reads_ready_id != 0 && ask.read_id <= effects->reads_ready_id)
+        if (ask.read_id == READ_UNASKED)
+            replica->asks[kept++] = ask;
+        else if ((effects->reads_ready_id != 0 && ask.read_id <= effects->reads_ready_id) ||
+                 (effects->read_leased && ask.read_id == replica->read_id))
             tell(replica, ask.peer, ask.id, effects->read_index);
         else if (effects->reads_failed_id != 0 && ask.read_id <= effects->reads_failed_id)
             tell(replica, ask.peer, ask.id, 0);

@@ -206,6 +206,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
                                                   .message_bytes_max = MESSAGE_BYTES,
                                                   .uncommitted_entries_max = UNCOMMITTED_MAX - 1,
                                                   .trace = options->trace};
+    lease_begin(replica);
     restore(replica, storage, options->recovered);
     replica->events = events_new(replica->applied, options->events_bytes);
     return replica;
@@ -376,7 +377,7 @@ void replica_step(struct replica *replica, struct raft_event *event)
         post(&replica->outbox, &replica->outbox_count, &replica->outbox_capacity, &effects->messages[i]);
     if (effects->leadership_changed)
         leadership_changed(replica);
-    if (effects->reads_ready_id != 0 || effects->reads_failed_id != 0)
+    if (effects->reads_ready_id != 0 || effects->reads_failed_id != 0 || effects->read_leased)
         apply_read_effects(replica);
 }
 
@@ -463,6 +464,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         rebuild_turn(replica);
         scrub_turn(replica);
         take_turn(replica);
+        lease_turn(replica);
         log_maintain(replica);
         replica_drain(replica);
         skip_turn(replica);

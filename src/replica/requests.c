@@ -155,6 +155,7 @@ uint64_t request_add(struct replica *replica, uint64_t client, node_id origin, c
     request->batch = batch;
     request->query_only = from->query_only;
     request->stale = from->read == READ_STALE && !batch && !from->dry_run;
+    request->lease = from->read == READ_LEASE && !batch && !from->dry_run;
     request->dry_run = from->dry_run;
     request->forward = from->forward;
     request->host = batch ? NULL : host_request_find(from->name);
@@ -190,10 +191,7 @@ void replica_request(struct replica *replica, uint64_t client, const struct requ
         request.name = slice_make(NULL, 0);
     }
     uint64_t token = request_add(replica, client, 0, &request, batch);
-    if (token != 0 && request.read == READ_LEASE)
-        request_fail(replica, request_of(replica, token), ERROR_BAD_REQUEST,
-                     "reads by lease are not offered: read linearizable, or stale");
-    else if (token != 0)
+    if (token != 0)
         request_route(replica, token);
 }
 
@@ -270,6 +268,9 @@ static void read(struct replica *replica, struct pending *request)
     struct read_wait *wait_for = request_read(replica, request);
     if (request->stale) {
         wait_for->index = 1; /* whatever is applied */
+    } else if (request->lease) {
+        wait_for->read_id = READ_UNASKED;
+        replica->leases_new = true;
     } else {
         wait_for->read_id = replica->read_id + 1;
         replica->reads_new = true;

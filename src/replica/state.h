@@ -184,6 +184,8 @@ struct snapshots {
     char why[SNAPSHOT_WHY_BYTES];
 };
 
+#define READ_UNASKED UINT64_MAX /* a read_id: by lease, and the core has not been asked yet */
+
 enum request_state {
     REQUEST_FREE,
     REQUEST_WAITING,  /* for a leader, a link, or the service's code */
@@ -220,6 +222,7 @@ struct pending {
     bool batch;
     bool query_only;
     bool stale;
+    bool lease; /* a read: a lease will do */
     bool forward;
     bool is_query;                   /* known to be one */
     bool dry_run;                    /* a command that is taken back: a read, of the leader */
@@ -247,12 +250,21 @@ struct skip {
     bool told; /* the machine knows */
 };
 
+/* Reads by lease (lease.c). */
+struct leasing {
+    uint64_t fed_ms;   /* the drift that the core knows of */
+    uint64_t noted_ms; /* what the identity on disk says */
+    uint64_t asked_ms; /* what the identity that is being saved says */
+    bool saving, used; /* that; the core has promised, or may have, in this life */
+    uint64_t quiet_at; /* boot_ms from which on no promise of an earlier life counts */
+};
+
 struct read_wait {
     uint64_t token;
     uint64_t read_id; /* of the core; or, with `leader`, of a question to it */
     raft_index index; /* 0: not confirmed yet */
     node_id leader;   /* not 0: it says from which index on (read.c) */
-    uint64_t now_ms;  /* then: cluster time there */
+    uint64_t now_ms; /* then: cluster time there */
 };
 
 struct replica {
@@ -342,13 +354,15 @@ struct replica {
     struct read_wait *reads; /* oldest first */
     size_t reads_count, reads_capacity;
     uint64_t read_id;
-    bool reads_new;
-    uint64_t ask_id; /* of the last question to a leader */
-    bool asks_new;
-    struct read_ask *asks; /* of followers, oldest first */
+    bool reads_new, leases_new; /* since the core was asked last: of each sort */
+    uint64_t ask_id;            /* of the last question to a leader */
+    bool asks_new, asks_strict; /* somebody asks; and a lease will not do for all of these */
+    struct read_ask *asks;      /* of followers, oldest first */
     size_t asks_count, asks_capacity;
     uint64_t next_scan;
     bool stopping;
+
+    struct leasing leasing;
 
     struct views views;
     struct diverging diverging;
@@ -496,6 +510,10 @@ bool skip_is_way_out(const struct replica *replica, const struct pending *reques
 bool host_request_reads(const struct pending *request);
 const struct host_request *host_request_find(struct slice name);
 void host_requests_turn(struct replica *replica);
+
+/* lease.c */
+void lease_begin(struct replica *replica);
+void lease_turn(struct replica *replica);
 
 /* clock.c */
 uint64_t clock_stamp(struct replica *replica);

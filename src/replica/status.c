@@ -149,6 +149,15 @@ static void pack_agreement(const struct replica *replica, struct buffer *out)
             pack_u64(out, replica->peers[i].member.id);
 }
 
+/* A lone voter's never ends. */
+static uint64_t lease_left(const struct replica *replica, const struct raft_status *raft)
+{
+    const uint64_t now = replica->now.boot_ms;
+    if (raft->lease_until == UINT64_MAX)
+        return replica->raft_options.election_timeout_ms;
+    return raft->lease_until > now ? raft->lease_until - now : 0;
+}
+
 void replica_pack_status(const struct replica *replica, struct buffer *out)
 {
     static const char *const roles[] = {"follower", "candidate", "candidate", "leader"};
@@ -157,7 +166,7 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
     char text[64];
     if (replica->raft != NULL)
         raft_get_status(replica->raft, &raft);
-    pack_map(out, 25);
+    pack_map(out, 26);
     pack_field(out, "agreed");
     pack_agreement(replica, out);
     pack_field(out, "applied");
@@ -181,6 +190,8 @@ void replica_pack_status(const struct replica *replica, struct buffer *out)
     pack_u64(out, raft.last_log_index);
     pack_field(out, "leader");
     pack_u64(out, raft.leader);
+    pack_field(out, "lease_ms"); /* for so long this leader may still answer reads by lease */
+    pack_u64(out, lease_left(replica, &raft));
     pack_field(out, "members");
     pack_members(replica, out, &raft);
     pack_field(out, "now");

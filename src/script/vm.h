@@ -39,6 +39,7 @@ struct vm_limits {
     uint64_t sessions;        /* machine/session.h */
     uint64_t session_answers; /* kept for one */
     uint64_t session_bytes;   /* of those */
+    uint64_t lease_drift_ms;  /* reads by lease: how far clocks may drift apart in an election time-out; 0: none */
 };
 
 /* What an entry, or a query, is run under. */

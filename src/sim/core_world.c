@@ -190,10 +190,11 @@ static void take_reads(struct core_world *world, uint32_t at)
 {
     struct node *node = &world->nodes[at];
     const struct raft_effects *effects = &node->core.effects;
-    if (effects->reads_ready_id == 0)
+    const uint64_t id = effects->read_leased ? node->read_id : effects->reads_ready_id;
+    if (id == 0)
         return;
     world->reads_answered++;
-    core_checks_read(world->checks, at, node->read_floor[effects->reads_ready_id % 256], effects->read_index);
+    core_checks_read(world->checks, at, node->read_floor[id % 256], effects->read_index);
 }
 
 static void take_effects(struct core_world *world, uint32_t at, const struct core_snapshot *snapshot)

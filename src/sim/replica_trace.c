@@ -225,7 +225,7 @@ void world_trace_request(struct world_node *node, uint32_t number, const struct 
     transcript_packed(t, "name", buffer_slice(&name));
     transcript_packed(t, "args", request->args);
     transcript_number(t, "timeout", request->timeout_ms);
-    transcript_text(t, "read", request->read == READ_STALE ? "stale" : "linearizable");
+    transcript_text(t, "read", request_read_name(request->read));
     transcript_boolean(t, "forward", request->forward);
     transcript_end(t);
     buffer_close(&name);

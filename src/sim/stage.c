@@ -197,7 +197,7 @@ static void take_reads(struct stage *stage, node_id id)
         if (read->id != id || read->state != STAGE_READ_WAITING)
             continue;
         char text[80];
-        if (i <= effects->reads_ready_id) {
+        if (i <= effects->reads_ready_id || (effects->read_leased && i == stage->reads_count)) {
             read->state = STAGE_READ_ANSWERED;
             read->index = effects->read_index;
             core_checks_read(stage->checks, (uint32_t)id - 1, read->floor, read->index);

@@ -12,7 +12,7 @@
 #include "storage/storage.h"
 #include "wire/pack.h"
 
-enum { IDENTITY_VERSION = 1, IDENTITY_FIELDS_MIN = 8, IDENTITY_FIELDS = 9 };
+enum { IDENTITY_VERSION = 1, IDENTITY_FIELDS_MIN = 8, IDENTITY_FIELDS = 10 };
 
 static const char file_name[] = "identity";
 
@@ -37,6 +37,7 @@ static enum status save_as(struct disk *disk, const char *name, const struct ide
         pack_text(&out, slice_text(identity->members[i].address));
     }
     pack_u64(&out, identity->restored);
+    pack_u64(&out, identity->lease_ms);
     enum status status = storage_put_file(disk, name, buffer_slice(&out));
     buffer_close(&out);
     return status;
@@ -83,7 +84,8 @@ static bool read_fields(struct pack_reader *reader, uint32_t fields, struct iden
     for (uint32_t i = 0; i < members; i++)
         if (!read_member(reader, &identity->members[i]))
             return false;
-    return fields <= IDENTITY_FIELDS_MIN || pack_read_u64(reader, &identity->restored) == STATUS_OK;
+    return (fields <= IDENTITY_FIELDS_MIN || pack_read_u64(reader, &identity->restored) == STATUS_OK) &&
+           (fields <= IDENTITY_FIELDS_MIN + 1 || pack_read_u64(reader, &identity->lease_ms) == STATUS_OK);
 }
 
 static void say(struct buffer *why, const char *text)

@@ -18,11 +18,13 @@ struct identity_member {
 struct identity {
     node_id id;
     uint64_t incarnation;
-    uint64_t cluster_id;  /* 0 until pinned */
-    uint8_t formation;    /* 0 new, 1 pinned, 2 formed (wire/message.h names them) */
-    uint64_t line_hash;   /* of the --cluster line this directory was first started with */
-    uint64_t code_hash;   /* of the bundles given then */
-    uint64_t restored;    /* not 0: of the snapshot that its cluster began with (replica/restore.h) */
+    uint64_t cluster_id; /* 0 until pinned */
+    uint8_t formation;   /* 0 new, 1 pinned, 2 formed (wire/message.h names them) */
+    uint64_t line_hash;  /* of the --cluster line this directory was first started with */
+    uint64_t code_hash;  /* of the bundles given then */
+    uint64_t restored;   /* not 0: of the snapshot that its cluster began with (replica/restore.h) */
+    uint64_t
+        lease_ms; /* it may have promised for so long to help nobody else to lead (replica/lease.c); 0: never */
     size_t members_count; /* the line's members; with all incarnations once pinned */
     struct identity_member members[RAFT_MEMBERS_MAX];
 };

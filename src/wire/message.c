@@ -164,10 +164,11 @@ static void encode_later(struct buffer *out, const struct message *message)
         break;
     case MESSAGE_READ:
     case MESSAGE_READ_AT:
-        pack_array(out, 3);
+        pack_array(out, 4);
         pack_u64(out, message->read.id);
         pack_u64(out, message->read.index);
         pack_u64(out, message->read.now_ms);
+        pack_boolean(out, message->read.lease);
         break;
     default:
         UNREACHABLE();
@@ -445,6 +446,7 @@ static bool decode_later(struct fields *fields, struct message *message)
         message->read.id = field_u64(fields, UINT64_MAX);
         message->read.index = field_u64(fields, UINT64_MAX);
         message->read.now_ms = field_u64(fields, UINT64_MAX);
+        message->read.lease = fields->left > 0 && field_boolean(fields);
         return true;
     default:
         return false;

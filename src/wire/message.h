@@ -121,12 +121,14 @@ struct message_read {
     uint64_t id;      /* the asker's: grows */
     raft_index index; /* of an answer; 0: this node does not lead */
     uint64_t now_ms;  /* cluster time at the leader */
+    bool lease;       /* of a question: a lease will do */
 };
 
 enum forward_flags {
     FORWARD_QUERY_ONLY = 1, /* refuse commands */
     FORWARD_BATCH = 2,
-    FORWARD_DRY_RUN = 4 /* run the command, and take it back */
+    FORWARD_DRY_RUN = 4, /* run the command, and take it back */
+    FORWARD_LEASE = 8    /* a lease will do for the query */
 };
 
 struct message_forward {

@@ -21,14 +21,20 @@ static const char *read_session(struct pack_reader *reader, struct request *requ
     return NULL;
 }
 
+static const char *const read_names[] = {
+    [READ_LINEARIZABLE] = "linearizable", [READ_LEASE] = "lease", [READ_STALE] = "stale"};
+
+const char *request_read_name(enum request_read read)
+{
+    return read_names[read];
+}
+
 static const char *read_mode(struct pack_reader *reader, struct request *request)
 {
-    static const char *const modes[] = {
-        [READ_LINEARIZABLE] = "linearizable", [READ_LEASE] = "lease", [READ_STALE] = "stale"};
     struct slice value;
     if (pack_read_text(reader, &value) == STATUS_OK)
-        for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
-            if (is(value, modes[i])) {
+        for (size_t i = 0; i < sizeof read_names / sizeof read_names[0]; i++)
+            if (is(value, read_names[i])) {
                 request->read = (enum request_read)i;
                 return NULL;
             }

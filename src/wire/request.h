@@ -4,7 +4,7 @@
  *     [0, id, "mount.command", [args], {options}] -> [1, id, error, result, index]
  *
  * The fifth element is optional; with it, the answer has a fifth too: the index of the entry, or of the state read.
- * Options: timeout_ms; read: "linearizable" (default) or "stale" ("lease" is refused); forward: false refuses what the node
+ * Options: timeout_ms; read: "linearizable" (default), "lease" (the same where the limit lease_drift_ms is 0) or "stale"; forward: false refuses what the node
  * cannot do itself, so commands where it does not lead, with NOT_LEADER; query: true refuses commands; dry_run: true runs a command and takes it back; session, seq and
  * done_below: exactly once (machine/session.h), seq from 1 on, answers below done_below have arrived. Unknown keys are
  * BAD_REQUEST, so that nothing asked for is silently ignored. error is nil or the map {code, message, data, definite, index}.
@@ -43,6 +43,9 @@ struct request {
     uint64_t seq;
     uint64_t done_below; /* at most seq */
 };
+
+/* A word: "lease". Static memory. */
+const char *request_read_name(enum request_read read);
 
 /* Decodes the request at the front of `bytes`. `used` gets its size. OK; INCOMPLETE; TOO_LARGE or INVALID: `why` is a
  * static sentence; if `answerable` is set, `id` and `used` are valid and the connection can go on after an error answer,
