@@ -137,6 +137,7 @@ struct swarm *swarm_new(const struct swarm_options *options)
     swarm->early = prng_below(&prng, 4) == 0;
     /* Requests that are kept to be run again by script are each sent once. */
     swarm->sessions = options->workload.begun == NULL && options->seed % 2 == 0;
+    swarm->leases = options->workload.begun == NULL && options->seed % 3 == 0;
     prng_seed(&swarm->prng, prng_next(&prng));
     prng_seed(&swarm->watch_prng, ~options->seed);
     prng_seed(&swarm->field.prng, prng_next(&prng));

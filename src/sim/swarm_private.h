@@ -19,7 +19,8 @@ struct client {
     size_t session_size;               /* 0: it has none */
     uint64_t ttl_ms;
     uint64_t seq;             /* of its last command there */
-    bool opening;             /* what it waits for is a session */
+    bool opening;             /* what it waits for is a session, */
+    bool limiting;            /* or that a limit is changed */
     bool again;               /* what it asked for it asks again, as soon as somebody is up */
     bool unsure;              /* an earlier attempt may have had an effect */
     uint32_t attempts;        /* so far */
@@ -42,6 +43,8 @@ struct swarm {
     uint32_t election_ms;
     uint64_t snapshot_ms; /* that fetching and reading one may take */
     bool sessions;        /* clients have some */
+    bool leases;          /* and some read by lease, */
+    bool leases_on;       /* now */
     bool early;           /* faults strike while the cluster forms, too */
     struct strike *script;
     size_t script_count;
