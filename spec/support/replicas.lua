@@ -3,7 +3,8 @@
 local core = require 'spec.support.core'
 local machine = require 'spec.support.machine'
 local ffi = core.ffi
-local C = core.load('base/trace.h', 'storage/identity.h', 'sim/replica_world.h', 'sim/sim_disk.h', 'wire/message.h', 'wire/entry.h', 'wire/request.h')
+local C = core.load('base/trace.h', 'storage/identity.h', 'sim/replica_world.h', 'sim/sim_disk.h',
+  'wire/message.h', 'wire/entry.h', 'wire/request.h')
 
 local W = { C = C, LEADER = 3, NOBODY = 255 }
 W.__index = W

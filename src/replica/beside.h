@@ -112,6 +112,11 @@ void view_give_back(struct replica *replica, struct machine_frozen *frozen);
 bool view_none_out(const struct replica *replica);
 void view_submit(struct replica *replica, struct view_job *job);
 
+/* runtime.c */
+/* Why this node applies nothing for now: its runtime is not its leader's; NULL: it is. */
+const char *runtime_differs(const struct replica *replica);
+void runtime_turn(struct replica *replica);
+
 /* diverge.c */
 bool replica_is_parked(const struct replica *replica);
 /* A majority has another digest at `index`; or, for `why`, this state is not to be trusted. */

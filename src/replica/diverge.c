@@ -30,16 +30,16 @@ enum {
 
 bool replica_is_parked(const struct replica *replica)
 {
-    return replica->machine.parked_at != 0 || replica->diverging.state != DIVERGE_NONE;
+    return replica->machine.parked_at != 0 || replica->diverging.state != DIVERGE_NONE ||
+           runtime_differs(replica) != NULL;
 }
 
 const char *replica_parked(const struct replica *replica, raft_index *index)
 {
     const bool machine = replica->machine.parked_at != 0;
-    *index = machine ? replica->machine.parked_at : replica->diverging.index;
-    if (!replica_is_parked(replica))
-        return NULL;
-    return machine ? replica->machine.parked_why : replica->diverging.why;
+    const bool diverges = replica->diverging.state != DIVERGE_NONE;
+    *index = machine ? replica->machine.parked_at : diverges ? replica->diverging.index : replica->applied + 1;
+    return machine ? replica->machine.parked_why : diverges ? replica->diverging.why : runtime_differs(replica);
 }
 
 /* Entries up to here may be applied. */
@@ -47,7 +47,7 @@ raft_index diverge_limit(const struct replica *replica)
 {
     switch (replica->diverging.state) {
     case DIVERGE_NONE:
-        return UINT64_MAX;
+        return runtime_differs(replica) != NULL ? replica->apply_next - 1 : UINT64_MAX;
     case DIVERGE_APPLYING:
         return replica->diverging.until;
     default:

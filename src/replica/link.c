@@ -140,6 +140,13 @@ static const char *object_to(const struct replica *replica, const struct message
             return "its --cluster line is another one: give every node the same line";
         if (hello->restored != identity->restored && identity->formation != FORMATION_FORMED && !MUTANT(190))
             return object_to_restored(hello->restored, identity->restored, text);
+        if (hello->fingerprint != replica->fingerprint && identity->formation != FORMATION_FORMED && !MUTANT(262)) {
+            snprintf(text, REASON_BYTES,
+                     "its runtime is another (%016llx, here %016llx): start every node with the same version of "
+                     "tidelock",
+                     (unsigned long long)hello->fingerprint, (unsigned long long)replica->fingerprint);
+            return text;
+        }
         if (hello->code_hash != identity->code_hash && identity->formation != FORMATION_FORMED) {
             snprintf(text, REASON_BYTES,
                      "its modules are others (%016llx, here %016llx): give every node the same files",
@@ -231,6 +238,7 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     if (replica->identity.formation == FORMATION_NEW)
         peer->member.incarnation = hello->incarnation;
     peer->heard = true;
+    peer->fingerprint = hello->fingerprint;
     if (link->outgoing)
         peer->complaint[0] = 0; /* both agree: what is said next is news */
     if (hello->formation >= peer->formation) {

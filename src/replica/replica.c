@@ -452,6 +452,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
             struct raft_event event = {.type = RAFT_EVENT_TIMEOUT};
             replica_step(replica, &event);
         }
+        runtime_turn(replica);
         propose_bundles(replica);
         host_requests_turn(replica);
         requests_turn(replica);

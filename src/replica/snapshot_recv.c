@@ -332,7 +332,7 @@ void receive_swapped(struct replica *replica, struct machine_job *job)
     diverge_reset(replica);
     rebuild_swapped(replica);
     LOG(LOG_INFO, "snapshot", "installed the one at entry %llu", (unsigned long long)receive->head.index);
-    if (replica->reluctant && replica->machine.parked_at == 0) {
+    if (replica->reluctant && !replica_is_parked(replica)) {
         replica->reluctant = false;
         struct raft_event event = {.type = RAFT_EVENT_RELUCTANT, .reluctant = {.on = false}};
         replica_step(replica, &event);

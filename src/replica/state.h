@@ -60,7 +60,8 @@ struct peer {
     uint8_t formation; /* how far it said it is */
     uint64_t set_hash;
     bool heard;
-    int64_t wall_offset; /* its wall clock less our boot clock, when it last spoke */
+    uint64_t fingerprint; /* of its runtime; 0: not heard yet */
+    int64_t wall_offset;  /* its wall clock less our boot clock, when it last spoke */
     bool wall_known;
     bool reading; /* a LOG_JOB_READ for it is out */
     bool wanting; /* the core waits for SENT of this one, which could not be sent yet: */
@@ -264,7 +265,7 @@ struct read_wait {
     uint64_t read_id; /* of the core; or, with `leader`, of a question to it */
     raft_index index; /* 0: not confirmed yet */
     node_id leader;   /* not 0: it says from which index on (read.c) */
-    uint64_t now_ms; /* then: cluster time there */
+    uint64_t now_ms;  /* then: cluster time there */
 };
 
 struct replica {
@@ -286,6 +287,7 @@ struct replica {
     bool told_formed;
     const struct message *incoming; /* whose entries the core may take */
     uint64_t fingerprint;
+    char runtime_why[256]; /* runtime.c */
     struct replica_time now;
     struct prng prng;
     struct link *links;

@@ -179,7 +179,7 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                         .address = "",
                                         .identity = *identity,
                                         .bundles = buffer_slice(bundles),
-                                        .fingerprint = 1,
+                                        .fingerprint = node->runtime + 1,
                                         .cache_bytes = options->cache_bytes,
                                         .events_bytes = options->events_bytes,
                                         .snapshots = options->snapshots,
@@ -535,6 +535,11 @@ void replica_world_flags(struct replica_world *world, uint32_t number, uint64_t 
     snprintf(node->line, sizeof node->line, "%s", line);
     buffer_clear(&node->bundles);
     buffer_append(&node->bundles, bundles.data, bundles.size);
+}
+
+void replica_world_runtime(struct replica_world *world, uint32_t number, uint64_t version)
+{
+    world->nodes[number].runtime = version;
 }
 
 void replica_world_free(struct replica_world *world)

@@ -85,6 +85,9 @@ struct replica_world *replica_world_new(const struct replica_world_options *opti
                                         struct slice bundles);
 void replica_world_free(struct replica_world *world);
 
+/* From its next start on the node says that its runtime is of that version; of all others it is 0. */
+void replica_world_runtime(struct replica_world *world, uint32_t node, uint64_t version);
+
 /* What a node is started with from now on, if it differs from the others. */
 void replica_world_flags(struct replica_world *world, uint32_t node, uint64_t id, const char *line,
                          struct slice bundles);

@@ -80,6 +80,7 @@ struct world_node {
     uint32_t number;
     uint32_t life; /* grows with each start and crash */
     node_id id;
+    uint64_t runtime; /* 0 unless replica_world_runtime says another */
     char line[512];
     struct buffer bundles;
     struct disk *disk;
