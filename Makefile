@@ -66,6 +66,7 @@ EMBED    := $(sort $(shell find lua src/web -type f ! -name '.*' 2>/dev/null))
 Q        := $(if $(V),,@)
 
 .PHONY: all core demo test spec tidy tidy-c tidy-lua fmt golden sim mutants soak install uninstall clean help FORCE
+.PHONY: micro-costs
 .PHONY: deps test-deps install-deps
 .DELETE_ON_ERROR:
 
@@ -220,6 +221,10 @@ bench-snapshot: all $(BUILD)/peers/loadgen build/.redis-deps ## latency beside a
 micro: $(BUILD)/libcore.so ## what applying kv.set costs, at 10 thousand, 100 thousand and 1 million rows
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-machine spec/bench/micro/machine.c $(CORE_OBJ) $(LIBS)
 	@$(BUILD)/micro-machine examples/kv.lua 10000 100000 1000000
+
+micro-costs: $(BUILD)/libcore.so ## what three services, the budget's hook, the digest and 10 million rows cost
+	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-costs spec/bench/micro/costs.c $(CORE_OBJ) $(LIBS)
+	@$(BUILD)/micro-costs examples $(ROWS)
 
 micro-snapshot: $(BUILD)/libcore.so ## what taking and building a snapshot of 1 million rows costs, in three formats
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/micro-snapshot spec/bench/micro/snapshot.c $(CORE_OBJ) $(LIBS)
