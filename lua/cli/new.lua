@@ -1,4 +1,4 @@
--- cli/new.lua: writes a service to begin with, and its spec.
+-- cli/new.lua: writes a service to begin with, its spec, and a scenario of a cluster that runs it.
 local sys = require 'tidelock.sys'
 
 local MODULE = [[
@@ -11,6 +11,7 @@ local MODULE = [[
 --   tidelock test                              NAME_spec.lua
 --   tidelock test --check-determinism NAME.lua
 --   tidelock sim NAME.lua --seeds 1..20        real nodes on virtual time, under faults
+--   tidelock sim NAME_scenario.lua             a leader that is killed; `tidelock run` it, and the nodes are real
 
 ---@type tidelock.module
 local NAME = { name = 'NAME', version = 1, state = { counts = 'map' }, commands = {}, queries = {} }
@@ -88,10 +89,37 @@ describe('NAME', function()
 end)
 ]]
 
+local SCENARIO = [[
+-- NAME_scenario.lua: the leader is killed while clients count; nothing is lost.
+--
+--   tidelock sim NAME_scenario.lua --seeds 1..20      on virtual time, as each seed has it
+--   tidelock run NAME_scenario.lua                    three real processes
+local here = arg[0]:match('^(.*/)') or ''
+local c = require 'tidelock.cluster' { nodes = 3, machines = { NAME = here .. 'NAME.lua' } }
+
+assert(c:call('NAME.add', 'apples', 3))
+c:step('clients count, and the leader is killed', function()
+  for client = 1, 3 do
+    c:go(function()
+      for _ = 1, 10 do c:call('NAME.add', 'pears') end -- some may end unknown
+    end)
+  end
+  local old = c:leader():kill()
+  c:wait_leader { not_node = old }
+  old:start()
+end)
+c:step('all nodes are equal, and what was acknowledged is there', function()
+  c:wait_equal()
+  assert(c:query('NAME.get', 'apples') == 3)
+  assert(c:query('NAME.get', 'pears') <= 30)
+end)
+]]
+
 return {
-  summary = 'write a service to begin with, and its spec',
-  usage = 'tidelock new NAME [--dir DIR]\n\nWrites NAME.lua, a module with a workload and an invariant for the simulator, and NAME_spec.lua.\n'
-    .. 'Exit 6 if one of them is there.\n\n  tidelock new stock && tidelock test stock_spec.lua && tidelock dev stock.lua',
+  summary = 'write a service to begin with, its spec and a scenario',
+  usage = 'tidelock new NAME [--dir DIR]\n\nWrites NAME.lua, a module with a workload and an invariant for the simulator, NAME_spec.lua, and\n'
+    .. 'NAME_scenario.lua, a script that drives a cluster of it. Exit 6 if one of them is there.\n\n'
+    .. '  tidelock new stock && tidelock test stock_spec.lua && tidelock sim stock_scenario.lua && tidelock dev stock.lua',
   options = { dir = 'value' },
   run = function(options, words, cli)
     local name = words[1]
@@ -103,7 +131,7 @@ return {
       local ok, why = sys.mkdir(directory)
       if not ok then cli.stop(1, why) end
     end
-    local files = { { name .. '.lua', MODULE }, { name .. '_spec.lua', SPEC } }
+    local files = { { name .. '.lua', MODULE }, { name .. '_spec.lua', SPEC }, { name .. '_scenario.lua', SCENARIO } }
     for _, file in ipairs(files) do
       file.path = (options.dir and directory .. '/' or '') .. file[1]
       local there = io.open(file.path, 'rb')
@@ -119,6 +147,7 @@ return {
       if not out:close() then cli.stop(1, file.path, ': cannot be written') end
       io.stdout:write(file.path, '\n')
     end
-    cli.say('next: tidelock test ', files[2].path, '; tidelock dev ', files[1].path)
+    cli.say('next: tidelock test ', files[2].path, '; tidelock sim ', files[3].path, '; tidelock dev ',
+      files[1].path)
   end,
 }

@@ -156,7 +156,7 @@ describe('tidelock new', function()
     local status, said = run('new stock --dir ' .. dir .. '/new')
     assert.equal(0, status, said)
     for _, words in ipairs { 'check %s/new/stock.lua', 'test %s/new', 'test --check-determinism %s/new/stock.lua %s/new/stock_spec.lua',
-        'sim %s/new/stock.lua --seeds 1..5' } do
+        'sim %s/new/stock.lua --seeds 1..5', 'sim %s/new/stock_scenario.lua --seeds 1..5', 'run %s/new/stock_scenario.lua' } do
       status, said = run((words:gsub('%%s', dir)))
       assert.equal(0, status, words .. '\n' .. said)
     end
