@@ -235,6 +235,7 @@ end
 local function step_line(step, now)
   local at = ('at = %d, '):format(step.at - now)
   if step.op == 'due' then return at .. "op = 'due'" end
+  if step.op == 'migrate' then return ('%sop = %q, name = %q'):format(at, step.op, step.name) end
   if step.op == 'session' or step.op == 'limit' then return ('%sop = %q, what = %s'):format(at, step.op, literal(step.what)) end
   local args = 'bytes = ' .. literal(step.args or '')
   if step.list then args = step.list.n == 0 and 'args = {}' or 'args = { ' .. words_of(step.list) .. ' }' end

@@ -9,7 +9,7 @@ test.beside = ''
 -- Every host is added here while it is a list: { modules, seed, now, steps }. `tidelock test --check-determinism` sets it.
 test.record = nil
 
-local CONFIGURATION, BUNDLE, COMMAND, BATCH, SESSION, DUE, LIMIT = 2, 3, 4, 5, 6, 7, 10
+local CONFIGURATION, BUNDLE, COMMAND, BATCH, SESSION, DUE, DEPLOY, MIGRATE, LIMIT = 2, 3, 4, 5, 6, 7, 8, 9, 10
 local START = 1700000000000 -- ms: as simulated runs
 local DUE_MAX = 100000 -- entries of one advance
 local OPEN_MAX = 15 -- requests of a session that may be sent again
@@ -89,7 +89,9 @@ end
 
 -- A host of bundles, as they are. how: seed, now, and the flags of tidelock.machine.
 function test.host_of(bundles, how)
-  local self = setmetatable({ machine = machine.new(how), modules = bundles, index = 0, clock = how.now or START, seqs = {},
+  local modules = {} -- in force now
+  for mount, bytes in pairs(bundles) do modules[mount] = bytes end
+  local self = setmetatable({ machine = machine.new(how), modules = modules, index = 0, clock = how.now or START, seqs = {},
     invariants = {}, seen = {}, steps = {},
     recording = how.recording or test.record ~= nil }, host)
   self:apply(CONFIGURATION, ('a test, seed %.0f'):format(how.seed or 1))
@@ -156,7 +158,8 @@ function host:note(step)
   self.steps[#self.steps + 1] = step
 end
 
--- Does a step: { op = 'call', name, args, ticket }, 'batch' with args, 'session' with what, 'due', 'limit', 'query', 'try'. args: bytes;
+-- Does a step: { op = 'call', name, args, ticket }, 'batch' with args, 'session' with what, 'due', 'limit', 'query', 'try', 'deploy' with the
+-- payload for args, 'migrate' with name. args: bytes;
 -- list: the same as { n, ... }, for whoever shows it.
 function host:step(step)
   self:note(step)
@@ -167,6 +170,8 @@ function host:step(step)
   elseif op == 'batch' then return self:apply(BATCH, step.args .. (step.ticket and pack(step.ticket) or ''))
   elseif op == 'session' then return self:apply(SESSION, pack(step.what))
   elseif op == 'limit' then return self:apply(LIMIT, pack(step.what))
+  elseif op == 'deploy' then return self:apply(DEPLOY, step.args)
+  elseif op == 'migrate' then return self:apply(MIGRATE, pack(step.name))
   else return self:apply(DUE, '') end
 end
 
@@ -237,6 +242,29 @@ end
 -- Changes a replicated limit.
 function host:limit(name, value)
   return from_spec(function() return self:run({ op = 'limit', what = { name, value } }, 'a limit') end)
+end
+
+-- Puts [MOUNT=]FILE in force in place of what is there, as `tidelock deploy` does: migrate has run when this returns, and in all its
+-- steps, if it returned 'more'. -> the answer; nil, error: then all is as it was. options: budget (of migrate)
+---@param file string
+---@param options? { budget?: integer }
+---@return table? answer, table? err
+function host:deploy(file, options)
+  return from_spec(function()
+    local name, path = file:match('^([^=/]*)=(.*)$')
+    local mount, bundle = bundle_of(name or '', path or file)
+    local before = self.modules[mount]
+    local facts = { kind = 'machine', mount = mount, expect = before and node.hash(before) or '', budget = (options or {}).budget }
+    local value, err = self:run({ op = 'deploy', args = pack(facts) .. bundle, name = mount }, 'a deploy')
+    if not value then return nil, err end
+    while self.machine:status().migrating do
+      local ok, bytes = self:step { op = 'migrate', name = mount }
+      if ok == false then return answer(ok, bytes) end
+      self:look 'a step of migrate'
+    end
+    self.modules[mount] = bundle
+    return value
+  end)
 end
 
 -- --- time ----------------------------------------------------------------------------------------------------------------------

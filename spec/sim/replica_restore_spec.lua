@@ -129,7 +129,7 @@ describe('a restored cluster', function()
         message.type = W.C.MESSAGE_HELLO
         local hello = message.hello
         hello.protocol_min, hello.protocol_max, hello.from, hello.to, hello.incarnation = 1, 1, 2, 1, 99
-        hello.line_hash, hello.code_hash = mine.line_hash, mine.code_hash
+        hello.line_hash, hello.code_hash, hello.fingerprint = mine.line_hash, mine.code_hash, 1
         hello.restored = file == 'same' and mine.restored or file
       end))
       w:run(50)

@@ -293,6 +293,10 @@ static int machine_lua_status(lua_State *L)
     bind_set_number(L, "spent", status.spent);
     if (status.next_due_ms != UINT64_MAX)
         bind_set_number(L, "next_due", status.next_due_ms);
+    if (status.migrating) {
+        lua_pushstring(L, status.migrating_mount);
+        lua_setfield(L, -2, "migrating");
+    }
     if (status.parked_at > 0) {
         lua_pushstring(L, status.parked_why);
         lua_setfield(L, -2, "parked");
