@@ -129,7 +129,7 @@ describe('a limit', function()
 
   it('has a range, and a name', function()
     assert.equal('there is no limit cache; there are answer_bytes args_bytes batch budget depth event_bytes events key_bytes '
-      .. 'migrate_budget quota row_bytes session_answers session_bytes sessions timer_bytes timers', refused { 'cache', 5 })
+      .. 'lease_drift_ms migrate_budget quota row_bytes session_answers session_bytes sessions timer_bytes timers', refused { 'cache', 5 })
     assert.equal('the limit depth must be a whole number from 20 to 200', refused { 'depth', 201 })
     for _, payload in ipairs { { 'depth', 19 }, { 'depth', 'x' }, { 'depth', 20.5 }, { 'depth', -1 }, { 'depth' },
       {}, 'depth', { 5, 5 }, { 'quota', 2 ^ 53 } } do
