@@ -1,7 +1,7 @@
 -- cli/main.lua: finds the subcommand, reads its options, turns failures into exit codes.
 --
 -- A subcommand is a file beside this one that returns { summary, usage, options = { name = 'value'|'flag'|'many' }, run }.
-local commands = { 'dev', 'start', 'call', 'query', 'watch', 'status', 'deploy', 'undeploy', 'code', 'snapshot', 'backup',
+local commands = { 'dev', 'start', 'call', 'query', 'watch', 'status', 'transfer', 'deploy', 'undeploy', 'code', 'snapshot', 'backup',
   'restore', 'rebuild', 'recover', 'limits', 'skip', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
 
 -- Words that people know from elsewhere.

@@ -207,6 +207,7 @@ local mutants = {
   { 227, 'a lone voter leads before its vote is durable' },
   { 260, 'a node that promised a lease votes right after its restart' },
   { 261, 'a lease is promised before the disk remembers it' },
+  { 263, 'a leader that ends hands over to nobody' },
   { 262, 'runtimes of different versions serve side by side' },
   { 285, 'candidates do not get more patient when elections fail' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
@@ -253,7 +254,7 @@ local function try(number)
   if status ~= 0 then return 'seed ' .. seed, last end
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
     .. 'spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua spec/sim/replica_snapshot_spec.lua spec/sim/replica_lease_spec.lua '
-    .. 'spec/sim/replica_runtime_spec.lua '
+    .. 'spec/sim/replica_runtime_spec.lua spec/sim/replica_handover_spec.lua '
     .. 'spec/sim/replica_query_spec.lua spec/sim/replica_read_spec.lua '
     .. 'spec/sim/replica_diverge_spec.lua spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '

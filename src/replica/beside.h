@@ -112,6 +112,15 @@ void view_give_back(struct replica *replica, struct machine_frozen *frozen);
 bool view_none_out(const struct replica *replica);
 void view_submit(struct replica *replica, struct view_job *job);
 
+/* handover.c */
+bool handover_goes_on(const struct replica *replica);
+void handover_serve(struct replica *replica, struct pending *request);
+/* The core has said what became of it; some node leads now. */
+void handover_effects(struct replica *replica);
+void handover_leader_known(struct replica *replica);
+/* The node ends, and leads: true as long as it is better to wait. */
+bool handover_before_end(struct replica *replica);
+
 /* runtime.c */
 /* Why this node applies nothing for now: its runtime is not its leader's; NULL: it is. */
 const char *runtime_differs(const struct replica *replica);

@@ -108,6 +108,7 @@ static const struct host_request requests[] = {
     {.name = "tidelock.session_keep", .kind = ENTRY_SESSION, .encode = encode_keep},
     {.name = "tidelock.session_open", .kind = ENTRY_SESSION, .encode = encode_open},
     {.name = "tidelock.skip", .kind = ENTRY_SKIP, .encode = encode_skip},
+    {.name = "tidelock.transfer", .act = handover_serve},
     {.name = "tidelock.undeploy", .kind = ENTRY_DEPLOY, .encode = encode_undeploy}};
 
 const struct host_request *host_request_find(struct slice name)
@@ -126,7 +127,7 @@ const char *replica_takes_name(size_t at)
 bool host_request_reads(const struct pending *request)
 {
     static const uint8_t no_arguments = 0x90;
-    return request->host != NULL &&
+    return request->host != NULL && request->host->act == NULL &&
            (request->host->kind == 0 ||
             (request->host->reads_bare && slice_equal(request_args(request), slice_make(&no_arguments, 1))));
 }

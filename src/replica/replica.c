@@ -349,6 +349,8 @@ static void leadership_changed(struct replica *replica)
     replica->route_again = true;
     read_lost(replica, 0);
     digest_begin_term(replica);
+    if (effects->leader != 0)
+        handover_leader_known(replica);
     if (effects->role == RAFT_LEADER)
         LOG(LOG_INFO, "raft", "leads in term %llu", (unsigned long long)effects->term);
     else if (effects->leader != 0)
@@ -375,6 +377,8 @@ void replica_step(struct replica *replica, struct raft_event *event)
     log_take_effects(replica, &effects->write, replica->incoming);
     for (size_t i = 0; i < effects->messages_count; i++)
         post(&replica->outbox, &replica->outbox_count, &replica->outbox_capacity, &effects->messages[i]);
+    if (effects->transfer != RAFT_TRANSFER_NONE)
+        handover_effects(replica);
     if (effects->leadership_changed)
         leadership_changed(replica);
     if (effects->reads_ready_id != 0 || effects->reads_failed_id != 0 || effects->read_leased)
@@ -437,7 +441,8 @@ static void propose_bundles(struct replica *replica)
 /* What is in the log already ends with a real answer first; then leadership is given up. */
 static void end_leading(struct replica *replica)
 {
-    if (!replica->stopping || replica->requests_count > 0 || !replica_leads(replica))
+    if (!replica->stopping || replica->requests_count > 0 || !replica_leads(replica) ||
+        handover_before_end(replica))
         return;
     struct raft_event event = {.type = RAFT_EVENT_STEP_DOWN, .step_down = {.why = "the node ends"}};
     replica_step(replica, &event);

@@ -309,6 +309,10 @@ static void serve_host(struct replica *replica, struct pending *request)
         request_fail(replica, request, ERROR_BAD_REQUEST, "this changes the cluster, and is no query");
         return;
     }
+    if (request->host->act != NULL) {
+        request->host->act(replica, request);
+        return;
+    }
     begin_proposal(replica, request_token(replica, request), request->host->kind);
     const char *why = request->host->encode(request_args(request), &replica->batch_bytes);
     bool skips_nothing = why == NULL && request->host->kind == ENTRY_SKIP && !skip_is_way_out(replica, request);
@@ -454,7 +458,7 @@ void requests_refuse_batch(struct replica *replica)
         struct pending *request = request_of(replica, replica->batch[i].token);
         if (request == NULL)
             continue;
-        if (leads)
+        if (leads && !handover_goes_on(replica))
             request_fail(replica, request, ERROR_BUSY, "too much waits to be replicated; try again");
         else
             request_wait(replica, request);
@@ -558,6 +562,8 @@ void requests_scan(struct replica *replica)
             request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
         if (sent || request->is_query)
             request_fail(replica, request, ERROR_TIMEOUT, "no answer in time");
+        else if (request->state == REQUEST_HANDOVER)
+            request_fail(replica, request, ERROR_TIMEOUT, "nobody leads yet");
         else if (request->state == REQUEST_SNAPSHOT)
             request_fail(replica, request, ERROR_TIMEOUT,
                          "the snapshot does not count yet; tidelock status says how far it is");

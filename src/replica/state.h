@@ -196,6 +196,7 @@ enum request_state {
     REQUEST_SNAPSHOT, /* until one counts that includes `read_id` entries */
     REQUEST_REBUILD,  /* until the state is another */
     REQUEST_ROT,      /* at the machine */
+    REQUEST_HANDOVER, /* until `peer` leads */
     REQUEST_PIECE,    /* at the transfer thread */
     REQUEST_FORWARDED /* at the leader `peer` */
 };
@@ -206,6 +207,7 @@ struct host_request {
     uint8_t kind;    /* of the entry that it becomes; 0: it is a read */
     size_t args_max; /* bytes of arguments; 0: as of any request */
     bool reads_bare; /* without arguments it is a read, too */
+    void (*act)(struct replica *replica, struct pending *request);    /* no entry and no read: the leader does it */
     const char *(*encode)(struct slice args, struct buffer *payload); /* NULL, or why it makes no sense */
 };
 
@@ -363,6 +365,7 @@ struct replica {
     size_t asks_count, asks_capacity;
     uint64_t next_scan;
     bool stopping;
+    bool handed_over; /* or tried to, because it ends */
 
     struct leasing leasing;
 
