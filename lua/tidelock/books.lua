@@ -1,13 +1,17 @@
 -- tidelock/books.lua: the service under the simulator's own clients. Every command writes down that it ran, so that the
 -- books can be held against what clients were told: nothing acknowledged is missing, nothing refused is there, nothing
 -- ran twice. The commands are those of a client history (get put append cas incr del) and some that must leave nothing. Some arm a
--- timer or leave a row with a ttl, each of which must come to its end once.
+-- timer or leave a row with a ttl, each of which must come to its end once. The swarm deploys further versions: the same text with another
+-- line VERSION (src/sim/books_deploys.c). Each keeps what ran in a map of its own, to which its migrate takes the rows, STEP an entry.
+local VERSION, STEP, FAILS_AFTER, TIMER = 1, 1, false, 'fire'
+local HERE, BEFORE = 'odd', 'even'
+if VERSION % 2 == 0 then HERE, BEFORE = BEFORE, HERE end
 local FIRE_MS_MAX, TTL_MS_MAX = 3000, 2000
 
 local function wait_for_something(ctx, id)
   if id % 4 == 0 then
     ctx.db.armed:put(id, ctx.now)
-    ctx.after(ctx.random(FIRE_MS_MAX), 'fire', id)
+    ctx.after(ctx.random(FIRE_MS_MAX), TIMER, id)
   elseif id % 8 == 1 then
     ctx.db.awaited:put(id, ctx.now)
     ctx.db.brief:put(id, 1, { ttl = ctx.random(TTL_MS_MAX) })
@@ -22,7 +26,7 @@ local function come(ctx, waiting, what, id)
 end
 
 local function once(ctx, id)
-  ctx.db.done:add(id, 1)
+  ctx.db[HERE]:add(id, 1)
   wait_for_something(ctx, id)
   local last = ctx.db.seen:get('now') or 0
   if ctx.now < last then ctx.db.seen:put('back', { ctx.now, last }) end
@@ -31,9 +35,19 @@ local function once(ctx, id)
 end
 
 return {
-  name = 'books', version = 1, state = { rows = 'map', done = 'map', seen = 'map', armed = 'map', awaited = 'map', brief = 'map' },
-  timers = { fire = function(ctx, id) come(ctx, ctx.db.armed, 'a timer', id) end },
+  name = 'books', version = VERSION, state = { rows = 'map', [HERE] = 'map', seen = 'map', armed = 'map', awaited = 'map', brief = 'map' },
+  timers = { [TIMER] = function(ctx, id) come(ctx, ctx.db.armed, 'a timer', id) end },
   on_expire = function(ctx, _, id) come(ctx, ctx.db.awaited, 'a ttl', id) end,
+  migrate = function(ctx)
+    local moved = 0
+    for id, times in ctx.db[BEFORE]:pairs(nil, { limit = STEP }) do
+      ctx.db[HERE]:put(id, times)
+      ctx.db[BEFORE]:del(id)
+      moved = moved + 1
+    end
+    if FAILS_AFTER and ctx.db[HERE]:len() >= FAILS_AFTER then error('as asked') end
+    return moved == STEP and 'more' or nil
+  end,
   commands = {
     put = { args = 'id:int key value', run = function(ctx, id, key, value)
       once(ctx, id)
@@ -75,7 +89,7 @@ return {
       once(ctx, id)
       pcall(function()
         ctx.db.rows:put(key, 'never')
-        ctx.db.done:add(id, 1)
+        ctx.db[HERE]:add(id, 1)
         error('as asked')
       end)
       return true
@@ -88,12 +102,13 @@ return {
       local back, wrong = ctx.db.seen:get('back'), ctx.db.seen:get('wrong')
       if wrong then return nil, wrong .. ' came early, or twice' end
       if back then return nil, ('time went back from %d to %d'):format(back[2], back[1]) end
-      for id, times in ctx.db.done:pairs() do
+      for id, times in ctx.db[HERE]:pairs() do
         if times ~= 1 then return nil, ('command %d ran %d times'):format(id, times) end
         ids[#ids + 1] = id
       end
       return ids
     end,
+    version = function() return VERSION end,
     armed = function(ctx) return ctx.db.armed:len() end,
   },
 }

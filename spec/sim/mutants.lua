@@ -221,6 +221,7 @@ local mutants = {
   { 252, 'a policy that asked for nonsense leaves what it did to its memory' },
   { 253, 'a policy is asked while its decision waits' },
   { 254, 'an idle group is not left in peace: a review stays due' },
+  { 267, 'a node that begins from a snapshot does not know that a migration goes on' },
 }
 
 -- In the child: runs seeds until one breaks. Its last line is the finding; a process that dies has found it, too.

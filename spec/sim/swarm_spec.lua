@@ -26,6 +26,21 @@ describe('a swarm', function()
     end
   end)
 
+  it('deploys versions of every sort in mid-seed, and hears what becomes of each', function()
+    local heard = { ['"migrating":false,'] = 0, ['"migrating":true,'] = 0, ['as asked'] = 0, ['timers are pending'] = 0, ['"version":4'] = 0 }
+    local only = core.ffi.new('uint64_t', 1) * 2 ^ tonumber(swarm.C.fault_named('deploy'))
+    for seed = 1, 40 do
+      local r, transcript = swarm.run(seed, { faults = only }, true)
+      assert.is_nil(r.broken)
+      for line in transcript:gmatch('[^\n]+') do
+        for text, count in pairs(heard) do
+          if line:find('"kind":"reply"', 1, true) and line:find(text, 1, true) then heard[text] = count + 1 end
+        end
+      end
+    end
+    for text, count in pairs(heard) do assert.is_true(count > 1, text) end
+  end)
+
   it('tells what happened, the same in every build', function()
     local hashes = {}
     for seed = 3, 7, 2 do

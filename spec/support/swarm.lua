@@ -1,7 +1,7 @@
 -- spec/support/swarm.lua: one seed of the simulator (sim/swarm.h) with its own workload (sim/books.h).
 local core = require 'spec.support.core'
 local ffi = core.ffi
-local C = core.load('base/trace.h', 'sim/books.h')
+local C = core.load('base/trace.h', 'sim/books.h', 'sim/faults.h')
 
 C.log_setup(os.getenv('LOG') and C.LOG_DEBUG or C.LOG_ERROR, C.LOG_TEXT)
 

@@ -64,7 +64,7 @@ void migration_load(struct machine *machine)
     uint32_t count = 0;
     *migration = (struct machine_migration){0};
     migration_key(&key, "facts");
-    if (tree_get(machine->tree, buffer_slice(&key), &value)) {
+    if (tree_get(machine->tree, buffer_slice(&key), &value) && !MUTANT(267)) {
         struct pack_reader reader = pack_reader_make(value);
         CHECK(pack_read_array(&reader, &count) == STATUS_OK && count == 5);
         CHECK(pack_read_text(&reader, &mount) == STATUS_OK && mount.size < sizeof migration->mount);

@@ -5,19 +5,22 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/embed.h"
 #include "base/memory.h"
-#include "script/bundle.h"
+#include "sim/books_deploys.h"
 #include "sim/books_history.h"
 #include "wire/pack.h"
 
 enum { KEYS = 6 };
-#define BOOKS_FILE "lua/tidelock/books.lua"
 
-enum kind { GET, PUT, APPEND, CAS, INCR, DEL, REFUSE, FAIL, SAVE, BATCH, BROKEN_BATCH, KINDS };
-static const char *const names[KINDS] = {"books.get",  "books.put",      "books.append",  "books.cas",
-                                         "books.incr", "books.del",      "books.refuse",  "books.fail",
-                                         "books.save", "tidelock.batch", "tidelock.batch"};
+enum kind { GET, VERSION, PUT, APPEND, CAS, INCR, DEL, REFUSE, FAIL, SAVE, BATCH, BROKEN_BATCH, KINDS };
+static const char *const names[KINDS] = {"books.get",  "books.version", "books.put",      "books.append",
+                                         "books.cas",  "books.incr",    "books.del",      "books.refuse",
+                                         "books.fail", "books.save",    "tidelock.batch", "tidelock.batch"};
+static bool is_query(enum kind kind)
+{
+    return kind == GET || kind == VERSION;
+}
+
 static bool must_fail(enum kind kind)
 {
     return kind == REFUSE || kind == FAIL || kind == BROKEN_BATCH;
@@ -37,6 +40,7 @@ struct books {
     uint64_t told;                           /* the highest index that anyone has been told of */
     uint32_t counters;                       /* keys below this are counters */
     struct books_history *history;
+    struct books_deploys *deploys;
     uint32_t
         in_history[SWARM_CLIENTS_MAX + 1]; /* of each client: its op there, if its kind changes or reads a key */
     bool judged;
@@ -50,12 +54,14 @@ struct books *books_new(uint64_t seed)
     prng_seed(&prng, seed);
     books->counters = (uint32_t)prng_below(&prng, KEYS);
     books->history = books_history_new();
+    books->deploys = books_deploys_new();
     return books;
 }
 
 void books_free(struct books *books)
 {
     books_history_free(books->history);
+    books_deploys_free(books->deploys);
     mem_free(books->ops);
     mem_free(books);
 }
@@ -73,6 +79,8 @@ static uint64_t add_op(struct books *books, enum kind kind)
 static enum kind draw_kind(struct prng *prng, bool counter)
 {
     uint64_t draw = prng_below(prng, 100);
+    if (draw < 4)
+        return VERSION;
     if (draw < 30)
         return GET;
     if (draw < 34)
@@ -126,7 +134,10 @@ static enum history_kind history_kind_of(enum kind kind)
 {
     static const enum history_kind kinds[] = {[GET] = HISTORY_GET, [PUT] = HISTORY_PUT,   [APPEND] = HISTORY_APPEND,
                                               [CAS] = HISTORY_CAS, [INCR] = HISTORY_INCR, [DEL] = HISTORY_DEL};
-    return kind < REFUSE ? kinds[kind] : kind == BATCH ? HISTORY_DEL : HISTORY_KINDS;
+    return kind == VERSION ? HISTORY_KINDS
+           : kind < REFUSE ? kinds[kind]
+           : kind == BATCH ? HISTORY_DEL
+                           : HISTORY_KINDS;
 }
 
 /* The arguments of its first command. */
@@ -145,8 +156,10 @@ static struct slice first_of_batch(struct slice args)
 
 static void pack_args(struct buffer *args, enum kind kind, uint64_t id, uint64_t key, struct prng *prng)
 {
-    static const uint32_t sizes[KINDS] = {1, 3, 3, 4, 3, 2, 2, 2, 2, 0, 0};
+    static const uint32_t sizes[KINDS] = {1, 0, 3, 3, 4, 3, 2, 2, 2, 2, 0, 0};
     pack_array(args, sizes[kind]);
+    if (kind == VERSION)
+        return;
     if (kind != GET)
         pack_u64(args, id);
     pack_word(args, "k", key);
@@ -171,7 +184,7 @@ static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *p
     uint64_t id = add_op(books, kind);
     books->current[client] = id;
     books->known[client] = books->told;
-    *query = kind == GET;
+    *query = is_query(kind);
     buffer_append(name, names[kind], strlen(names[kind]));
     if (kind == BATCH || kind == BROKEN_BATCH)
         pack_batch(args, id, key, kind == BROKEN_BATCH);
@@ -205,6 +218,8 @@ static void ended(void *context, uint32_t client, uint64_t began, enum swarm_out
                  "request %llu (%s) was answered at index %llu, and when it began index %llu was known",
                  (unsigned long long)books->current[client], names[op->kind], (unsigned long long)reply->index,
                  (unsigned long long)books->known[client]);
+    if (outcome == SWARM_OK && op->kind == VERSION)
+        books_deploys_saw(books->deploys, reply->index, reply->value);
     if (outcome == SWARM_OK && reply->index > books->told)
         books->told = reply->index;
     if (must_fail(op->kind) && outcome == SWARM_OK)
@@ -232,7 +247,7 @@ static void compare(struct books *books, const uint8_t *done)
 {
     for (uint64_t id = 1; id <= books->count && books->wrong[0] == 0; id++) {
         const struct op *op = &books->ops[id];
-        if (op->kind == GET || !op->ended)
+        if (is_query(op->kind) || !op->ended)
             continue;
         const char *what = op->outcome == SWARM_OK && !done[id]       ? "was acknowledged and is lost"
                            : op->outcome == SWARM_REFUSED && done[id] ? "was refused and has run"
@@ -277,7 +292,8 @@ static const char *verdict(void *context, struct replica_world *world, uint32_t 
     if (books->wrong[0] == 0)
         count_timers(books, world, node);
     if (books->wrong[0] == 0 && !books->judged)
-        (void)books_history_fine(books->history, books->wrong, sizeof books->wrong);
+        (void)(books_deploys_fine(books->deploys, world, books->wrong, sizeof books->wrong) &&
+               books_history_fine(books->history, books->wrong, sizeof books->wrong));
     books->judged = true;
     mem_free(done);
     buffer_close(&args);
@@ -285,31 +301,21 @@ static const char *verdict(void *context, struct replica_world *world, uint32_t 
     return books->wrong[0] != 0 ? books->wrong : NULL;
 }
 
-struct workload books_workload(struct books *books)
+static void deploy(void *context, struct replica_world *world, uint32_t node, uint32_t amount)
 {
-    return (struct workload){.context = books, .next = next, .ended = ended, .verdict = verdict};
+    books_deploys_ask(((struct books *)context)->deploys, world, node, amount);
 }
 
-static enum status read_embedded(void *context, const char *path, struct buffer *content)
+struct workload books_workload(struct books *books)
 {
-    (void)context;
-    for (unsigned long i = 0; i < embed_files_count; i++) {
-        if (strcmp(embed_files[i].path, path) != 0)
-            continue;
-        buffer_append(content, embed_files[i].data, embed_files[i].size);
-        return STATUS_OK;
-    }
-    return STATUS_NOT_FOUND;
+    return (struct workload){.context = books, .next = next, .ended = ended, .deploy = deploy, .verdict = verdict};
 }
 
 void books_bundles(struct buffer *out)
 {
     struct buffer bundle = {0};
-    struct buffer why = {0};
-    enum status status = bundle_build(BUNDLE_MACHINE, "books", BOOKS_FILE, read_embedded, NULL, &bundle, &why);
-    CHECK_EQ(status, STATUS_OK);
+    books_deploys_bundle(NULL, &bundle);
     pack_array(out, 1);
     pack_text(out, buffer_slice(&bundle));
     buffer_close(&bundle);
-    buffer_close(&why);
 }

@@ -272,6 +272,14 @@ static void strike_snapshot(field_t *field, const struct strike *strike)
     (void)replica_world_snapshot(field->world, strike->node, 1 + strike->amount);
 }
 
+/* --- code ---------------------------------------------------------------------------------------------------------------------- */
+
+static void strike_deploy(field_t *field, const struct strike *strike)
+{
+    if (field->workload->deploy != NULL && status_of(field, strike->node).raft)
+        field->workload->deploy(field->workload->context, field->world, strike->node, strike->amount);
+}
+
 /* --- the table ------------------------------------------------------------------------------------------------------------------- */
 
 static const struct fault table[] = {
@@ -304,6 +312,8 @@ static const struct fault table[] = {
      strike_slow_snapshots, mend_slow_snapshots},
     {"snapshot", "somebody asks for a snapshot", 1000, 0, 5000, strike_snapshot, NULL},
     {"drift", "a boot clock runs fast or slow", 4000, 6000, 200000, strike_drift, mend_drift},
+    {"deploy", "somebody deploys a version of the simulator's own service", 1500, 0, 10 * 64 - 1, strike_deploy,
+     NULL},
 };
 
 size_t faults_count(void)

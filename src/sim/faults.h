@@ -9,6 +9,7 @@
 /* What strikes need to know and keep. */
 struct fault_field {
     struct replica_world *world;
+    const struct workload *workload;
     struct prng prng; /* for what a strike finds only when it comes */
     uint32_t nodes;
     uint32_t delay_ms_max; /* as drawn, without faults */

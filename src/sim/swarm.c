@@ -141,6 +141,9 @@ struct swarm *swarm_new(const struct swarm_options *options)
     prng_seed(&swarm->prng, prng_next(&prng));
     prng_seed(&swarm->watch_prng, ~options->seed);
     prng_seed(&swarm->field.prng, prng_next(&prng));
+    swarm->field.workload = &swarm->options.workload;
+    if (options->workload.deploy == NULL)
+        swarm->options.faults &= ~((uint64_t)1 << fault_named("deploy"));
     make_world(swarm, &prng);
     draw_script(swarm, &prng);
     return swarm;

@@ -46,6 +46,8 @@ struct workload {
     void (*begun)(void *context, uint32_t client, struct slice name, struct slice args, bool query);
     /* NULL; or asked after each request: NULL, or what is wrong already, valid as long as the context. */
     const char *(*wrong)(void *context);
+    /* NULL: the service has one version; or somebody asks the node to deploy another, `amount` (any) says which. */
+    void (*deploy)(void *context, struct replica_world *world, uint32_t node, uint32_t amount);
     /* After the liveness phase. NULL, or what is wrong, valid as long as the context. */
     const char *(*verdict)(void *context, struct replica_world *world, uint32_t node);
 };
