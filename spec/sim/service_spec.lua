@@ -26,7 +26,7 @@ local function new_trial()
 
   function t.begin(client, query, name, ...)
     local args = machine.pack { n = select('#', ...), ... }
-    t.workload.begun(t.workload.context, client, core.slice(name), core.slice(args), query)
+    t.workload.begun(t.workload.context, client, core.slice(name), core.slice(args), core.slice(''), query)
     return w:ask(0, { query = query }, name, ...)
   end
 
@@ -141,7 +141,7 @@ describe('the verdict on a service', function()
     local early = t.begin(2, false, 'till.add', 'a', 1)
     t.w:wait(early)
     t.call(nil, 'till.add', 'a', 1)
-    t.workload.begun(t.workload.context, 3, core.slice('till.add'), core.slice(machine.pack { 'a', 1 }), false)
+    t.workload.begun(t.workload.context, 3, core.slice('till.add'), core.slice(machine.pack { 'a', 1 }), core.slice(''), false)
     t.finish(3, early)
     finds('was known when it began')
   end)
@@ -166,9 +166,9 @@ describe('a service', function()
 end)
 
 describe('a seed of a service', function()
-  local function run(seed, traced)
-    local text = assert(io.open('examples/bank.lua')):read('*a')
-    local bytes, why = assert(machine.bundle('bank', text)), core.buffer()
+  local function run(seed, traced, text)
+    text = text or assert(io.open('examples/bank.lua')):read('*a')
+    local bytes, why = assert(machine.bundle(text:match("name = '(%w+)'"), text)), core.buffer()
     local service = ffi.gc(C.service_new(core.slice(bytes), why), C.service_free)
     local bundles, transcript = machine.pack { bytes }, core.buffer()
     local how = ffi.new('struct swarm_options', { seed = seed, clients = 8, commands_per_second = 100, fault_ms = 5000, faults = -1ULL,
@@ -182,6 +182,29 @@ describe('a seed of a service', function()
     assert.is_true(r.broken == nil, r.broken ~= nil and ffi.string(r.broken) or nil)
     return tostring(r.hash), core.buffer_text(transcript)
   end
+
+  it('has sessions where commands demand them: opened, asked in again, run out', function()
+    local tills = [[
+return { name = 'tills', version = 1, state = { coins = 'map' },
+  commands = {
+    add = { args = 'name n:int', session = true, run = function(ctx, name, n) return ctx.db.coins:add(name, n) end },
+    take = { args = 'name', run = function(ctx, name) return ctx.db.coins:take(name) or ctx.fail('EMPTY', 'nothing there') end } },
+  queries = { value = { args = 'name', run = function(ctx, name) return ctx.db.coins:get(name) or 0 end } } }]]
+    local began, asked, opened, expired = 0, 0, 0, 0
+    for seed = 1, 8 do
+      local _, transcript = run(seed, true, tills)
+      assert.is_nil(transcript:find('NO_SESSION', 1, true))
+      for line in transcript:gmatch('[^\n]+') do
+        local asks = line:find('"kind":"request"', 1, true)
+        if line:find('"kind":"begin"', 1, true) then began = began + 1 end
+        if asks and line:find('"name":"tills.', 1, true) then asked = asked + 1 end
+        if asks and line:find('"name":"tidelock.session_open"', 1, true) then opened = opened + 1 end
+        if line:find('"kind":"reply"', 1, true) and line:find('SESSION_EXPIRED', 1, true) then expired = expired + 1 end
+      end
+    end
+    assert.is_true(began > 100 and asked > began + 5, began .. ' ' .. asked)
+    assert.is_true(opened > 20 and expired > 0, opened .. ' ' .. expired)
+  end)
 
   it('is the same with and without its transcript, and in every build', function()
     local hashes = {}

@@ -53,7 +53,7 @@ static struct slice text_field(lua_State *L, int at, const char *name)
 static size_t check_fault(lua_State *L, const char *name)
 {
     size_t place = fault_named(name);
-    if (place == faults_count())
+    if (place == faults_count() || fault_is_own(place))
         luaL_error(L, "there is no fault '%s'", name);
     return place;
 }
@@ -301,13 +301,15 @@ static int swarm_run_seed(lua_State *L)
 static int swarm_faults(lua_State *L)
 {
     lua_createtable(L, (int)faults_count(), 0);
-    for (size_t i = 0; i < faults_count(); i++) {
+    for (size_t i = 0, count = 0; i < faults_count(); i++) {
+        if (fault_is_own(i))
+            continue;
         lua_createtable(L, 0, 4);
         bind_set_text(L, "name", fault_at(i)->name);
         bind_set_text(L, "help", fault_at(i)->help);
         bind_set_number(L, "lasts", fault_at(i)->lasts_ms);
         bind_set_number(L, "amount", fault_at(i)->amount_max);
-        lua_rawseti(L, -2, (int)i + 1);
+        lua_rawseti(L, -2, (int)++count);
     }
     return 1;
 }

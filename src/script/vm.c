@@ -341,6 +341,12 @@ static enum vm_outcome run(struct vm *vm, struct calling *calling)
     return outcome;
 }
 
+bool vm_demands_session(struct vm *vm, struct slice name)
+{
+    const struct vm_function *function = vm_function_find(vm, name);
+    return function != NULL && function->demands_session;
+}
+
 /* A mount whose migration goes on answers nobody. */
 static bool refuse_busy(const struct vm_mount *mount, struct buffer *result)
 {

@@ -112,6 +112,9 @@ enum vm_outcome vm_migrate(struct vm *vm, struct slice mount, double from_versio
 /* What "mount.name" is. For a mount that dispatches itself every name is VM_RAW. */
 enum vm_kind vm_find(struct vm *vm, struct slice name);
 
+/* Whether it is a command or query with `session = true`. */
+bool vm_demands_session(struct vm *vm, struct slice name);
+
 /* Starts an entry: its facts, limits, a full budget. */
 void vm_begin(struct vm *vm, const struct vm_entry *entry, const struct vm_limits *limits);
 

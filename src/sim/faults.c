@@ -276,7 +276,7 @@ static void strike_snapshot(field_t *field, const struct strike *strike)
 
 static void strike_deploy(field_t *field, const struct strike *strike)
 {
-    if (field->workload->deploy != NULL && status_of(field, strike->node).raft)
+    if (status_of(field, strike->node).raft)
         field->workload->deploy(field->workload->context, field->world, strike->node, strike->amount);
 }
 
@@ -325,6 +325,11 @@ const struct fault *fault_at(size_t place)
 {
     CHECK(place < faults_count());
     return &table[place];
+}
+
+bool fault_is_own(size_t place)
+{
+    return fault_at(place)->strike == strike_deploy;
 }
 
 size_t fault_named(const char *name)

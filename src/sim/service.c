@@ -209,9 +209,10 @@ static bool repeat(struct service *service, uint32_t client, struct prng *prng, 
     struct pack_reader reader = pack_reader_make(slice_make(service->bytes.data + op->call, op->call_size));
     struct slice word;
     CHECK(pack_read_text(&reader, &word) == STATUS_OK);
-    struct slice rest = pack_rest(&reader);
+    struct slice list;
+    CHECK(pack_skip(&reader, PACK_DEPTH_MAX, &list) == STATUS_OK);
     buffer_append(name, word.data, word.size);
-    buffer_append(args, rest.data, rest.size);
+    buffer_append(args, list.data, list.size);
     return true;
 }
 
@@ -232,7 +233,8 @@ static bool next(void *context, uint32_t client, uint64_t now_ms, struct prng *p
 
 /* --- what it is told --------------------------------------------------------------------------------------------------------- */
 
-static void begun(void *context, uint32_t client, struct slice name, struct slice args, bool query)
+static void begun(void *context, uint32_t client, struct slice name, struct slice args, struct slice ticket,
+                  bool query)
 {
     struct service *service = context;
     if (service->count == service->capacity) {
@@ -247,6 +249,8 @@ static void begun(void *context, uint32_t client, struct slice name, struct slic
                               .call = service->bytes.size};
     pack_text(&service->bytes, name);
     buffer_append(&service->bytes, args.data, args.size);
+    buffer_append(&service->bytes, ticket.data, ticket.size);
+    op->ticketed = ticket.size > 0;
     op->call_size = service->bytes.size - op->call;
     service->current[client] = service->count;
 }
@@ -266,6 +270,11 @@ static void ended(void *context, uint32_t client, uint64_t began, enum swarm_out
     op->index = reply->index;
     if (op->index > service->told)
         service->told = op->index;
+}
+
+static bool demands_session(void *context, struct slice name)
+{
+    return vm_demands_session(((struct service *)context)->vm, name);
 }
 
 static const char *wrong(void *context)
@@ -290,6 +299,7 @@ struct workload service_workload(struct service *service)
                              .next = next,
                              .ended = ended,
                              .begun = begun,
+                             .demands_session = demands_session,
                              .wrong = wrong,
                              .verdict = verdict};
 }

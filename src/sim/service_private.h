@@ -12,7 +12,8 @@ struct service_op {
     enum swarm_outcome outcome;
     uint64_t index;         /* of the answer; 0: it came from outside the log */
     uint64_t known;         /* the highest index that anybody had been told of when it began */
-    size_t call, call_size; /* name and arguments: what the entry of a command holds */
+    size_t call, call_size; /* name, arguments and ticket: what the entry of a command holds */
+    bool ticketed;          /* its entry may be in the log several times, and is answered alike */
     size_t value, value_size;
 };
 

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "sim/service_private.h"
+#include "wire/error.h"
 #include "wire/json.h"
 #include "wire/pack.h"
 
@@ -26,6 +27,7 @@ struct tally {
     struct slice call;
     size_t op; /* one of them; SIZE_MAX: nobody asked */
     uint32_t answered, unknown, logged;
+    raft_index first; /* of a call with a ticket: its entry that was answered first, not for want of room or time */
 };
 
 struct judging {
@@ -70,9 +72,11 @@ static const char *described(const struct service *service, const struct service
     char args[SHOWN_BYTES + 8];
     struct slice name = {0};
     struct pack_reader reader = pack_reader_make(call_of(service, op));
+    struct slice list;
     CHECK(pack_read_text(&reader, &name) == STATUS_OK);
+    CHECK(pack_skip(&reader, PACK_DEPTH_MAX, &list) == STATUS_OK);
     snprintf(room, size, "client %u: %.*s %s", op->client, (int)name.size, (const char *)name.data,
-             shown(pack_rest(&reader), args));
+             shown(list, args));
     return room;
 }
 
@@ -138,7 +142,7 @@ static void apply_entry(struct judging *judging, struct slice record, const stru
     struct given *given = &judging->given[entry->index];
     judging->results.count = 0;
     CHECK_EQ(machine_apply(judging->machine, record, true, &judging->results), entry->index);
-    if (judging->results.count > 0) {
+    if (judging->results.count > 0 && entry->kind != ENTRY_SESSION) {
         const struct machine_result *result = &judging->results.list[0];
         *given = (struct given){.answers = true,
                                 .ok = result->ok,
@@ -209,6 +213,39 @@ static struct tally *tally_of(struct judging *judging, struct slice call)
     return &judging->tallies[at];
 }
 
+/* Of the entries of one ticket each that is answered at all is answered alike, or told that the answer is gone. */
+static bool is_passing(const struct judging *judging, const struct given *given)
+{
+    struct slice code = {0};
+    struct slice message = {0};
+    struct slice data = {0};
+    struct slice value = slice_make(judging->results.bytes.data + given->value, given->value_size);
+    return !given->ok && error_unpack(value, &code, &message, &data) == STATUS_OK &&
+           (slice_equal(code, slice_text("SESSION_EXPIRED")) || slice_equal(code, slice_text("BUSY")));
+}
+
+static void count_entry(struct judging *judging, raft_index index)
+{
+    struct service *service = judging->service;
+    const struct given *given = &judging->given[index];
+    struct tally *tally = tally_of(judging, given->call);
+    bool ticketed = tally->op != SIZE_MAX && service->ops[tally->op].ticketed;
+    tally->logged++;
+    if (!ticketed || is_passing(judging, given))
+        return;
+    if (tally->first == 0) {
+        tally->first = index;
+        return;
+    }
+    const struct given *first = &judging->given[tally->first];
+    const uint8_t *bytes = judging->results.bytes.data;
+    char who[2 * SHOWN_BYTES];
+    if (first->ok != given->ok || !slice_equal(slice_make(bytes + first->value, first->value_size),
+                                               slice_make(bytes + given->value, given->value_size)))
+        service_wrong(service, "%s: ran again at index %" PRIu64 ", and was answered at index %" PRIu64,
+                      described(service, &service->ops[tally->op], who, sizeof who), index, tally->first);
+}
+
 static void count(struct judging *judging)
 {
     struct service *service = judging->service;
@@ -227,7 +264,7 @@ static void count(struct judging *judging)
     }
     for (raft_index index = 1; index <= judging->last; index++)
         if (judging->given[index].answers)
-            tally_of(judging, judging->given[index].call)->logged++;
+            count_entry(judging, index);
 }
 
 static void judge_counts(struct judging *judging)
@@ -236,7 +273,9 @@ static void judge_counts(struct judging *judging)
     char who[2 * SHOWN_BYTES];
     for (size_t i = 0; i < judging->tallies_capacity; i++) {
         const struct tally *tally = &judging->tallies[i];
-        if (tally->call.data == NULL || tally->logged <= tally->answered + tally->unknown)
+        bool told = tally->answered + tally->unknown > 0;
+        if (tally->call.data == NULL || tally->logged <= tally->answered + tally->unknown ||
+            (told && service->ops[tally->op].ticketed))
             continue;
         if (tally->op == SIZE_MAX)
             service_wrong(service, "the log has a command that nobody asked for");

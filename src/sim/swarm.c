@@ -61,7 +61,8 @@ static void draw_script(struct swarm *swarm, struct prng *prng)
     swarm->active = mem_zalloc(SWARM_STRIKES_MAX, sizeof *swarm->active);
     for (uint32_t place = 0; place < faults_count(); place++) {
         uint64_t draw = prng_below(prng, fault_at(place)->every_ms <= OFTEN_MS ? 2 : 4);
-        bool on = draw == 0 && !quiet && (swarm->options.faults >> place & 1) != 0;
+        bool on = draw == 0 && !quiet && (swarm->options.faults >> place & 1) != 0 &&
+                  (!fault_is_own(place) || swarm->options.workload.deploy != NULL);
         if (on)
             add_strikes(swarm, prng, place);
     }
@@ -142,8 +143,6 @@ struct swarm *swarm_new(const struct swarm_options *options)
     prng_seed(&swarm->watch_prng, ~options->seed);
     prng_seed(&swarm->field.prng, prng_next(&prng));
     swarm->field.workload = &swarm->options.workload;
-    if (options->workload.deploy == NULL)
-        swarm->options.faults &= ~((uint64_t)1 << fault_named("deploy"));
     make_world(swarm, &prng);
     draw_script(swarm, &prng);
     return swarm;
@@ -354,6 +353,14 @@ static bool is_settled(struct swarm *swarm)
     return first.raft && first.leader != 0;
 }
 
+/* Nobody sleeps over an answer from here on. */
+static void wake_clients(struct swarm *swarm)
+{
+    for (uint32_t i = 0; i < swarm->options.clients; i++)
+        if (swarm->clients[i].busy)
+            swarm->clients[i].next_at = swarm_now(swarm);
+}
+
 /* Clients go on until one has a fresh answer, then stop; everything must come to rest. */
 static void liveness_phase(struct swarm *swarm)
 {
@@ -369,6 +376,7 @@ static void liveness_phase(struct swarm *swarm)
             return;
         }
         run_to(swarm, swarm_now(swarm) + 5);
+        wake_clients(swarm);
         step_clients(swarm, !fresh);
         if (swarm->watch_at <= swarm_now(swarm))
             watch(swarm, 1);

@@ -42,8 +42,12 @@ struct workload {
     /* It ended so, from `began` to reply->at. */
     void (*ended)(void *context, uint32_t client, uint64_t began, enum swarm_outcome outcome,
                   const struct replica_world_reply *reply);
-    /* NULL; or told of each request that begins, whoever thought of it. Then requests are kept, and may be scripted. */
-    void (*begun)(void *context, uint32_t client, struct slice name, struct slice args, bool query);
+    /* NULL; or told of each request that begins, whoever thought of it. Then requests are kept, and may be scripted. `ticket`: the list
+     * [session, seq, done_below] that it carries; empty: none. */
+    void (*begun)(void *context, uint32_t client, struct slice name, struct slice args, struct slice ticket,
+                  bool query);
+    /* NULL; or whether this command takes a session: then its client opens one first, and asks again until it knows. */
+    bool (*demands_session)(void *context, struct slice name);
     /* NULL; or asked after each request: NULL, or what is wrong already, valid as long as the context. */
     const char *(*wrong)(void *context);
     /* NULL: the service has one version; or somebody asks the node to deploy another, `amount` (any) says which. */

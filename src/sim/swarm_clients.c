@@ -102,7 +102,7 @@ static bool client_ends(struct swarm *swarm, uint32_t number)
         outcome = reply.ok ? SWARM_OK : reply.definite ? SWARM_REFUSED : SWARM_UNKNOWN;
     else
         reply.at = swarm_now(swarm);
-    if (client->session_size > 0 && !client->query)
+    if (client->ticketed)
         outcome = weigh(client, &reply, outcome);
     if (client->again)
         return false;
@@ -169,7 +169,7 @@ static void send(struct swarm *swarm, struct client *client, uint32_t node, bool
                               .query_only = client->query};
     if (swarm->leases_on && client->query && (client - swarm->clients) % 2 == 0)
         request.read = READ_LEASE; /* every second client trusts clocks */
-    if (client->session_size > 0 && !client->query && !client->opening) {
+    if (client->ticketed) {
         request.session = slice_make(client->session, client->session_size);
         request.seq = request.done_below = client->seq;
     }
@@ -190,7 +190,7 @@ static void open_session(struct swarm *swarm, struct client *client, const struc
 {
     client->ttl_ms = prng_between(&swarm->prng, 300, SESSION_TTL_MS_MAX);
     client->opening = client->busy = true;
-    client->query = false;
+    client->query = client->ticketed = false;
     client->timeout_ms = request->timeout_ms;
     buffer_clear(&client->name);
     buffer_clear(&client->args);
@@ -206,7 +206,7 @@ static void allow_leases(struct swarm *swarm, struct client *client)
 {
     static const char name[] = "lease_drift_ms";
     client->limiting = client->busy = true;
-    client->query = false;
+    client->query = client->ticketed = false;
     client->timeout_ms = 1000;
     buffer_clear(&client->name);
     buffer_clear(&client->args);
@@ -217,14 +217,42 @@ static void allow_leases(struct swarm *swarm, struct client *client)
     send(swarm, client, (uint32_t)(swarm_now(swarm) % swarm->field.nodes), true);
 }
 
+static bool demands_session(const struct swarm *swarm, const struct swarm_request *request)
+{
+    const struct workload *workload = &swarm->options.workload;
+    return !request->query && workload->demands_session != NULL &&
+           workload->demands_session(workload->context, request->name);
+}
+
+/* True: the client opens a session in place of asking. */
+static bool opens_first(struct swarm *swarm, const struct swarm_request *request)
+{
+    struct client *client = &swarm->clients[request->client - 1];
+    if (client->session_size > 0 || !demands_session(swarm, request))
+        return false;
+    open_session(swarm, client, request);
+    return true;
+}
+
+static void tell_begun(struct swarm *swarm, const struct swarm_request *request)
+{
+    const struct client *client = &swarm->clients[request->client - 1];
+    const struct workload *workload = &swarm->options.workload;
+    struct buffer ticket = {0};
+    if (client->ticketed) {
+        pack_array(&ticket, 3);
+        pack_text(&ticket, slice_make(client->session, client->session_size));
+        pack_u64(&ticket, client->seq);
+        pack_u64(&ticket, client->seq);
+    }
+    workload->begun(workload->context, request->client, request->name, request->args, buffer_slice(&ticket),
+                    request->query);
+    buffer_close(&ticket);
+}
+
 static void ask(struct swarm *swarm, const struct swarm_request *request)
 {
     struct client *client = &swarm->clients[request->client - 1];
-    const struct workload *workload = &swarm->options.workload;
-    if (workload->begun != NULL) {
-        workload->begun(workload->context, request->client, request->name, request->args, request->query);
-        keep(swarm, request);
-    }
     client->busy = true;
     client->query = request->query;
     client->began = swarm_now(swarm);
@@ -232,6 +260,12 @@ static void ask(struct swarm *swarm, const struct swarm_request *request)
     client->unsure = false;
     client->attempts = 0;
     client->seq++;
+    client->ticketed = client->session_size > 0 && !client->query &&
+                       (swarm->options.workload.demands_session == NULL || demands_session(swarm, request));
+    if (swarm->options.workload.begun != NULL) {
+        tell_begun(swarm, request);
+        keep(swarm, request);
+    }
     buffer_clear(&client->name);
     buffer_clear(&client->args);
     buffer_append(&client->name, request->name.data, request->name.size);
@@ -262,7 +296,7 @@ static void client_begins(struct swarm *swarm, uint32_t number)
     request.args = buffer_slice(&swarm->args);
     if (wrong != NULL)
         swarm_broke(swarm, wrong);
-    else if (begins)
+    else if (begins && !opens_first(swarm, &request))
         ask(swarm, &request);
 }
 
@@ -291,9 +325,12 @@ static void step_scripted(struct swarm *swarm, uint32_t number)
     if (client->busy || at == swarm->options.requests_count ||
         swarm->began + swarm->options.requests[at].at > swarm_now(swarm))
         return;
-    find_scripted(swarm, number, at + 1);
     const struct swarm_request *request = &swarm->options.requests[at];
-    if (swarm_is_up(swarm, request->node) && (!request->again || client->unknown))
+    bool asks = swarm_is_up(swarm, request->node) && (!request->again || client->unknown);
+    if (asks && opens_first(swarm, request))
+        return;
+    find_scripted(swarm, number, at + 1);
+    if (asks)
         ask(swarm, request);
 }
 

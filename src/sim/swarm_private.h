@@ -21,6 +21,7 @@ struct client {
     uint64_t seq;             /* of its last command there */
     bool opening;             /* what it waits for is a session, */
     bool limiting;            /* or that a limit is changed */
+    bool ticketed;            /* what it waits for has a session */
     bool again;               /* what it asked for it asks again, as soon as somebody is up */
     bool unsure;              /* an earlier attempt may have had an effect */
     uint32_t attempts;        /* so far */
