@@ -41,6 +41,17 @@ describe('a swarm', function()
     for text, count in pairs(heard) do assert.is_true(count > 1, text) end
   end)
 
+  it('parks nodes whose memory runs out, and has them rebuilt or started again', function()
+    local parked, rebuilt = 0, 0
+    for seed = 1, 20 do
+      local r, told = swarm.run(seed, { faults = bit.lshift(1ULL, tonumber(swarm.C.fault_named('starve'))) }, true)
+      assert.is_nil(r.broken, ('seed %d: %s'):format(seed, r.broken or ''))
+      for _ in told:gmatch('"kind":"parked"') do parked = parked + 1 end
+      for _ in told:gmatch('"message":"Rebuild"') do rebuilt = rebuilt + 1 end
+    end
+    assert.is_true(parked > 5 and rebuilt > 0, ('%d parked, %d messages of rebuilding'):format(parked, rebuilt))
+  end)
+
   it('tells what happened, the same in every build', function()
     local hashes = {}
     for seed = 3, 7, 2 do

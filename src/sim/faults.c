@@ -272,6 +272,37 @@ static void strike_snapshot(field_t *field, const struct strike *strike)
     (void)replica_world_snapshot(field->world, strike->node, 1 + strike->amount);
 }
 
+/* --- parked nodes ---------------------------------------------------------------------------------------------------------------- */
+
+enum { REBUILD_MS = 20000 };
+
+static void strike_starve(field_t *field, const struct strike *strike)
+{
+    if (status_of(field, strike->node).raft && replica_world_starve(field->world, strike->node))
+        field->starved[strike->node] = true;
+}
+
+void faults_feed(struct fault_field *field, uint32_t node)
+{
+    const struct replica_world_status status = status_of(field, node);
+    if (!field->starved[node])
+        return;
+    field->starved[node] = false;
+    if (!status.up || (!status.parked && status.parked_at == 0))
+        return; /* it was rebuilt, or has died since */
+    replica_world_crash(field->world, node);
+    (void)replica_world_start(field->world, node);
+}
+
+/* An operator sees that it is parked, and has it take the leader's state, or starts it again. */
+static void mend_starved(field_t *field, const struct strike *strike)
+{
+    if (strike->amount % 2 != 0)
+        faults_feed(field, strike->node);
+    else if (field->starved[strike->node] && status_of(field, strike->node).parked)
+        (void)replica_world_rebuild(field->world, strike->node, REBUILD_MS);
+}
+
 /* --- code ---------------------------------------------------------------------------------------------------------------------- */
 
 static void strike_deploy(field_t *field, const struct strike *strike)
@@ -312,6 +343,8 @@ static const struct fault table[] = {
      strike_slow_snapshots, mend_slow_snapshots},
     {"snapshot", "somebody asks for a snapshot", 1000, 0, 5000, strike_snapshot, NULL},
     {"drift", "a boot clock runs fast or slow", 4000, 6000, 200000, strike_drift, mend_drift},
+    {"starve", "the memory of a service runs out at one node: it parks, and is rebuilt or started again", 4000,
+     1500, 1, strike_starve, mend_starved},
     {"deploy", "somebody deploys a version of the simulator's own service", 1500, 0, 10 * 64 - 1, strike_deploy,
      NULL},
 };

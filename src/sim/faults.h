@@ -16,6 +16,7 @@ struct fault_field {
     uint32_t write_ms_max, apply_ms_max, snapshot_ms_max;
     uint32_t cuts[REPLICA_WORLD_NODES_MAX][REPLICA_WORLD_NODES_MAX]; /* how many partitions cut this way now */
     bool destroyed[REPLICA_WORLD_NODES_MAX]; /* its disk lost what it promised; a minority of nodes, at most */
+    bool starved[REPLICA_WORLD_NODES_MAX];   /* its machine's memory ran out, so it is parked, or about to be */
 };
 
 struct fault {
@@ -27,6 +28,9 @@ struct fault {
     void (*strike)(struct fault_field *field, const struct strike *strike);
     void (*mend)(struct fault_field *field, const struct strike *strike); /* NULL: nothing to undo */
 };
+
+/* A node that is parked because its memory ran out is started again. */
+void faults_feed(struct fault_field *field, uint32_t node);
 
 enum { FAULTS_MAX = 64 };
 

@@ -66,6 +66,20 @@ bool replica_world_rot(struct replica_world *world, uint32_t node, uint64_t rank
     return machine_rot(world->nodes[node].machine, rank, what);
 }
 
+bool replica_world_starve(struct replica_world *world, uint32_t number)
+{
+    struct world_node *node = &world->nodes[number];
+    struct machine_status status;
+    if (node->replica == NULL || node->machine == NULL)
+        return false;
+    machine_get_status(node->machine, &status);
+    if (status.parked_at != 0 || status.applied == 0)
+        return false;
+    machine_park(node->machine, "out of memory (simulated)");
+    witness_starved(world->witness, number);
+    return true;
+}
+
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node)
 {
     return world->nodes[node].fatal;

@@ -127,6 +127,8 @@ uint32_t replica_world_ask(struct replica_world *world, uint32_t node, const str
 struct replica_world_reply replica_world_reply(const struct replica_world *world, uint32_t request);
 /* tidelock.snapshot, answered as a request is. */
 uint32_t replica_world_snapshot(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
+/* The memory of its machine has run out, by no fault of the log: it parks with its next job. False: it is down, or parked. */
+bool replica_world_starve(struct replica_world *world, uint32_t node);
 /* tidelock.rebuild. */
 uint32_t replica_world_rebuild(struct replica_world *world, uint32_t node, uint32_t timeout_ms);
 /* Memory rots: a bit of a row of a node's state flips, about the one of this rank; `what` names it. False: none could. */

@@ -330,6 +330,7 @@ static void mend_all(struct swarm *swarm)
         sim_disk_calm(replica_world_disk(swarm->world, i));
         replica_world_hang(swarm->world, i, 0);
         replica_world_resume(swarm->world, i);
+        faults_feed(&swarm->field, i);
     }
     watch(swarm, 1);
 }

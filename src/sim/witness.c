@@ -45,6 +45,7 @@ struct seen {
     raft_index commit, last;
     raft_index applied; /* in this life */
     bool distrusted;    /* its state is not held against the others' until it is another */
+    bool starved;       /* it is parked, and what it has applied is right */
 };
 
 struct witness {
@@ -310,7 +311,7 @@ void witness_started(struct witness *witness, uint32_t number, struct storage *s
     seen->writing = false;
     seen->up = true;
     seen->looked = false;
-    seen->distrusted = false;
+    seen->distrusted = seen->starved = false;
     seen->applied = recovered->file.index;
 }
 
@@ -535,15 +536,20 @@ void witness_told(struct witness *witness, struct slice events)
 void witness_installed(struct witness *witness, uint32_t number, const struct machine_status *status)
 {
     struct seen *seen = &witness->seen[number];
-    bool again = status->applied == seen->applied && seen->distrusted;
+    bool again = status->applied == seen->applied && (seen->distrusted || seen->starved);
     if (status->applied <= seen->applied && !again)
         witness_break(witness, "a snapshot was installed that is no news: index, applied", status->applied,
                       seen->applied);
     if (status->applied > witness->committed_last)
         witness_break(witness, "a snapshot was installed that is not committed: node, index", number + 1,
                       status->applied);
-    seen->distrusted = false;
+    seen->distrusted = seen->starved = false;
     witness_applied(witness, number, status);
+}
+
+void witness_starved(struct witness *witness, uint32_t number)
+{
+    witness->seen[number].starved = true;
 }
 
 void witness_distrusts(struct witness *witness, uint32_t number)

@@ -53,6 +53,8 @@ void witness_installed(struct witness *witness, uint32_t node, const struct mach
 /* A node's state is not to be trusted, and it knows, or memory was changed behind its back: until it has another it is held
  * against nothing. */
 void witness_distrusts(struct witness *witness, uint32_t node);
+/* Its machine has parked, with a state that is good: it may take another's of the same index. */
+void witness_starved(struct witness *witness, uint32_t node);
 
 /* Bytes that this node's disk held durably were destroyed (or its directory emptied): what it promised may be gone. */
 void witness_damaged(struct witness *witness, uint32_t node);
