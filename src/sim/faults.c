@@ -362,7 +362,7 @@ const struct fault *fault_at(size_t place)
 
 bool fault_is_own(size_t place)
 {
-    return fault_at(place)->strike == strike_deploy;
+    return fault_at(place)->strike == strike_deploy || fault_at(place)->strike == strike_starve;
 }
 
 size_t fault_named(const char *name)
