@@ -43,7 +43,7 @@ describe('a swarm', function()
 
   it('parks nodes whose memory runs out, and has them rebuilt or started again', function()
     local parked, rebuilt = 0, 0
-    for seed = 1, 8 do
+    for seed = 1, 20 do
       local r, told = swarm.run(seed, { faults = bit.lshift(1ULL, tonumber(swarm.C.fault_named('starve'))) }, true)
       assert.is_nil(r.broken, ('seed %d: %s'):format(seed, r.broken or ''))
       for _ in told:gmatch('"kind":"parked"') do parked = parked + 1 end
