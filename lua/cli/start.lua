@@ -16,7 +16,6 @@ starts need neither: the code is in the log. Directories that tidelock restore m
   --cluster LINE         all members: 1=127.0.0.1:7301,2=127.0.0.1:7302,...
   --machine [NAME=]FILE  a service; may be given more than once
   --format FILE          how snapshots are written, on a first start: a Lua module (default: rows as MessagePack)
-  --policy FILE          who shall be a member, on a first start: a Lua module (default: manual, what operators say)
   --config FILE          a Lua file that returns a table with the same keys; flags win
   --heartbeat MS (100)   --election MS (1000, drawn up to double)
   --snapshot-bytes N|off (67108864)   a snapshot after so much log, and after as much as the last one had
@@ -27,7 +26,7 @@ starts need neither: the code is in the log. Directories that tidelock restore m
   --log-level error|warn|info|debug|trace   --log-format text|json
   --insecure             allow listening beyond loopback without any authentication]],
   options = { id = 'value', data = 'value', listen = 'value', advertise = 'value', cluster = 'value', machine = 'many', config = 'value',
-    heartbeat = 'value', election = 'value', format = 'value', policy = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
+    heartbeat = 'value', election = 'value', format = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
     ['snapshot-every'] = 'value', ['snapshot-keep'] = 'value', ['snapshot-chunk'] = 'value', ['snapshot-rate'] = 'value',
     ['snapshot-zstd'] = 'flag', ['scrub-rate'] = 'value', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
 }
@@ -81,7 +80,7 @@ function start.bundle(words, cli, exit)
   return bundles
 end
 
--- A file of another kind as a bundle: 'format', 'policy'. -> bytes; nil if there is no path
+-- A file of another kind as a bundle: 'format'. -> bytes; nil if there is no path
 function start.other(kind, path, cli)
   if not path then return nil end
   if not check.survives(path) then cli.stop(78, path, ': LuaJIT itself cannot load this file') end
@@ -93,7 +92,7 @@ end
 -- The services, and what else the cluster is formed with.
 local function bundles_of(options, cli)
   local bundles = start.bundle(options.machine or {}, cli, 78)
-  for _, kind in ipairs { 'format', 'policy' } do bundles[#bundles + 1] = start.other(kind, options[kind], cli) end
+  bundles[#bundles + 1] = start.other('format', options.format, cli)
   return bundles
 end
 
