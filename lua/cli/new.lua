@@ -115,6 +115,9 @@ c:step('all nodes are equal, and what was acknowledged is there', function()
 end)
 ]]
 
+-- Mounts that are the host's own, and a function that the module's file would hide from itself.
+local taken = { tidelock = true, watch = true, status = true, batch = true, require = true }
+
 return {
   summary = 'write a service to begin with, its spec and a scenario',
   usage = 'tidelock new NAME [--dir DIR]\n\nWrites NAME.lua, a module with a workload and an invariant for the simulator, NAME_spec.lua, and\n'
@@ -125,6 +128,9 @@ return {
     local name = words[1]
     if #words ~= 1 or not name:match('^[a-z][a-z0-9_]*$') or #name > 48 then
       cli.stop(2, 'new: wants a name like stock: a to z, digits and _, at most 48')
+    end
+    if taken[name] or loadstring('local ' .. name) == nil then
+      cli.stop(2, 'new: ', name, ' cannot be the name of a service: it is a word of Lua, or one that tidelock keeps for itself')
     end
     local directory = options.dir or '.'
     if options.dir then

@@ -251,8 +251,11 @@ end
 ---@return table? answer, table? err
 function host:deploy(file, options)
   return from_spec(function()
+    if type(file) ~= 'string' then error("deploy: wants a file, as in h:deploy('kv=kv_v2.lua')", 0) end
+    if options ~= nil and type(options) ~= 'table' then error('deploy: options are a table, as { budget = 1000000 }', 0) end
     local name, path = file:match('^([^=/]*)=(.*)$')
-    local mount, bundle = bundle_of(name or '', path or file)
+    local fine, mount, bundle = pcall(bundle_of, name or '', path or file)
+    if not fine then return nil, setmetatable({ code = 'BAD_ARGS', message = mount }, refusal) end
     local before = self.modules[mount]
     local facts = { kind = 'machine', mount = mount, expect = before and node.hash(before) or '', budget = (options or {}).budget }
     local value, err = self:run({ op = 'deploy', args = pack(facts) .. bundle, name = mount }, 'a deploy')

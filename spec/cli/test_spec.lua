@@ -166,6 +166,7 @@ describe('tidelock new', function()
     run('new twice --dir ' .. dir)
     assert.equal(6, (run('new twice --dir ' .. dir)))
     assert.equal(2, (run('new Wrong')))
+    for _, name in ipairs { 'batch', 'tidelock', 'end', 'require' } do assert.equal(2, (run('new ' .. name .. ' --dir ' .. dir))) end
     assert.equal(2, (run('new')))
   end)
 end)

@@ -560,10 +560,15 @@ void requests_scan(struct replica *replica)
             continue;
         bool sent =
             request->state == REQUEST_FORWARDED || (request->state == REQUEST_PROPOSED && request->index > 0);
-        if (sent || request->is_query)
+        if (request->snapshot && request->is_query)
+            request_fail(replica, request, ERROR_TIMEOUT,
+                         "what was acknowledged before is not known here in time: is a majority of nodes up? see "
+                         "tidelock status");
+        else if (sent || request->is_query)
             request_fail(replica, request, ERROR_TIMEOUT, "no answer in time");
         else if (request->state == REQUEST_HANDOVER)
-            request_fail(replica, request, ERROR_TIMEOUT, "nobody leads yet");
+            request_fail(replica, request, ERROR_TIMEOUT,
+                         "leadership has not gone over yet; tidelock status says who leads");
         else if (request->state == REQUEST_SNAPSHOT)
             request_fail(replica, request, ERROR_TIMEOUT,
                          "the snapshot does not count yet; tidelock status says how far it is");
