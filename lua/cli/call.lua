@@ -160,6 +160,20 @@ local function session_flags(options, timeout, cli)
   return { session = options.session, seq = seq, done_below = seq - 2 * timeout * 1000 }
 end
 
+-- Asks the host itself for something, with --to --timeout --json of `options`: prints its answer. -> exit status
+function call.host(name, args, options, cli)
+  local c, why = client.new(call.addresses(options), { timeout = cli.number(options, 'timeout', 1, 600000) })
+  if not c then cli.stop(2, '--to: ', why) end
+  local value, err, at = c:raw(name, wire.pack(args), {})
+  c:close()
+  if not value then
+    call.print_error(options, err, cli)
+    return call.exit_code(err, false)
+  end
+  call.print_answer(options, value, at)
+  return 0
+end
+
 local reads = { linearizable = true, lease = true, stale = true }
 
 function call.go(words, cli, is_query)

@@ -1,5 +1,4 @@
 -- cli/skip.lua: the operator's way past an entry that parks nodes.
-local wire, client = require 'tidelock.wire', require 'tidelock.client'
 local call = require 'cli.call'
 
 local skip = {
@@ -26,16 +25,7 @@ function skip.run(options, rest, cli)
   if #rest ~= 1 or not index or index % 1 ~= 0 or index < 1 or index >= 2^53 then
     cli.stop(2, 'skip takes the index of the entry at which nodes are parked: see tidelock status')
   end
-  local c, why = client.new(call.addresses(options), { timeout = cli.number(options, 'timeout', 1, 600000) })
-  if not c then cli.stop(2, '--to: ', why) end
-  local value, err, at = c:raw('tidelock.skip', wire.pack { index }, {})
-  c:close()
-  if not value then
-    call.print_error(options, err, cli)
-    return call.exit_code(err, false)
-  end
-  call.print_answer(options, value, at)
-  return 0
+  return call.host('tidelock.skip', { index }, options, cli)
 end
 
 return skip

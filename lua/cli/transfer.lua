@@ -1,5 +1,4 @@
 -- cli/transfer.lua: leadership to another node.
-local wire, client = require 'tidelock.wire', require 'tidelock.client'
 local call = require 'cli.call'
 
 local transfer = {
@@ -24,16 +23,7 @@ function transfer.run(options, rest, cli)
   if #rest > 1 or rest[1] and (not id or id % 1 ~= 0 or id < 1 or id >= 2^53) then
     cli.stop(2, 'transfer takes the id of a node, or nothing: see tidelock status')
   end
-  local c, why = client.new(call.addresses(options), { timeout = cli.number(options, 'timeout', 1, 600000) })
-  if not c then cli.stop(2, '--to: ', why) end
-  local value, err, at = c:raw('tidelock.transfer', wire.pack { id }, {})
-  c:close()
-  if not value then
-    call.print_error(options, err, cli)
-    return call.exit_code(err, false)
-  end
-  call.print_answer(options, value, at)
-  return 0
+  return call.host('tidelock.transfer', { id }, options, cli)
 end
 
 return transfer

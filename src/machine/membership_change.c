@@ -44,43 +44,6 @@ bool change_op_find(struct slice name, enum change_op *op)
     return false;
 }
 
-/* A text without a zero, into a buffer with room for its own. */
-static bool read_text(struct pack_reader *reader, char *text, size_t room)
-{
-    struct slice value = {0};
-    if (pack_read_text(reader, &value) != STATUS_OK || value.size >= room || !pack_is_utf8(value) ||
-        (value.size > 0 && memchr(value.data, 0, value.size) != NULL))
-        return false;
-    if (value.size > 0)
-        memcpy(text, value.data, value.size);
-    text[value.size] = 0;
-    return true;
-}
-
-/* A map of text to text, its keys in their order. */
-static bool read_tags(struct pack_reader *reader, struct member *self)
-{
-    struct slice tags = {0};
-    struct slice before = {0};
-    uint32_t count = 0;
-    if (pack_skip(reader, 2, &tags) != STATUS_OK || tags.size > MEMBER_TAGS_BYTES)
-        return false;
-    struct pack_reader inside = pack_reader_make(tags);
-    if (pack_read_map(&inside, &count) != STATUS_OK || count > MEMBER_TAGS_MAX)
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
-        struct slice key = {0};
-        struct slice value = {0};
-        if (pack_read_text(&inside, &key) != STATUS_OK || pack_read_text(&inside, &value) != STATUS_OK ||
-            (i > 0 && slice_compare(key, before) <= 0))
-            return false;
-        before = key;
-    }
-    memcpy(self->tags, tags.data, tags.size);
-    self->tags_bytes = count > 0 ? (uint32_t)tags.size : 0;
-    return true;
-}
-
 static bool read_change(struct pack_reader *reader, struct change *change, struct refusal *refusal)
 {
     uint32_t fields = 0;
@@ -99,14 +62,14 @@ static bool read_change(struct pack_reader *reader, struct change *change, struc
     if (pack_read_u64(reader, &change->id) != STATUS_OK || change->id == 0 ||
         pack_read_u64(reader, &change->with) != STATUS_OK)
         return refuse_change(refusal, ERROR_BAD_ARGS, "%s: an id is a whole number from 1", op_names[change->op]);
-    if (!read_text(reader, change->self.address, sizeof change->self.address))
+    if (!members_read_text(reader, change->self.address, sizeof change->self.address))
         return refuse_change(refusal, ERROR_BAD_ARGS, "%s %llu: an address is text of at most %d bytes",
                              op_names[change->op], number(change->id), MEMBER_ADDRESS_BYTES - 1);
     if (pack_read_u64(reader, &change->self.incarnation) != STATUS_OK ||
-        !read_text(reader, change->self.zone, sizeof change->self.zone))
+        !members_read_text(reader, change->self.zone, sizeof change->self.zone))
         return refuse_change(refusal, ERROR_BAD_ARGS, "%s %llu: a zone is text of at most %d bytes",
                              op_names[change->op], number(change->id), MEMBER_ZONE_BYTES - 1);
-    if (!read_tags(reader, &change->self))
+    if (!members_read_tags(reader, &change->self))
         return refuse_change(refusal, ERROR_BAD_ARGS,
                              "%s %llu: tags are at most %d texts by sorted names, of %d bytes in all",
                              op_names[change->op], number(change->id), MEMBER_TAGS_MAX, MEMBER_TAGS_BYTES);

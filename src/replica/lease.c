@@ -13,6 +13,7 @@
  * Depends on replica/state.h.
  */
 #include "base/mutant.h"
+#include "base/trace.h"
 #include "replica/state.h"
 
 void lease_begin(struct replica *replica)
@@ -46,6 +47,12 @@ void lease_turn(struct replica *replica)
     const uint64_t timeout = replica->raft_options.election_timeout_ms;
     const uint64_t limit = replica->machine.lease_drift_ms;
     const uint64_t drift = limit < timeout ? limit : 0;
+    if (limit > 0 && drift == 0 && leasing->warned_ms != limit)
+        LOG(LOG_WARN, "replica",
+            "the limit lease_drift_ms, %llu, is not below this node's election time-out, %llu: it promises no "
+            "leases",
+            (unsigned long long)limit, (unsigned long long)timeout);
+    leasing->warned_ms = limit;
     if (leasing->quiet_at == UINT64_MAX)
         leasing->quiet_at = replica->now.boot_ms + leasing->noted_ms;
     if (leasing->saving && !replica->identity_saving) {

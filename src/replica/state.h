@@ -255,11 +255,12 @@ struct skip {
 
 /* Reads by lease (lease.c). */
 struct leasing {
-    uint64_t fed_ms;   /* the drift that the core knows of */
-    uint64_t noted_ms; /* what the identity on disk says */
-    uint64_t asked_ms; /* what the identity that is being saved says */
-    bool saving, used; /* that; the core has promised, or may have, in this life */
-    uint64_t quiet_at; /* boot_ms from which on no promise of an earlier life counts */
+    uint64_t fed_ms;    /* the drift that the core knows of */
+    uint64_t noted_ms;  /* what the identity on disk says */
+    uint64_t asked_ms;  /* what the identity that is being saved says */
+    uint64_t warned_ms; /* the limit as it was looked at last */
+    bool saving, used;  /* that; the core has promised, or may have, in this life */
+    uint64_t quiet_at;  /* boot_ms from which on no promise of an earlier life counts */
 };
 
 struct read_wait {

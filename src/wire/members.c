@@ -41,11 +41,10 @@ void members_pack(const struct members *members, struct buffer *out)
     }
 }
 
-/* A text without a zero, into a buffer with room for its own. */
-static bool read_text(struct pack_reader *reader, char *text, size_t room)
+bool members_read_text(struct pack_reader *reader, char *text, size_t room)
 {
     struct slice value = {0};
-    if (pack_read_text(reader, &value) != STATUS_OK || value.size >= room ||
+    if (pack_read_text(reader, &value) != STATUS_OK || value.size >= room || !pack_is_utf8(value) ||
         (value.size > 0 && memchr(value.data, 0, value.size) != NULL))
         return false;
     if (value.size > 0)
@@ -54,24 +53,26 @@ static bool read_text(struct pack_reader *reader, char *text, size_t room)
     return true;
 }
 
-static bool read_tags(struct pack_reader *reader, struct member *member)
+bool members_read_tags(struct pack_reader *reader, struct member *self)
 {
     struct slice tags = {0};
+    struct slice before = {0};
     uint32_t count = 0;
     if (pack_skip(reader, 2, &tags) != STATUS_OK || tags.size > MEMBER_TAGS_BYTES)
         return false;
     struct pack_reader inside = pack_reader_make(tags);
     if (pack_read_map(&inside, &count) != STATUS_OK || count > MEMBER_TAGS_MAX)
         return false;
-    for (uint32_t i = 0; i < 2 * count; i++) {
-        struct slice text = {0};
-        if (pack_read_text(&inside, &text) != STATUS_OK)
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice key = {0};
+        struct slice value = {0};
+        if (pack_read_text(&inside, &key) != STATUS_OK || pack_read_text(&inside, &value) != STATUS_OK ||
+            (i > 0 && slice_compare(key, before) <= 0))
             return false;
+        before = key;
     }
-    if (count == 0)
-        return true;
-    memcpy(member->tags, tags.data, tags.size);
-    member->tags_bytes = (uint32_t)tags.size;
+    memcpy(self->tags, tags.data, tags.size);
+    self->tags_bytes = count > 0 ? (uint32_t)tags.size : 0;
     return true;
 }
 
@@ -91,11 +92,11 @@ static bool read_member(struct pack_reader *reader, struct member *member)
     if (pack_read_array(reader, &fields) != STATUS_OK || (fields != FORMATION_FIELDS && fields != MEMBER_FIELDS) ||
         pack_read_u64(reader, &member->id) != STATUS_OK ||
         pack_read_u64(reader, &member->incarnation) != STATUS_OK ||
-        !read_text(reader, member->address, sizeof member->address))
+        !members_read_text(reader, member->address, sizeof member->address))
         return false;
     if (fields == MEMBER_FIELDS &&
         (pack_read_u64(reader, &roles) != STATUS_OK || pack_read_u64(reader, &priority) != STATUS_OK ||
-         !read_text(reader, member->zone, sizeof member->zone) || !read_tags(reader, member)))
+         !members_read_text(reader, member->zone, sizeof member->zone) || !members_read_tags(reader, member)))
         return false;
     member->roles = (uint8_t)roles;
     member->priority = (uint8_t)priority;

@@ -12,6 +12,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 #include "raft/types.h"
+#include "wire/pack.h"
 
 enum member_role { MEMBER_VOTER = 1, MEMBER_OLD_VOTER = 2, MEMBER_LEARNER = 4 };
 
@@ -39,6 +40,11 @@ void members_pack(const struct members *members, struct buffer *out);
 
 /* OK, or INVALID: unsorted, too many, too long, no voter, a learner that votes. `id` stays as it is. */
 enum status members_unpack(struct slice payload, struct members *members) MUST_USE;
+
+/* Parts of a member, as requests carry them, too: a text without a zero, UTF-8, into `room` bytes with its own; a map of text to text,
+ * its keys in their order. False: it is none. */
+bool members_read_text(struct pack_reader *reader, char *text, size_t room);
+bool members_read_tags(struct pack_reader *reader, struct member *member);
 
 /* NULL: no such member. */
 const struct member *members_find(const struct members *members, node_id id);

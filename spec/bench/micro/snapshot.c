@@ -20,6 +20,8 @@
 #include "wire/entry.h"
 #include "wire/pack.h"
 
+#include "micro.h"
+
 enum { VALUE_BYTES = 64, BATCH = 10000, APPLIED = 100000 };
 
 struct moment {
@@ -48,18 +50,6 @@ static double resident_mb(void)
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
 }
 
-static enum status read_file(void *context, const char *path, struct buffer *content)
-{
-    (void)context;
-    FILE *file = fopen(path, "rb");
-    if (file == NULL)
-        return STATUS_NOT_FOUND;
-    for (size_t got = 1; got > 0; content->size += got)
-        got = fread(buffer_reserve(content, 65536), 1, 65536, file);
-    fclose(file);
-    return STATUS_OK;
-}
-
 static struct buffer bundle_of(enum bundle_kind kind, const char *path)
 {
     struct buffer bundle = {0};
@@ -69,15 +59,6 @@ static struct buffer bundle_of(enum bundle_kind kind, const char *path)
         exit(2);
     }
     return bundle;
-}
-
-static raft_index next_index = 1;
-
-static void add_entry(struct buffer *out, uint8_t kind, struct slice payload)
-{
-    struct entry entry = {
-        .index = next_index++, .term = 1, .stamp_ms = 1700000000000, .kind = kind, .payload = payload};
-    entry_encode(out, &entry, 0);
 }
 
 static void add_set(struct buffer *out, uint64_t key)
