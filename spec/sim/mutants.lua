@@ -256,7 +256,7 @@ local function try(number)
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
     .. 'spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua spec/sim/replica_snapshot_spec.lua spec/sim/replica_lease_spec.lua '
     .. 'spec/sim/replica_runtime_spec.lua spec/sim/replica_handover_spec.lua '
-    .. 'spec/sim/replica_query_spec.lua spec/sim/replica_read_spec.lua '
+    .. 'spec/sim/replica_query_spec.lua spec/sim/replica_read_spec.lua spec/sim/replica_lua_spec.lua '
     .. 'spec/sim/replica_diverge_spec.lua spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '
     .. 'spec/lua/timer_spec.lua spec/lua/ttl_spec.lua spec/lua/event_spec.lua spec/lua/quota_spec.lua spec/lua/skip_spec.lua '
