@@ -210,6 +210,7 @@ local mutants = {
   { 263, 'a leader that ends hands over to nobody' },
   { 262, 'runtimes of different versions serve side by side' },
   { 285, 'candidates do not get more patient when elections fail' },
+  { 286, 'who watches behind the last event hears nothing of its block' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
   { 245, 'a learner is promoted that has not caught up' },
   { 246, 'a change leaves voters of whom no majority is heard' },

@@ -278,6 +278,20 @@ describe('events', function()
     assert.same({ all[4], all[5] }, w:events(watch))
   end)
 
+  -- A watch that began behind the last event heard nothing until a block of 32 KiB was full, and then not what was in it.
+  it('come at once to a watch that began after earlier ones', function()
+    local w = formed()
+    w:call(1, 'm.add', 'k', 1)
+    w:run(100)
+    local watch = w:watch(1, 'm')
+    assert.same({}, w:events(watch))
+    w:call(1, 'm.add', 'k', 2)
+    w:run(100)
+    local list = w:events(watch)
+    assert.equal(1, #list)
+    assert.equal(3, list[1][4])
+  end)
+
   it('that are gone are COMPACTED, with an id to go on from; so are ids of another cluster', function()
     local w = formed { events_bytes = 4000 }
     for _ = 1, 20 do w:call(0, 'm.many', 5) end
