@@ -143,7 +143,7 @@ describe('a formed cluster', function()
     ['no incarnation'] = { function(h) h.incarnation = 0 end, 'no incarnation' },
     ['another cluster (bug 50)'] = { function(h) h.cluster_id = 99 end, 'another cluster' },
     ['an id that is no member'] = { function(h) h.from = 9 end, 'no such member' },
-    ['its own id'] = { function(h) h.from = 1 end, 'no such member' },
+    ['its own id'] = { function(h) h.from = 1 end, 'own id' },
     ['the address of another node'] = { function(h) h.to = 3 end, "another node's" },
     ['a protocol of the future'] = { function(h) h.protocol_min, h.protocol_max = 7, 9 end, 'protocol' },
   } do

@@ -46,6 +46,7 @@ describe('a read by lease', function()
     local leader = w:leader()
     assert.equal(DRIFT, w:call(leader, 'tidelock.limits', 'lease_drift_ms', 0).value)
     w:isolate(leader)
+    w:run(50) -- until its links are closed
     assert.equal('TIMEOUT', value(w, leader, 100, true).code)
   end)
 

@@ -20,12 +20,12 @@ void clock_heard(struct replica *replica, node_id id, uint64_t wall_ms)
 /* The median of the wall clocks that are known, own one included; the lower of two. */
 static uint64_t median_wall(const struct replica *replica)
 {
-    int64_t offsets[RAFT_MEMBERS_MAX];
+    int64_t offsets[REPLICA_PEERS_MAX];
     size_t count = 0;
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         const struct peer *peer = &replica->peers[i];
         bool self = peer->member.id == replica->identity.id;
-        if (!self && !peer->wall_known)
+        if (!self && (!peer->wall_known || !members_votes(peer)))
             continue;
         int64_t offset = self ? (int64_t)(replica->now.wall_ms - replica->now.boot_ms) : peer->wall_offset;
         size_t at = count++;

@@ -136,7 +136,7 @@ void digest_begin_term(struct replica *replica)
     replica->digests.named = (struct digest_slot){0};
     replica->digests.asked = (struct digest_slot){0};
     replica->digests.none = 0;
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         struct peer *peer = &replica->peers[i];
         peer->answered = peer->wants = 0;
         peer->wants_known = peer->differs = false;
@@ -146,7 +146,7 @@ void digest_begin_term(struct replica *replica)
 /* What a snapshot somewhere waits for, in turn; 0: none does. */
 static raft_index next_wanted(struct replica *replica)
 {
-    const size_t count = replica->identity.members_count;
+    const size_t count = replica->peers_count;
     for (size_t i = 1; i <= count; i++) {
         size_t at = (replica->digests.turn + i) % count;
         const struct peer *peer = &replica->peers[at];
@@ -169,9 +169,9 @@ static bool is_agreed(const struct replica *replica)
 /* Whether anyone who is linked has still to answer. */
 static bool some_owe(const struct replica *replica)
 {
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         const struct peer *peer = &replica->peers[i];
-        if (peer->out != NULL && !is_self(replica, peer) && peer->answered != replica->digests.named.index)
+        if (peer->out != NULL && !is_self(replica, peer) && members_votes(peer) && peer->answered != replica->digests.named.index)
             return true;
     }
     return false;
@@ -199,19 +199,24 @@ static void name(struct replica *replica)
     digests->named_at = replica->now.boot_ms;
 }
 
-/* How many voters have `digest` at the named index. */
-static size_t votes_for(const struct replica *replica, struct hash128 digest)
+/* What this one said at the named index; NULL: nothing yet. */
+static const struct hash128 *answer_of(const struct replica *replica, const struct peer *peer)
 {
     const struct digest_slot *named = &replica->digests.named;
-    size_t votes = 0;
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
-        const struct peer *peer = &replica->peers[i];
-        if (is_self(replica, peer))
-            votes += named->known && same(named->digest, digest);
-        else
-            votes += peer->answered == named->index && same(peer->answer, digest);
+    if (is_self(replica, peer))
+        return named->known ? &named->digest : NULL;
+    return peer->member.id != 0 && peer->answered == named->index ? &peer->answer : NULL;
+}
+
+/* Whether a majority of the voters has `digest` at the named index; or could have, with those who have not answered. */
+static bool is_majority(const struct replica *replica, struct hash128 digest, bool with_silent)
+{
+    bool counts[REPLICA_PEERS_MAX] = {false};
+    for (size_t i = 0; i < replica->peers_count; i++) {
+        const struct hash128 *answer = answer_of(replica, &replica->peers[i]);
+        counts[i] = answer != NULL ? same(*answer, digest) : with_silent;
     }
-    return votes;
+    return members_majority(replica, counts);
 }
 
 /* What was agreed on last, to whoever waits for it, also since. */
@@ -222,7 +227,7 @@ static void tell_wanting(struct replica *replica)
         return;
     if (replica->digests.wanted.index == told.index)
         agreed(replica, told.index, told.digest, &replica->digests.wanted);
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         struct peer *peer = &replica->peers[i];
         if (peer->wants != told.index)
             continue;
@@ -235,25 +240,22 @@ static void tell_wanting(struct replica *replica)
 static void count_none(struct replica *replica)
 {
     struct digests *digests = &replica->digests;
-    const size_t members = replica->identity.members_count;
-    size_t answers = 0;
-    size_t most = 0;
+    bool hope = false;
+    bool two = false;
     if (!digests->named.known)
         return;
-    for (size_t i = 0; i < members; i++) {
-        const struct peer *peer = &replica->peers[i];
-        const bool self = is_self(replica, peer);
-        if (!self && peer->answered != digests->named.index)
+    for (size_t i = 0; i < replica->peers_count; i++) {
+        const struct hash128 *answer = answer_of(replica, &replica->peers[i]);
+        if (answer == NULL || !members_votes(&replica->peers[i]))
             continue;
-        size_t votes = votes_for(replica, self ? digests->named.digest : peer->answer);
-        most = votes > most ? votes : most;
-        answers++;
+        hope |= is_majority(replica, *answer, true);
+        two |= !same(*answer, digests->named.digest);
     }
-    if ((most + members - answers) * 2 <= members && !MUTANT(186)) {
+    if (!hope && !MUTANT(186)) {
         if (digests->none == 0)
             digests->none_since = replica->now.boot_ms;
         digests->none = digests->named.index;
-    } else if (most < answers && digests->undecided == 0 &&
+    } else if (two && digests->undecided == 0 &&
                replica->now.boot_ms >= digests->named_at + replica->raft_options.election_timeout_ms) {
         digests->undecided = digests->named.index;
         LOG(LOG_ERROR, "replica",
@@ -265,18 +267,13 @@ static void count_none(struct replica *replica)
 static void count(struct replica *replica)
 {
     const struct digest_slot named = replica->digests.named;
-    const size_t members = replica->identity.members_count;
     if (named.index == 0 || is_agreed(replica))
         return;
-    for (size_t i = 0; i < members; i++) {
-        const struct peer *peer = &replica->peers[i];
-        const bool self = is_self(replica, peer);
-        if (self ? !named.known : peer->answered != named.index)
+    for (size_t i = 0; i < replica->peers_count; i++) {
+        const struct hash128 *answer = answer_of(replica, &replica->peers[i]);
+        if (answer == NULL || (!is_majority(replica, *answer, false) && !MUTANT(140)))
             continue;
-        struct hash128 digest = self ? named.digest : peer->answer;
-        if (votes_for(replica, digest) * 2 <= members && !MUTANT(140))
-            continue;
-        agreed(replica, named.index, digest, &named);
+        agreed(replica, named.index, *answer, &named);
         return;
     }
     count_none(replica);
@@ -312,7 +309,7 @@ void digest_turn(struct replica *replica)
             count(replica);
             tell_wanting(replica);
         }
-        for (size_t i = 0; i < replica->identity.members_count && is_agreed(replica); i++)
+        for (size_t i = 0; i < replica->peers_count && is_agreed(replica); i++)
             compare(&replica->peers[i], &replica->digests.agreed);
     }
     look(replica);
@@ -333,6 +330,7 @@ void digest_attach(struct replica *replica, struct peer *peer, struct message *m
         said->index = said->none ? digests->none : said->index;
     } else if (message->raft.type == RAFT_APPEND_RESPONSE) {
         said->asked = digests->wanted.index;
+        said->none = replica_is_parked(replica);
         said->index = digests->asked.known ? digests->asked.index : 0;
         if (said->index != 0)
             said->digest = digests->asked.digest;
@@ -354,6 +352,7 @@ void digest_heard(struct replica *replica, struct peer *peer, const struct messa
         if (said->asked != 0)
             set(replica, &replica->digests.asked, said->asked);
     } else if (message->raft.type == RAFT_APPEND_RESPONSE && replica_leads(replica)) {
+        peer->parked = said->none;
         if (said->index != 0) {
             peer->answered = said->index;
             peer->answer = said->digest;

@@ -75,10 +75,11 @@ static void say_hello(struct replica *replica, struct link *link)
                                .code_hash = identity->code_hash,
                                .set_hash = identity->cluster_id,
                                .fingerprint = replica->fingerprint,
-                               .address = slice_text(replica_peer(replica, identity->id)->member.address),
+                               .address = slice_text(replica->address),
                                .last_index = replica->raft != NULL ? replica->persisted_index : 0,
                                .bulk = link->bulk,
-                               .restored = identity->restored};
+                               .restored = identity->restored,
+                               .configuration = members_now(replica) != NULL ? members_now(replica)->id : 0};
     (void)send_frame(replica, link, &message, NULL, 0, link->outgoing && !link->marked);
     link->marked = true;
 }
@@ -121,6 +122,16 @@ static const char *object_to_restored(uint64_t its, uint64_t ours, char text[REA
     return text;
 }
 
+static const char removed_text[] = "it is no such member of this cluster (any more): it was removed, or never let in; set "
+                                   "its data directory aside and let it join (start --join)";
+
+/* It is a member in a configuration that this node has yet to hear of: it need not be one in those that it knows. */
+static bool is_newer(const struct replica *replica, const struct message_hello *hello)
+{
+    return replica->identity.formation == FORMATION_FORMED && hello->cluster_id == replica->identity.cluster_id &&
+           hello->configuration > (members_now(replica) != NULL ? members_now(replica)->id : 0);
+}
+
 /* What is wrong with it; NULL: nothing. `text` has room for what is not always the same. */
 static const char *object_to(const struct replica *replica, const struct message_hello *hello,
                              const struct peer *peer, char text[REASON_BYTES])
@@ -128,7 +139,9 @@ static const char *object_to(const struct replica *replica, const struct message
     const struct identity *identity = &replica->identity;
     if (hello->to != identity->id)
         return "this address is another node's: the --cluster lines do not agree";
-    if (peer == NULL || hello->from == identity->id)
+    if (hello->from == identity->id)
+        return "it has this node's own id: check --id and the --cluster line";
+    if (peer == NULL && identity->formation != FORMATION_FORMED)
         return "no such member in this cluster: check --id and the --cluster line";
     if (hello->protocol_min > PROTOCOL || hello->protocol_max < PROTOCOL)
         return "no common protocol version: upgrade the older node";
@@ -156,11 +169,15 @@ static const char *object_to(const struct replica *replica, const struct message
     }
     if (hello->incarnation == 0)
         return "it has no incarnation";
+    if (is_newer(replica, hello))
+        return NULL;
+    if (peer == NULL)
+        return members_was_removed(replica, hello) ? removed_text : "no such member in this cluster yet";
     /* Before the set is pinned, a node may still begin anew. */
     if (identity->formation != FORMATION_NEW && hello->incarnation != peer->member.incarnation && !MUTANT(74))
         return "its data directory is not the one this id was formed with (wiped, or copied from elsewhere): put "
                "the old "
-               "directory back, or set it aside and let the node join anew";
+               "directory back, or give the new one an id of its own (members replace)";
     return NULL;
 }
 
@@ -230,7 +247,11 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     char text[REASON_BYTES];
     const char *why = object_to(replica, hello, peer, text);
     if (why != NULL)
-        return refuse(replica, link, why, false);
+        return refuse(replica, link, why, members_was_removed(replica, hello));
+    if (is_newer(replica, hello) && (peer == NULL || peer->member.incarnation != hello->incarnation))
+        peer = members_adopt(replica, hello);
+    if (peer == NULL)
+        return refuse(replica, link, "too many nodes speak to this one", false);
     if (first && !link->outgoing)
         link->bulk = hello->bulk;
     if (first && !link->outgoing && has_forgotten(replica, hello, text))
@@ -343,7 +364,8 @@ static bool own_chain(const struct replica *replica, raft_index index, raft_term
 
 /* Checks the records of an AppendEntries one by one, and what they follow; collects their terms. Two logs that agree on
  * index and term must agree on the chain: a difference is damage, never a conflict. */
-static bool check_records(struct replica *replica, const struct message *message, size_t *count)
+static bool check_records(struct replica *replica, const struct message *message, size_t *count,
+                          size_t *configurations)
 {
     const struct raft_append_entries *append = &message->raft.append_entries;
     struct slice rest = message->records;
@@ -353,7 +375,8 @@ static bool check_records(struct replica *replica, const struct message *message
     bool chained = own_chain(replica, append->prev_log_index, append->prev_log_term, &chain);
     struct entry entry;
     for (; rest.size > 0; expected++) {
-        if (entry_decode(rest, &entry) != STATUS_OK || entry.index != expected)
+        if (entry_decode(rest, &entry) != STATUS_OK || entry.index != expected ||
+            !members_collect(replica, &entry, configurations))
             return false;
         if ((chained && entry_chain(slice_make(rest.data, entry.size), chain) != entry.chain) ||
             (own_chain(replica, entry.index, entry.term, &own) && own != entry.chain)) {
@@ -375,6 +398,7 @@ static bool check_records(struct replica *replica, const struct message *message
 static bool take_raft(struct replica *replica, struct link *link, const struct message *message)
 {
     size_t count = 0;
+    size_t configurations = 0;
     if (replica->raft == NULL)
         return true; /* it formed before us, and asks again */
     if (message->raft.from != link->peer)
@@ -382,14 +406,22 @@ static bool take_raft(struct replica *replica, struct link *link, const struct m
     clock_heard(replica, link->peer, message->wall_ms);
     if (link->bulk)
         return false;
-    if (message->raft.type == RAFT_APPEND_ENTRIES && !check_records(replica, message, &count))
+    if (message->raft.type == RAFT_APPEND_ENTRIES && !check_records(replica, message, &count, &configurations))
         return false;
     struct raft_event event = {.type = RAFT_EVENT_MESSAGE,
-                               .message = {.message = &message->raft, .runs = replica->runs, .runs_count = count}};
+                               .message = {.message = &message->raft,
+                                           .runs = replica->runs,
+                                           .runs_count = count,
+                                           .configurations = replica->membering.configurations,
+                                           .configurations_count = configurations}};
     replica->incoming = message;
     replica_step(replica, &event);
     replica->incoming = NULL;
-    digest_heard(replica, replica_peer(replica, link->peer), message);
+    struct peer *peer = replica_peer(replica, link->peer);
+    if (peer != NULL) {
+        peer->heard_at = replica->now.boot_ms;
+        digest_heard(replica, peer, message);
+    }
     if (message->raft.type == RAFT_INSTALL_SNAPSHOT && replica->effects.snapshot_offered)
         receive_offered(replica, link->peer, &message->snapshot);
     return true;
@@ -435,8 +467,7 @@ static void take_forwarded(struct replica *replica, struct link *link, const str
 static void end_as_told(struct replica *replica, node_id peer, const char *why)
 {
     char sentence[400];
-    snprintf(sentence, sizeof sentence, "node %llu, which leads, refused this node: %s", (unsigned long long)peer,
-             why);
+    snprintf(sentence, sizeof sentence, "node %llu refused this node: %s", (unsigned long long)peer, why);
     replica->env.fatal(replica->env.context, 78, sentence);
 }
 

@@ -79,6 +79,58 @@ static void make_noop(struct replica *replica, const struct raft_write *write)
     (void)cache_append(&replica->cache, &records, write->first, write->last);
 }
 
+/* A configuration that the core appends: its own words, and what is known of those members. */
+static void make_configuration(struct replica *replica, const struct raft_write *write)
+{
+    struct buffer payload = {0};
+    struct buffer records = {0};
+    members_compose(replica, write->first, &payload);
+    struct entry entry = {.index = write->first,
+                          .term = write->append_term,
+                          .stamp_ms = clock_stamp(replica),
+                          .kind = ENTRY_CONFIGURATION,
+                          .payload = buffer_slice(&payload)};
+    entry_encode(&records, &entry, replica->last_chain);
+    replica->last_chain = entry.chain;
+    log_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
+    buffer_close(&payload);
+}
+
+void log_note(struct replica *replica, const struct chunk *chunk)
+{
+    struct entry entry;
+    for (raft_index index = chunk->first; index <= chunk->last; index++) {
+        CHECK(entry_peek(chunk_records(chunk, index, index), &entry) == STATUS_OK);
+        skip_note(replica, &entry);
+        members_note(replica, &entry);
+    }
+}
+
+void log_restore_notes(struct replica *replica, struct storage *storage)
+{
+    struct buffer bytes = {0};
+    raft_index base = storage_base(storage).index;
+    raft_index next = replica->applied > base ? replica->applied + 1 : base + 1;
+    while (next <= replica->last_index) {
+        raft_index got = 0;
+        struct entry entry;
+        buffer_clear(&bytes);
+        if (storage_read(storage, next, replica->last_index, READ_BYTES_MAX, &bytes, &got) != STATUS_OK) {
+            replica->membering.unreadable = true;
+            break;
+        }
+        for (struct slice rest = buffer_slice(&bytes); rest.size > 0;
+             rest.data += entry.size, rest.size -= entry.size) {
+            CHECK(entry_peek(rest, &entry) == STATUS_OK);
+            if (!MUTANT(173))
+                skip_note(replica, &entry);
+            members_note(replica, &entry);
+        }
+        next = got + 1;
+    }
+    buffer_close(&bytes);
+}
+
 /* Takes the new ones among a message's records; they were checked when it came (link.c). */
 static void take_records(struct replica *replica, const struct raft_write *write, const struct message *message)
 {
@@ -100,7 +152,7 @@ static void take_records(struct replica *replica, const struct raft_write *write
             replica->stamp = entry.stamp_ms;
     }
     replica->last_chain = entry.chain;
-    skip_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
+    log_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
 }
 
 /* A snapshot takes its place in the log (§7): its file counts from this write on. Reset: nothing of the log fits it. */
@@ -109,6 +161,8 @@ static void take_base(struct replica *replica, struct log_job *job, const struct
     const struct snapshot_head *head = &replica->snapshots.receive.head;
     CHECK_EQ(head->index, write->base_index);
     job->publish = write->base_index;
+    members_installed(replica, write->base_index, head->configuration_index,
+                      buffer_slice(&replica->snapshots.receive.configuration), write->reset);
     if (!write->reset)
         return;
     job->write.reset = true;
@@ -137,6 +191,7 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
         job->write.cut_from = write->cut_from;
         cache_cut(&replica->cache, write->cut_from);
         skip_cut(replica, write->cut_from);
+        members_cut(replica, write->cut_from);
         replica->last_index = write->cut_from - 1;
         if (replica->persisted_index >= write->cut_from && !MUTANT(52))
             replica->persisted_index = write->cut_from - 1;
@@ -150,6 +205,8 @@ void log_take_effects(struct replica *replica, const struct raft_write *write, c
         cache_close(&replica->cache);
     if (write->source == RAFT_APPEND_NOOP)
         make_noop(replica, write);
+    else if (write->source == RAFT_APPEND_CONFIGURATION)
+        make_configuration(replica, write);
     else if (write->source == RAFT_APPEND_PROPOSAL)
         requests_encode_batch(replica, write);
     else
@@ -167,7 +224,7 @@ void log_write_formation(struct replica *replica)
                           .payload = buffer_slice(&replica->set)};
     struct buffer records = {0};
     entry_encode(&records, &entry, replica->last_chain);
-    (void)cache_append(&replica->cache, &records, entry.index, entry.index);
+    log_note(replica, cache_append(&replica->cache, &records, entry.index, entry.index));
     struct log_job *job = open_job(replica, false);
     job->write.vote = true;
     job->write.term = entry.term;
@@ -298,7 +355,7 @@ static void send_read(struct replica *replica, struct log_job *job)
 
 static void send_wanted(struct replica *replica)
 {
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         struct peer *peer = &replica->peers[i];
         if (!peer->wanting || peer->reading)
             continue;

@@ -50,6 +50,7 @@ static enum status load(struct disk *disk, const struct machine_options *options
     recovered->file.term = head->term;
     recovered->file.bytes = seal.file_bytes;
     recovered->file.hash = seal.hash;
+    recovered->cluster_id = head->cluster_id;
     recovered->configuration_index = head->configuration_index;
     recovered->stamp_ms = head->stamp_ms;
     LOG(LOG_INFO, "snapshot", "read: %llu rows, at entry %llu", (unsigned long long)head->rows,

@@ -13,6 +13,7 @@ struct replica_recovered {
     struct machine *machine;      /* as the snapshot has it, or a new one; the caller's */
     struct message_snapshot file; /* index 0: there is no snapshot */
     uint64_t stamp_ms;            /* cluster time at the snapshot */
+    uint64_t cluster_id;
     raft_index configuration_index;
     struct buffer
         configuration; /* the payload of the entry that made the configuration there; empty: it was restored, and is

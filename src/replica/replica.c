@@ -15,7 +15,7 @@ enum { WINDOW_MESSAGES = 64, WINDOW_BYTES = 16 * 1024 * 1024, MESSAGE_BYTES = 10
 
 struct peer *replica_peer(struct replica *replica, node_id id)
 {
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    for (size_t i = 0; i < replica->peers_count && id != 0; i++)
         if (replica->peers[i].member.id == id)
             return &replica->peers[i];
     return NULL;
@@ -51,13 +51,18 @@ const struct identity *replica_identity(const struct replica *replica)
     return &replica->identity;
 }
 
-size_t replica_peers(const struct replica *replica, struct identity_member peers[RAFT_MEMBERS_MAX])
+size_t replica_peers(const struct replica *replica, struct identity_member peers[REPLICA_PEERS_MAX])
 {
     size_t count = 0;
-    for (size_t i = 0; i < replica->identity.members_count; i++)
-        if (replica->peers[i].member.id != replica->identity.id)
+    for (size_t i = 0; i < replica->peers_count; i++)
+        if (replica->peers[i].member.id != replica->identity.id && replica->peers[i].dialled)
             peers[count++] = replica->peers[i].member;
     return count;
+}
+
+uint64_t replica_peers_version(const struct replica *replica)
+{
+    return replica->membering.version;
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------------------------- */
@@ -69,16 +74,7 @@ static void count_bundles(struct replica *replica)
         CHECK(pack_read_array(&reader, &replica->bundles_count) == STATUS_OK);
 }
 
-static bool is_own_set(const struct replica *replica, struct slice payload)
-{
-    struct buffer set = {0};
-    formation_pack_set(replica->identity.members, replica->identity.members_count, &set);
-    bool own = slice_equal(payload, buffer_slice(&set));
-    buffer_close(&set);
-    return own;
-}
-
-/* The log's formation entry is of the set that this node was formed with. */
+/* The log's first entry is of the cluster that this node is of. */
 static bool has_own_formation(const struct replica *replica, struct storage *storage)
 {
     struct buffer bytes = {0};
@@ -86,25 +82,25 @@ static bool has_own_formation(const struct replica *replica, struct storage *sto
     raft_index got = 0;
     bool own = storage_read(storage, replica->formed_at, replica->formed_at, 1, &bytes, &got) == STATUS_OK &&
                entry_peek(buffer_slice(&bytes), &entry) == STATUS_OK && entry.kind == ENTRY_CONFIGURATION &&
-               is_own_set(replica, entry.payload);
+               formation_cluster_id(entry.payload) == replica->identity.cluster_id;
     buffer_close(&bytes);
     return own;
 }
 
-/* What is on disk is this node's: the formation entry, as far as the log still has it, the configuration that a snapshot
- * kept, and before the cluster has formed, the snapshot that was restored. */
+/* What is on disk is this node's: the formation entry, as far as the log still has it, the cluster that a snapshot is
+ * of, and before the cluster has formed, the snapshot that was restored. */
 static bool is_own_state(const struct replica *replica, struct storage *storage,
                          const struct replica_recovered *recovered)
 {
     const struct message_snapshot *file = &recovered->file;
     const bool in_cluster = recovered->configuration.size > 0;
-    if (in_cluster && !is_own_set(replica, buffer_slice(&recovered->configuration)))
+    if (in_cluster && recovered->cluster_id != replica->identity.cluster_id)
         return false;
     if (replica->identity.formation != FORMATION_FORMED && !in_cluster &&
         replica->identity.restored != (file->index != 0 ? formation_restored(file->hash) : 0))
         return false;
-    return replica->formed_at <= storage_base(storage).index || replica->formed_at > replica->last_index ||
-           has_own_formation(replica, storage);
+    return replica->formed_at == 0 || replica->formed_at <= storage_base(storage).index ||
+           replica->formed_at > replica->last_index || has_own_formation(replica, storage);
 }
 
 /* Cluster time goes on from the last entry's stamp, or from the snapshot's. */
@@ -155,14 +151,18 @@ static void restore(struct replica *replica, struct storage *storage, const stru
     replica->last_index = storage_last_index(storage);
     replica->persisted_index = replica->last_index;
     replica->last_chain = storage_last_chain(storage);
-    replica->formed_at =
-        recovered->configuration.size > 0 ? recovered->configuration_index : recovered->file.index + 1;
+    /* The first entry, where the log may have it. */
+    if (recovered->configuration.size == 0)
+        replica->formed_at = recovered->file.index + 1;
+    else
+        replica->formed_at = storage_base(storage).index == 0 ? 1 : 0;
     replica->formed_in = storage_last_term(storage) + 1;
     replica->set_differs = !is_own_state(replica, storage, recovered);
     restore_snapshot(replica, storage, recovered);
     find_stamp(replica, storage, recovered);
-    skip_restore(replica, storage);
-    if (replica->last_index < replica->formed_at)
+    members_begin(replica, recovered->configuration_index, buffer_slice(&recovered->configuration));
+    log_restore_notes(replica, storage);
+    if (replica->last_index < replica->formed_at && !replica->identity.joined)
         return;
     replica->raft = raft_new(&replica->raft_options);
     storage_vote(storage, &term, &voted_for);
@@ -195,8 +195,12 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     prng_seed(&replica->prng, options->seed);
     replica->generation = (uint32_t)prng_next(&replica->prng);
     replica->ask_id = MUTANT(188) ? 0 : (uint64_t)replica->generation << 32;
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    snprintf(replica->address, sizeof replica->address, "%s", options->address);
+    replica->peers_count = replica->identity.members_count;
+    for (size_t i = 0; i < replica->peers_count; i++) {
         replica->peers[i].member = replica->identity.members[i];
+        replica->peers[i].dialled = true;
+    }
     replica->raft_options = (struct raft_options){.id = options->identity.id,
                                                   .seed = options->seed,
                                                   .election_timeout_ms = options->election_timeout_ms,
@@ -262,6 +266,8 @@ void replica_abandon(struct replica *replica)
     buffer_close(&replica->scrubbing.from);
     mem_free(replica->skips);
     events_free(replica->events);
+    members_free(replica);
+    buffer_close(&replica->snapshots.receive.configuration);
     if (replica->snapshots.receive.built != NULL)
         machine_free(replica->snapshots.receive.built);
     mem_free(replica);
@@ -270,10 +276,7 @@ void replica_abandon(struct replica *replica)
 /* Raft starts: the formation entry is durable, here and now or since long. */
 void replica_begin_raft(struct replica *replica)
 {
-    const raft_index formed_at = replica->formed_at;
-    struct raft_configuration configuration = {.id = formed_at, .voters_count = replica->identity.members_count};
-    for (size_t i = 0; i < replica->identity.members_count; i++)
-        configuration.voters[i] = replica->identity.members[i].id;
+    const raft_index formed_at = replica->identity.joined ? 0 : replica->formed_at;
     if (replica->raft == NULL) {
         replica->raft = raft_new(&replica->raft_options);
         raft_restore_vote(replica->raft, replica->formed_in, 0);
@@ -282,11 +285,14 @@ void replica_begin_raft(struct replica *replica)
         raft_restore_entries(replica->raft, formed_at, formed_at, replica->formed_in);
         replica->persisted_index = formed_at;
     }
-    raft_restore_configuration(replica->raft, &configuration);
+    members_restore_raft(replica);
     replica->snapshots.counted_at = replica->now.boot_ms;
     raft_start(replica->raft, replica->now.boot_ms, replica->applied > formed_at ? replica->applied : formed_at,
                &replica->effects);
+    replica->membering.alone_since = replica->now.boot_ms;
     log_take_effects(replica, &replica->effects.write, NULL);
+    if (members_now(replica) != NULL)
+        members_sync(replica);
     /* Links that agreed while the cluster formed count from now on. */
     for (struct link *link = replica->links; link != NULL; link = link->next) {
         struct peer *peer = link->peer != 0 ? replica_peer(replica, link->peer) : NULL;
@@ -298,7 +304,7 @@ void replica_begin_raft(struct replica *replica)
 void replica_start(struct replica *replica, struct replica_time now)
 {
     replica->now = now;
-    if (replica->identity.cluster_id != 0) {
+    if (replica->identity.cluster_id != 0 && !replica->identity.joined) {
         formation_pack_set(replica->identity.members, replica->identity.members_count, &replica->set);
         if (formation_cluster_id(buffer_slice(&replica->set)) != replica->identity.cluster_id) {
             replica->env.fatal(replica->env.context, 78,
@@ -312,6 +318,12 @@ void replica_start(struct replica *replica, struct replica_time now)
                            "file identity and the log, or the snapshot, are of different clusters: the data "
                            "directory is a mixture; put the "
                            "right files back, or set it aside and let the node join anew");
+        return;
+    }
+    if (replica->membering.unreadable) {
+        replica->env.fatal(replica->env.context, 78,
+                           "the log cannot be read, or has a configuration that is none: mend the disk, or set the "
+                           "data directory aside and let the node join anew");
         return;
     }
     if (replica->raft != NULL) {
@@ -375,6 +387,7 @@ void replica_step(struct replica *replica, struct raft_event *event)
         check_failed(__FILE__, __LINE__, broken);
 #endif
     log_take_effects(replica, &effects->write, replica->incoming);
+    members_follow(replica);
     for (size_t i = 0; i < effects->messages_count; i++)
         post(&replica->outbox, &replica->outbox_count, &replica->outbox_capacity, &effects->messages[i]);
     if (effects->transfer != RAFT_TRANSFER_NONE)
@@ -457,6 +470,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
             struct raft_event event = {.type = RAFT_EVENT_TIMEOUT};
             replica_step(replica, &event);
         }
+        members_turn(replica);
         runtime_turn(replica);
         propose_bundles(replica);
         host_requests_turn(replica);

@@ -45,6 +45,7 @@ struct events; /* replica/events.h */
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
     REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
+    REPLICA_PEERS_MAX = 2 * RAFT_MEMBERS_MAX,     /* members, and those that are none any more or not yet */
     REPLICA_READERS = 3,                          /* view jobs out at once: threads that run them */
     REPLICA_CACHE_BYTES = 64 * 1024 * 1024,       /* recent records kept for followers and the machine */
     REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024     /* bytes that env.send may hold back for one peer */
@@ -182,8 +183,9 @@ void replica_pack_status(const struct replica *replica, struct buffer *out);
 
 /* --- links: one way each, from who dialled ------------------------------------------------------------------------- */
 
-/* The members that this node should keep a link to: ids and addresses. Grows or changes with the configuration. */
-size_t replica_peers(const struct replica *replica, struct identity_member peers[RAFT_MEMBERS_MAX]);
+/* The nodes that this one should keep a link to: ids and addresses. Another list whenever the version grows. */
+size_t replica_peers(const struct replica *replica, struct identity_member peers[REPLICA_PEERS_MAX]);
+uint64_t replica_peers_version(const struct replica *replica);
 
 /* A connection to `peer` was made (outgoing) or taken (incoming: peer 0, known after its HELLO). `bulk`: outgoing, as env.dial_bulk
  * asked for it. Owned by the replica until link_closed. `context` is for the env's own use. */

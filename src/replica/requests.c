@@ -489,6 +489,10 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
             replica->due_index = entry.index;
             replica->due_term = entry.term;
         }
+        if (proposal->kind == ENTRY_OBSERVATION) {
+            replica->membering.observed_index = entry.index;
+            replica->membering.observed_term = entry.term;
+        }
         struct pending *request = request_of(replica, proposal->token);
         if (request == NULL)
             continue;
@@ -499,7 +503,7 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
         *place = (uint32_t)(request - replica->requests) + 1;
         replica->proposed_count++;
     }
-    skip_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
+    log_note(replica, cache_append(&replica->cache, &records, write->first, write->last));
 }
 
 struct pending *request_by_index(struct replica *replica, raft_index index)

@@ -12,8 +12,6 @@
 #include "replica/state.h"
 #include "wire/pack.h"
 
-enum { RESTORE_BYTES = 1024 * 1024 };
-
 bool skip_read(struct slice payload, raft_index *index)
 {
     struct pack_reader reader = pack_reader_make(payload);
@@ -22,14 +20,11 @@ bool skip_read(struct slice payload, raft_index *index)
            pack_read_u64(&reader, index) == STATUS_OK && *index > 0;
 }
 
-static void note(struct replica *replica, struct slice record)
+void skip_note(struct replica *replica, const struct entry *entry)
 {
-    struct entry entry;
-    struct skip skip = {0};
-    CHECK(entry_peek(record, &entry) == STATUS_OK);
-    if (entry.kind != ENTRY_SKIP || !skip_read(entry.payload, &skip.names))
+    struct skip skip = {.at = entry->index};
+    if (entry->kind != ENTRY_SKIP || !skip_read(entry->payload, &skip.names))
         return;
-    skip.at = entry.index;
     if (replica->skips_count == replica->skips_capacity) {
         replica->skips_capacity = replica->skips_capacity * 2 + 4;
         replica->skips = mem_realloc(replica->skips, replica->skips_capacity * sizeof *replica->skips);
@@ -37,38 +32,10 @@ static void note(struct replica *replica, struct slice record)
     replica->skips[replica->skips_count++] = skip;
 }
 
-void skip_note(struct replica *replica, const struct chunk *chunk)
-{
-    for (raft_index index = chunk->first; index <= chunk->last; index++)
-        note(replica, chunk_records(chunk, index, index));
-}
-
 void skip_cut(struct replica *replica, raft_index from)
 {
     while (replica->skips_count > 0 && replica->skips[replica->skips_count - 1].at >= from)
         replica->skips_count--;
-}
-
-void skip_restore(struct replica *replica, struct storage *storage)
-{
-    struct buffer bytes = {0};
-    raft_index base = storage_base(storage).index;
-    raft_index next = replica->applied > base ? replica->applied + 1 : base + 1;
-    while (next <= replica->last_index && !MUTANT(173)) {
-        raft_index got = 0;
-        struct entry entry;
-        buffer_clear(&bytes);
-        /* What cannot be read now cannot be applied either: whoever applies it says so. */
-        if (storage_read(storage, next, replica->last_index, RESTORE_BYTES, &bytes, &got) != STATUS_OK)
-            break;
-        for (struct slice rest = buffer_slice(&bytes); rest.size > 0;
-             rest.data += entry.size, rest.size -= entry.size) {
-            CHECK(entry_peek(rest, &entry) == STATUS_OK);
-            note(replica, rest);
-        }
-        next = got + 1;
-    }
-    buffer_close(&bytes);
 }
 
 static bool is_due(const struct replica *replica, const struct skip *skip)

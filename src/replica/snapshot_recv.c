@@ -210,13 +210,23 @@ static void resumed(struct replica *replica, const struct snapshot_job *job)
 
 /* --- installing --------------------------------------------------------------------------------------------------------------- */
 
+static bool has_members(const struct snapshot_job *job)
+{
+    struct members *members = mem_zalloc(1, sizeof *members);
+    bool good = members_unpack(buffer_slice(&job->configuration), members) == STATUS_OK;
+    mem_free(members);
+    return good;
+}
+
 static void built(struct replica *replica, struct snapshot_job *job)
 {
     struct receiving *receive = &replica->snapshots.receive;
     const char *why = job->why;
     CHECK(receive->state == RECEIVE_BUILDING);
-    if (job->status == STATUS_OK && !slice_equal(buffer_slice(&job->configuration), buffer_slice(&replica->set)))
+    if (job->status == STATUS_OK && job->head.cluster_id != replica->identity.cluster_id)
         why = "it is of another cluster";
+    else if (job->status == STATUS_OK && !has_members(job))
+        why = "it says of no members";
     else if (job->status == STATUS_OK &&
              (job->head.index != receive->file.index || job->head.term != receive->file.term))
         why = "its head is of another entry than the offer";
@@ -224,6 +234,8 @@ static void built(struct replica *replica, struct snapshot_job *job)
         receive->built = job->machine;
         job->machine = NULL;
         receive->head = job->head;
+        buffer_clear(&receive->configuration);
+        buffer_append(&receive->configuration, job->configuration.data, job->configuration.size);
         receive->state = RECEIVE_READY;
         return;
     }
@@ -251,10 +263,12 @@ static void offer_to_core(struct replica *replica)
         take_drop(replica);
     if (take->frozen != NULL || take->state == TAKE_FREEZING || !view_none_out(replica))
         return;
-    struct raft_configuration configuration = {.id = receive->head.configuration_index};
-    configuration.voters_count = replica->identity.members_count;
-    for (size_t i = 0; i < replica->identity.members_count; i++)
-        configuration.voters[i] = replica->identity.members[i].id;
+    struct members *members = mem_zalloc(1, sizeof *members);
+    struct raft_configuration configuration;
+    CHECK(members_unpack(buffer_slice(&receive->configuration), members) == STATUS_OK);
+    members->id = receive->head.configuration_index;
+    members_to_raft(members, &configuration);
+    mem_free(members);
     struct raft_event event = {.type = RAFT_EVENT_SNAPSHOT_READY,
                                .snapshot_ready = {.index = receive->head.index,
                                                   .term = receive->head.term,

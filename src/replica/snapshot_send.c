@@ -44,7 +44,7 @@ static bool is_moving(const struct replica *replica, const struct send *send)
 /* Whether the file is under way to somebody. */
 bool send_holds(const struct replica *replica, raft_index index)
 {
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    for (size_t i = 0; i < replica->peers_count; i++)
         if (replica->peers[i].send.file.index == index)
             return true;
     return false;
@@ -53,7 +53,7 @@ bool send_holds(const struct replica *replica, raft_index index)
 /* Up to where entries may go, of those up to `index`. */
 raft_index send_pin(const struct replica *replica, raft_index index)
 {
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         raft_index pin = replica->peers[i].send.pin;
         if (pin != 0 && pin < index && !MUTANT(144))
             index = pin;
@@ -131,7 +131,7 @@ uint64_t send_wake_at(const struct replica *replica)
 {
     if (replica->snapshots.policy.rate == 0 || !replica_leads(replica))
         return UINT64_MAX;
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    for (size_t i = 0; i < replica->peers_count; i++)
         if (wants_piece(replica, &replica->peers[i].send))
             return replica->snapshots.send_at / 1000 + 1;
     return UINT64_MAX;
@@ -318,7 +318,7 @@ static void look_after(struct replica *replica, struct peer *peer, const struct 
 void send_turn(struct replica *replica)
 {
     struct raft_status status = {0};
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         struct peer *peer = &replica->peers[i];
         if (peer->send.pin == 0 && peer->send.file.index == 0)
             continue;

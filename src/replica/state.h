@@ -9,6 +9,7 @@
 #include "replica/cache.h"
 #include "replica/events.h"
 #include "replica/formation.h"
+#include "replica/members.h"
 #include "replica/replica.h"
 
 enum {
@@ -53,9 +54,14 @@ struct send {
     bool rebuild; /* its log lacks nothing: it wants the state (rebuild.c) */
 };
 
-/* What this node knows of another member. */
+/* What this node knows of another node. */
 struct peer {
-    struct identity_member member;
+    struct identity_member member; /* id 0: nobody is here */
+    uint8_t roles;                 /* enum member_role, in the configuration in force; 0: none */
+    bool stranger;                 /* spoke for a newer configuration than this node knows */
+    bool dialled;                  /* a link to it is wanted */
+    bool parked;                   /* as it said last */
+    uint64_t heard_at;             /* boot_ms of its last word; 0: none in this life */
     struct link *out;  /* agreed, so that messages can go */
     uint8_t formation; /* how far it said it is */
     uint64_t set_hash;
@@ -148,6 +154,7 @@ struct receiving {
     struct snapshot_progress progress;
     struct machine *built;
     struct snapshot_head head;
+    struct buffer configuration; /* what its head has */
     bool apart; /* the log stays as it is, and the file does not count (rebuild.c) */
     uint32_t failures;
     uint64_t not_before;
@@ -294,7 +301,10 @@ struct replica {
     struct replica_time now;
     struct prng prng;
     struct link *links;
-    struct peer peers[RAFT_MEMBERS_MAX]; /* by place in identity.members */
+    char address[MEMBER_ADDRESS_BYTES];  /* where the others find this node */
+    struct peer peers[REPLICA_PEERS_MAX]; /* nobody moves; those of identity.members first */
+    size_t peers_count;                  /* in use, with gaps */
+    struct membering membering;
 
     /* the log */
     struct cache cache;
@@ -394,8 +404,12 @@ struct peer *replica_peer(struct replica *replica, node_id id);
 void log_take_effects(struct replica *replica, const struct raft_write *write, const struct message *message);
 void log_send_append(struct replica *replica, struct raft_message *message);
 void log_maintain(struct replica *replica);
+/* These records are in the log now. */
+void log_note(struct replica *replica, const struct chunk *chunk);
 void log_submit_identity(struct replica *replica, bool drop_bundles);
 void log_write_formation(struct replica *replica);
+/* Notes what the log has after `applied`, before the replica starts. */
+void log_restore_notes(struct replica *replica, struct storage *storage);
 
 /* apply.c */
 void apply_committed(struct replica *replica);
@@ -497,9 +511,8 @@ void request_link_lost(struct replica *replica, node_id peer);
 void request_forwarded(struct replica *replica, struct pending *request, const struct message_forwarded *answer);
 
 /* skip.c */
-void skip_restore(struct replica *replica, struct storage *storage);
-/* These records are in the log now: SKIPs among them are remembered; from `from` on the log was cut. */
-void skip_note(struct replica *replica, const struct chunk *chunk);
+/* This record is in the log now: a SKIP is remembered; from `from` on the log was cut. */
+void skip_note(struct replica *replica, const struct entry *entry);
 void skip_cut(struct replica *replica, raft_index from);
 /* Before entries are applied: the machine hears of SKIPs that are committed. */
 void skip_turn(struct replica *replica);

@@ -12,7 +12,7 @@ static void pack_field(struct buffer *out, const char *name)
 static void pack_members(const struct replica *replica, struct buffer *out, const struct raft_status *raft)
 {
     pack_array(out, (uint32_t)replica->identity.members_count);
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         const struct peer *peer = &replica->peers[i];
         pack_map(out, 5);
         pack_field(out, "address");
@@ -53,7 +53,7 @@ static const char *doing(const struct replica *replica)
         return receives[snapshots->receive.state];
     if (snapshots->take.state != TAKE_IDLE)
         return takes[snapshots->take.state];
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    for (size_t i = 0; i < replica->peers_count; i++)
         if (replica->peers[i].send.pulled)
             return "sending";
     return is_asked(replica) ? "asked" : "";
@@ -77,7 +77,7 @@ static uint64_t percent(const struct replica *replica)
     if (receive->state != RECEIVE_IDLE || snapshots->take.state != TAKE_IDLE)
         return part(atomic_load(&progress->rows_done), atomic_load(&progress->rows));
     uint64_t least = UINT64_MAX;
-    for (size_t i = 0; i < replica->identity.members_count; i++) {
+    for (size_t i = 0; i < replica->peers_count; i++) {
         const struct send *send = &replica->peers[i].send;
         uint64_t here = part(send->acked, send->file.bytes);
         least = send->pulled && here < least ? here : least;
@@ -135,7 +135,7 @@ static void pack_snapshot(const struct replica *replica, struct buffer *out)
 static void pack_agreement(const struct replica *replica, struct buffer *out)
 {
     uint32_t count = 0;
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    for (size_t i = 0; i < replica->peers_count; i++)
         count += replica->peers[i].differs;
     pack_map(out, 3);
     pack_field(out, "differs"); /* this node's was not the majority's */
@@ -144,7 +144,7 @@ static void pack_agreement(const struct replica *replica, struct buffer *out)
     pack_u64(out, replica->digests.agreed.index);
     pack_field(out, "others"); /* of a leader: whose was not */
     pack_array(out, count);
-    for (size_t i = 0; i < replica->identity.members_count; i++)
+    for (size_t i = 0; i < replica->peers_count; i++)
         if (replica->peers[i].differs)
             pack_u64(out, replica->peers[i].member.id);
 }

@@ -23,7 +23,7 @@ static uint32_t load32(const uint8_t *at)
 
 static void encode_hello(struct buffer *out, const struct message_hello *hello)
 {
-    pack_array(out, 15);
+    pack_array(out, 16);
     pack_u64(out, hello->protocol_min);
     pack_u64(out, hello->protocol_max);
     pack_u64(out, hello->cluster_id);
@@ -39,6 +39,7 @@ static void encode_hello(struct buffer *out, const struct message_hello *hello)
     pack_u64(out, hello->last_index);
     pack_boolean(out, hello->bulk);
     pack_u64(out, hello->restored);
+    pack_u64(out, hello->configuration);
 }
 
 static void encode_hash(struct buffer *out, struct hash128 hash)
@@ -51,7 +52,7 @@ enum { DIGESTS_FIELDS = 5, KEY_BYTES = 8 * 1024 /* of a row, at most */ };
 
 static uint32_t digests_fields(const struct message_digests *digests)
 {
-    return digests->asked != 0 || digests->index != 0 ? DIGESTS_FIELDS : 0;
+    return digests->asked != 0 || digests->index != 0 || digests->none ? DIGESTS_FIELDS : 0;
 }
 
 static void encode_digests(struct buffer *out, const struct message_digests *digests)
@@ -328,6 +329,7 @@ static void decode_hello(struct fields *fields, struct message_hello *hello)
     hello->last_index = field_u64(fields, UINT64_MAX);
     hello->bulk = fields->left > 0 && field_boolean(fields);
     hello->restored = fields->left > 0 ? field_u64(fields, UINT64_MAX) : 0;
+    hello->configuration = fields->left > 0 ? field_u64(fields, UINT64_MAX) : 0;
     if (hello->from == 0 || hello->to == 0 || hello->protocol_min > hello->protocol_max)
         fields->bad = true;
 }

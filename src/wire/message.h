@@ -60,6 +60,7 @@ struct message_hello {
     uint64_t last_index;  /* of the sender's durable log; 0: none yet */
     bool bulk;            /* a link for pieces of snapshots alone */
     uint64_t restored;    /* of the snapshot that the cluster is to begin with; 0: none, or formed */
+    uint64_t configuration; /* id of the one in force there; 0: none yet */
 };
 
 /* Beside the core's fields in AppendEntries and its answer: what digests are compared (replica/digest.c). All 0: nothing to
@@ -68,7 +69,7 @@ struct message_digests {
     raft_index asked; /* a leader asks for the digest at this index; a follower wants it agreed on there */
     raft_index index; /* with `digest`: a leader says what a majority agreed on; a follower answers with its own */
     struct hash128 digest;
-    bool none; /* of a leader: at `index` no majority has one digest, and none will */
+    bool none; /* of a leader: at `index` no majority has one digest, and none will; of a follower: it is parked */
 };
 
 /* A snapshot's file as nodes name it: with one whole hash and one head, files are the same. */

@@ -1,0 +1,109 @@
+/* replica/members.h - who is a member, as this node's log says it: configurations, peers, and what the leader does about them.
+ *
+ *   members.c   the configurations in the log, from the committed one on, as the core has them; a peer for each of their members, for
+ *               whoever speaks for a newer one, and for who was removed and is yet to be told
+ *   change.c    the leader carries out what the machine decided (machine/membership.h): CHANGE, or TRANSFER
+ *   observe.c   the leader brings what it sees of the members as entries, where somebody asks for that
+ * Private to replica/. Depends on wire/members.h, raft, machine/membership.h.
+ */
+#ifndef REPLICA_MEMBERS_H
+#define REPLICA_MEMBERS_H
+
+#include "base/slice.h"
+#include "raft/raft.h"
+#include "storage/storage.h"
+#include "wire/entry.h"
+#include "wire/members.h"
+
+struct replica;
+struct peer;
+struct message_hello;
+struct chunk;
+struct pending;
+
+struct membering {
+    struct members **list; /* the committed configuration, as far as that is known, and those after it */
+    size_t count, capacity;
+    bool unreadable; /* the log could not be read for them */
+    bool ever;       /* this node was a member in one of them, in this life */
+    uint64_t version; /* grows when replica_peers says something else */
+    uint64_t look_at; /* boot_ms: peers that are of no more use are let go then */
+    uint64_t alone_since; /* boot_ms since when no leader is known */
+    struct raft_configuration *configurations; /* of the message being taken */
+    size_t configurations_capacity;
+    /* change.c */
+    struct buffer packed;   /* machine_pack_membership, as the machine said it last */
+    uint64_t packed_version;
+    struct members *goal;   /* of the decision that waits; NULL: none, or a transfer */
+    struct members *asked;  /* what is being proposed, during that step alone */
+    raft_index decision;    /* its index; 0: none */
+    uint64_t expected;
+    bool force;
+    node_id transfer_to;    /* of a transfer; 0: none */
+    bool transferring;      /* it has begun */
+    uint64_t since;         /* boot_ms since when this leader tries */
+    uint64_t try_at;
+    const char *trouble;    /* why the core refused it last */
+    raft_index given_back;  /* the decision that was, */
+    raft_term given_back_in;
+    /* observe.c */
+    uint64_t observe_at;    /* boot_ms; UINT64_MAX: nothing to look at */
+    raft_index observed_index; /* of the entry that was brought last, */
+    raft_term observed_term;   /* in this term */
+    uint64_t observer;      /* who brought the last one, as the machine knows */
+    size_t seen_count;
+    struct seen {
+        node_id id;
+        uint64_t silent_since_ms;
+        uint64_t lag;
+        bool caught_up, parked;
+    } seen[RAFT_MEMBERS_MAX]; /* as the machine has them */
+    bool wanted;            /* somebody uses what is observed */
+};
+
+/* --- members.c ------------------------------------------------------------------------------------------------------------- */
+
+/* NULL: this node joins, and knows of no configuration yet. */
+const struct members *members_now(const struct replica *replica);
+const struct members *members_committed(const struct replica *replica);
+bool members_has_self(const struct replica *replica);
+
+/* Before the replica starts: what a snapshot has (empty: nothing), or the set that is being written. */
+void members_begin(struct replica *replica, raft_index id, struct slice payload);
+/* This record is in the log now. */
+void members_note(struct replica *replica, const struct entry *entry);
+void members_cut(struct replica *replica, raft_index from);
+/* The log stands on a snapshot; reset: it lost all entries for it. */
+void members_installed(struct replica *replica, raft_index index, raft_index id, struct slice payload, bool reset);
+void members_restore_raft(struct replica *replica);
+/* After a step of the core: peers follow. */
+void members_follow(struct replica *replica);
+/* Another configuration is in force. */
+void members_sync(struct replica *replica);
+/* The payload of a configuration that the core appends. */
+void members_compose(struct replica *replica, raft_index id, struct buffer *payload);
+/* Adds one of a message; false: it is none. */
+bool members_collect(struct replica *replica, const struct entry *entry, size_t *count);
+void members_turn(struct replica *replica);
+/* Whether those that count, by place in replica->peers, are a majority of each set that votes. */
+bool members_majority(const struct replica *replica, const bool *counts);
+bool members_votes(const struct peer *peer);
+/* A peer for who said this HELLO, who is a member in a newer configuration than this node knows; NULL: there is no room. */
+struct peer *members_adopt(struct replica *replica, const struct message_hello *hello);
+/* It is no member, and will learn so from nobody else. */
+bool members_was_removed(const struct replica *replica, const struct message_hello *hello);
+void members_free(struct replica *replica);
+
+/* --- change.c -------------------------------------------------------------------------------------------------------------- */
+
+void change_heard(struct replica *replica, struct slice packed);
+void change_turn(struct replica *replica);
+void change_transfer_ended(struct replica *replica);
+uint64_t change_wake_at(const struct replica *replica);
+
+/* --- observe.c ------------------------------------------------------------------------------------------------------------- */
+
+void observe_turn(struct replica *replica);
+uint64_t observe_wake_at(const struct replica *replica);
+
+#endif
