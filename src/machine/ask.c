@@ -9,6 +9,7 @@
 #include "machine/deploy_private.h"
 #include "machine/limits.h"
 #include "machine/machine_private.h"
+#include "machine/membership.h"
 #include "machine/session.h"
 #include "wire/error.h"
 #include "wire/pack.h"
@@ -47,6 +48,12 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         error_pack(&machine->result, ERROR_PARKED, "this node is parked; ask another");
     } else if (slice_equal(name, slice_text("tidelock.limits"))) {
         limits_pack(&machine->limits, &machine->result);
+        outcome = VM_OK;
+    } else if (slice_equal(name, slice_text("tidelock.members"))) {
+        machine_pack_membership(machine, &machine->result);
+        outcome = VM_OK;
+    } else if (slice_equal(name, slice_text("tidelock.members_history"))) {
+        machine_pack_membership_history(machine, &machine->result);
         outcome = VM_OK;
     } else if (slice_equal(name, slice_text("tidelock.code"))) {
         outcome = deploy_tell_code(machine, args, &machine->result);

@@ -60,6 +60,8 @@ enum { MEMBERSHIP_HISTORY_MAX = 256, MEMBERSHIP_INVITED_MAX = 32, MEMBERSHIP_CHA
  *              term, or the leader's own ENTRY_MEMBERSHIP takes it away
  *   invited    list of {id, address, replaces (0: nobody)}
  *   leader     who brought the last observation; 0: nobody yet
+ *   configuration, joint, members   the one applied last: list of {id, address, role, old, is_leader, priority, zone, tags, silent_ms, lag,
+ *              caught_up, steady_ms, parked}, as of cluster time now
  *   observed   list of [id, silent_since_ms, lag, caught_up, parked] of all members, as the machine has them
  *   policy     its name: "manual" if none was given
  *   alarm      nil, or why the policy is not asked any more

@@ -436,17 +436,74 @@ static void pack_row(const struct machine *machine, const char *what, struct buf
         pack_nil(out);
 }
 
+static void pack_name(struct buffer *out, const char *name)
+{
+    pack_text(out, slice_text(name));
+}
+
+static void pack_member(const struct machine *machine, const struct member *member,
+                        const struct member_facts *facts, uint64_t leader, struct buffer *out)
+{
+    pack_map(out, 13);
+    pack_name(out, "address");
+    pack_name(out, member->address);
+    pack_name(out, "caught_up");
+    pack_boolean(out, facts->caught_up);
+    pack_name(out, "id");
+    pack_u64(out, member->id);
+    pack_name(out, "is_leader");
+    pack_boolean(out, member->id == leader);
+    pack_name(out, "lag");
+    pack_u64(out, facts->lag);
+    pack_name(out, "old"); /* while it is joint: it voted before, and will not */
+    pack_boolean(out, (member->roles & MEMBER_OLD_VOTER) != 0 && (member->roles & MEMBER_VOTER) == 0);
+    pack_name(out, "parked");
+    pack_boolean(out, facts->parked);
+    pack_name(out, "priority");
+    pack_u64(out, member->priority);
+    pack_name(out, "role");
+    pack_name(out, member_role_name(member));
+    pack_name(out, "silent_ms");
+    pack_u64(out, member_silent_ms(machine, facts));
+    pack_name(out, "steady_ms");
+    pack_u64(out, member_steady_ms(machine, facts));
+    pack_name(out, "tags");
+    if (member->tags_bytes > 0)
+        buffer_append(out, member->tags, member->tags_bytes);
+    else
+        pack_map(out, 0);
+    pack_name(out, "zone");
+    pack_name(out, member->zone);
+}
+
+static void pack_members(const struct machine *machine, struct buffer *out)
+{
+    const struct members *members = &machine->membership->members;
+    const uint64_t leader = membership_number(machine, "leader");
+    struct member_facts facts[RAFT_MEMBERS_MAX];
+    membership_all_facts(machine, facts);
+    pack_array(out, (uint32_t)members->count);
+    for (size_t i = 0; i < members->count; i++)
+        pack_member(machine, &members->list[i], &facts[i], leader, out);
+}
+
 void machine_pack_membership(const struct machine *machine, struct buffer *out)
 {
-    pack_map(out, 7);
+    pack_map(out, 10);
     pack_text(out, slice_text("alarm"));
     pack_row(machine, "alarm", out);
+    pack_text(out, slice_text("configuration"));
+    pack_u64(out, machine->membership->members.id);
     pack_text(out, slice_text("decision"));
     pack_decision(machine, out);
     pack_text(out, slice_text("invited"));
     pack_invited(machine, out);
+    pack_text(out, slice_text("joint"));
+    pack_boolean(out, members_joint(&machine->membership->members));
     pack_text(out, slice_text("leader"));
     pack_u64(out, membership_number(machine, "leader"));
+    pack_text(out, slice_text("members"));
+    pack_members(machine, out);
     pack_text(out, slice_text("observed"));
     pack_facts(machine, out);
     pack_text(out, slice_text("policy"));

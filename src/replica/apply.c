@@ -315,6 +315,7 @@ void replica_machine_done(struct replica *replica, struct machine_job *job, stru
 {
     replica->now = now;
     replica->machine = job->status;
+    change_heard(replica, buffer_slice(&job->membership));
     if (job->type != MACHINE_JOB_APPLY && job->type != MACHINE_JOB_QUERY) {
         aside(replica, job);
         take_parking(replica);

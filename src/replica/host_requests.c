@@ -6,6 +6,7 @@
  */
 #include "base/mutant.h"
 #include "machine/deploy.h"
+#include "machine/membership.h"
 #include "machine/session.h"
 #include "replica/state.h"
 #include "wire/pack.h"
@@ -100,10 +101,153 @@ static const char *encode_skip(struct slice args, struct buffer *payload)
     return NULL;
 }
 
+/* --- members -------------------------------------------------------------------------------------------------------------- */
+
+static const char members_usage[] =
+    "tidelock.members_change takes a list of changes, each a map with op (add promote demote remove replace address "
+    "transfer), id, and what the op needs of with, address, zone, tags, priority; and a map with force, expected, why";
+static const char join_usage[] =
+    "tidelock.join takes a map with id, incarnation, address, zone, tags, priority: a node says it of itself";
+
+/* What a change may say, as requests name it and entries order it. */
+struct said_change {
+    struct slice op, address, zone, tags;
+    uint64_t id, with, incarnation, priority;
+};
+
+static bool read_said(struct pack_reader *reader, struct said_change *said)
+{
+    uint32_t count = 0;
+    if (pack_read_map(reader, &count) != STATUS_OK)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice name;
+        enum status status = STATUS_INVALID;
+        if (pack_read_text(reader, &name) != STATUS_OK)
+            return false;
+        if (slice_equal(name, slice_text("op")))
+            status = pack_read_text(reader, &said->op);
+        else if (slice_equal(name, slice_text("address")))
+            status = pack_read_text(reader, &said->address);
+        else if (slice_equal(name, slice_text("zone")))
+            status = pack_read_text(reader, &said->zone);
+        else if (slice_equal(name, slice_text("tags")))
+            status = pack_skip(reader, PACK_DEPTH_MAX, &said->tags);
+        else if (slice_equal(name, slice_text("id")))
+            status = pack_read_u64(reader, &said->id);
+        else if (slice_equal(name, slice_text("with")))
+            status = pack_read_u64(reader, &said->with);
+        else if (slice_equal(name, slice_text("incarnation")))
+            status = pack_read_u64(reader, &said->incarnation);
+        else if (slice_equal(name, slice_text("priority")))
+            status = pack_read_u64(reader, &said->priority);
+        if (status != STATUS_OK)
+            return false;
+    }
+    return true;
+}
+
+static void pack_said(const struct said_change *said, struct buffer *payload)
+{
+    pack_array(payload, 8);
+    pack_text(payload, said->op);
+    pack_u64(payload, said->id);
+    pack_u64(payload, said->with);
+    pack_text(payload, said->address);
+    pack_u64(payload, said->incarnation);
+    pack_text(payload, said->zone);
+    if (said->tags.size > 0)
+        buffer_append(payload, said->tags.data, said->tags.size);
+    else
+        pack_map(payload, 0);
+    pack_u64(payload, said->priority);
+}
+
+static void pack_request_head(struct buffer *payload, const char *by, bool force, uint64_t expected, uint32_t fields)
+{
+    pack_array(payload, fields);
+    pack_text(payload, slice_text(by));
+    pack_boolean(payload, force);
+    pack_u64(payload, expected);
+}
+
+static const char *encode_join(struct slice args, struct buffer *payload)
+{
+    struct pack_reader reader = pack_reader_make(args);
+    struct said_change said = {.op = slice_text("add")};
+    uint32_t count = 0;
+    if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 || !read_said(&reader, &said) || said.id == 0 ||
+        said.incarnation == 0 || said.address.size == 0 || !slice_equal(said.op, slice_text("add")))
+        return join_usage;
+    pack_request_head(payload, "join", false, 0, 4);
+    pack_array(payload, 1);
+    pack_said(&said, payload);
+    return NULL;
+}
+
+struct said_options {
+    bool force;
+    uint64_t expected;
+    struct slice why;
+};
+
+static bool read_options(struct pack_reader *reader, struct said_options *options)
+{
+    uint32_t count = 0;
+    if (pack_read_map(reader, &count) != STATUS_OK)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice name;
+        enum status status = STATUS_INVALID;
+        if (pack_read_text(reader, &name) != STATUS_OK)
+            return false;
+        if (slice_equal(name, slice_text("force")))
+            status = pack_read_boolean(reader, &options->force);
+        else if (slice_equal(name, slice_text("expected")))
+            status = pack_read_u64(reader, &options->expected);
+        else if (slice_equal(name, slice_text("why")))
+            status = pack_read_text(reader, &options->why);
+        if (status != STATUS_OK)
+            return false;
+    }
+    return true;
+}
+
+static const char *encode_members(struct slice args, struct buffer *payload)
+{
+    struct pack_reader reader = pack_reader_make(args);
+    struct said_options options = {0};
+    struct buffer changes = {0};
+    uint32_t count = 0;
+    uint32_t listed = 0;
+    bool good = pack_read_array(&reader, &count) == STATUS_OK && (count == 1 || count == 2) &&
+                pack_read_array(&reader, &listed) == STATUS_OK && listed > 0 && listed <= MEMBERSHIP_CHANGES_MAX;
+    for (uint32_t i = 0; good && i < listed; i++) {
+        struct said_change said = {0};
+        good = read_said(&reader, &said);
+        if (good)
+            pack_said(&said, &changes);
+    }
+    good = good && (count == 1 || read_options(&reader, &options));
+    if (good) {
+        pack_request_head(payload, "operator", options.force, options.expected, options.why.size > 0 ? 5 : 4);
+        pack_array(payload, listed);
+        buffer_append(payload, changes.data, changes.size);
+        if (options.why.size > 0)
+            pack_text(payload, options.why);
+    }
+    buffer_close(&changes);
+    return good ? NULL : members_usage;
+}
+
 static const struct host_request requests[] = {
     {.name = "tidelock.code"}, /* the machine answers it: machine_query */
     {.name = "tidelock.deploy", .kind = ENTRY_DEPLOY, .args_max = DEPLOY_BYTES_MAX, .encode = encode_deploy},
+    {.name = "tidelock.join", .kind = ENTRY_MEMBERSHIP, .encode = encode_join},
     {.name = "tidelock.limits", .kind = ENTRY_LIMIT, .reads_bare = true, .encode = encode_limit},
+    {.name = "tidelock.members"},
+    {.name = "tidelock.members_change", .kind = ENTRY_MEMBERSHIP, .encode = encode_members},
+    {.name = "tidelock.members_history"},
     {.name = "tidelock.session_end", .kind = ENTRY_SESSION, .encode = encode_end},
     {.name = "tidelock.session_keep", .kind = ENTRY_SESSION, .encode = encode_keep},
     {.name = "tidelock.session_open", .kind = ENTRY_SESSION, .encode = encode_open},

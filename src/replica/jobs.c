@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/mutant.h"
+#include "machine/membership.h"
 #include "replica/cache.h"
 #include "replica/replica.h"
 
@@ -151,6 +152,8 @@ void machine_job_run(struct machine_job *job, struct machine *machine)
         machine_catalog(machine, &job->catalog);
         machine_pack_info(machine, &job->info);
     }
+    if (job->status.membership_version != before.membership_version)
+        machine_pack_membership(machine, &job->membership);
 }
 
 enum status snapshot_hash_head(struct disk *disk, const char *name, uint64_t *hash, struct buffer *why)
@@ -306,6 +309,7 @@ void machine_job_free(struct machine_job *job)
     buffer_close(&job->results.events);
     buffer_close(&job->catalog);
     buffer_close(&job->info);
+    buffer_close(&job->membership);
     mem_free(job->results.list);
     mem_free(job->queries);
     if (job->built != NULL)

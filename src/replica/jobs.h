@@ -112,6 +112,7 @@ struct machine_job {
     struct machine_status status;
     struct buffer catalog; /* filled when status.catalog_version changed with this job */
     struct buffer info;    /* with it: machine_pack_info's bytes */
+    struct buffer membership; /* filled when status.membership_version changed with this job */
 };
 
 enum snapshot_job_type {

@@ -419,5 +419,4 @@ void members_free(struct replica *replica)
     mem_free(all->list);
     mem_free(all->configurations);
     mem_free(all->goal);
-    buffer_close(&all->packed);
 }

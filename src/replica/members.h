@@ -32,8 +32,6 @@ struct membering {
     struct raft_configuration *configurations; /* of the message being taken */
     size_t configurations_capacity;
     /* change.c */
-    struct buffer packed;   /* machine_pack_membership, as the machine said it last */
-    uint64_t packed_version;
     struct members *goal;   /* of the decision that waits; NULL: none, or a transfer */
     struct members *asked;  /* what is being proposed, during that step alone */
     raft_index decision;    /* its index; 0: none */
@@ -47,7 +45,8 @@ struct membering {
     raft_index given_back;  /* the decision that was, */
     raft_term given_back_in;
     /* observe.c */
-    uint64_t observe_at;    /* boot_ms; UINT64_MAX: nothing to look at */
+    uint64_t led_at;        /* boot_ms since when this node leads; 0: it does not */
+    uint64_t observe_at;    /* boot_ms: not before */
     raft_index observed_index; /* of the entry that was brought last, */
     raft_term observed_term;   /* in this term */
     uint64_t observer;      /* who brought the last one, as the machine knows */
@@ -58,7 +57,7 @@ struct membering {
         uint64_t lag;
         bool caught_up, parked;
     } seen[RAFT_MEMBERS_MAX]; /* as the machine has them */
-    bool wanted;            /* somebody uses what is observed */
+    bool wanted;            /* a policy, or an invitation, uses what is observed */
 };
 
 /* --- members.c ------------------------------------------------------------------------------------------------------------- */
@@ -96,14 +95,15 @@ void members_free(struct replica *replica);
 
 /* --- change.c -------------------------------------------------------------------------------------------------------------- */
 
+/* machine_pack_membership's bytes, or nothing. */
 void change_heard(struct replica *replica, struct slice packed);
 void change_turn(struct replica *replica);
 void change_transfer_ended(struct replica *replica);
-uint64_t change_wake_at(const struct replica *replica);
 
 /* --- observe.c ------------------------------------------------------------------------------------------------------------- */
 
 void observe_turn(struct replica *replica);
-uint64_t observe_wake_at(const struct replica *replica);
+/* What is news goes before an operator's request, which is judged by it. */
+void observe_before_request(struct replica *replica);
 
 #endif

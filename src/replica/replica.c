@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mutant.h"
 #include "base/memory.h"
+#include "machine/membership.h"
 #include "replica/recover.h"
 #include "replica/state.h"
 #include "wire/pack.h"
@@ -138,8 +139,11 @@ static void restore_snapshot(struct replica *replica, struct storage *storage,
     catalog_free(replica->catalog);
     replica->catalog = catalog_new(buffer_slice(&job.catalog));
     buffer_append(&replica->info, job.info.data, job.info.size);
+    machine_pack_membership(recovered->machine, &job.membership);
+    change_heard(replica, buffer_slice(&job.membership));
     buffer_close(&job.catalog);
     buffer_close(&job.info);
+    buffer_close(&job.membership);
 }
 
 static void restore(struct replica *replica, struct storage *storage, const struct replica_recovered *recovered)
@@ -390,8 +394,10 @@ void replica_step(struct replica *replica, struct raft_event *event)
     members_follow(replica);
     for (size_t i = 0; i < effects->messages_count; i++)
         post(&replica->outbox, &replica->outbox_count, &replica->outbox_capacity, &effects->messages[i]);
-    if (effects->transfer != RAFT_TRANSFER_NONE)
+    if (effects->transfer != RAFT_TRANSFER_NONE) {
         handover_effects(replica);
+        change_transfer_ended(replica);
+    }
     if (effects->leadership_changed)
         leadership_changed(replica);
     if (effects->reads_ready_id != 0 || effects->reads_failed_id != 0 || effects->read_leased)
@@ -474,6 +480,8 @@ void replica_turn(struct replica *replica, struct replica_time now)
         runtime_turn(replica);
         propose_bundles(replica);
         host_requests_turn(replica);
+        observe_turn(replica);
+        change_turn(replica);
         requests_turn(replica);
         apply_queries(replica);
         query_turn(replica);

@@ -313,6 +313,8 @@ static void serve_host(struct replica *replica, struct pending *request)
         request->host->act(replica, request);
         return;
     }
+    if (request->host->kind == ENTRY_MEMBERSHIP)
+        observe_before_request(replica);
     begin_proposal(replica, request_token(replica, request), request->host->kind);
     const char *why = request->host->encode(request_args(request), &replica->batch_bytes);
     bool skips_nothing = why == NULL && request->host->kind == ENTRY_SKIP && !skip_is_way_out(replica, request);
