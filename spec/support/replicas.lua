@@ -36,6 +36,13 @@ end
 
 local packed
 
+-- Nodes from `founders` on join later: they are not in the line.
+local function name_joiners(self, founders)
+  for i = 0, self.nodes - 1 do
+    C.replica_world_flags(self.world, i, i + 1, i < founders and W.line(founders) or '', core.slice(self.packed))
+  end
+end
+
 function W.new(options)
   options = options or {}
   packed = packed or W.bundles { counter = W.counter }
@@ -44,10 +51,12 @@ function W.new(options)
     heartbeat_ms = 30, lua_bytes_max = 64 * 1024 * 1024 } do o[0][k] = v end
   for k, v in pairs(options) do
     if k == 'snapshots' then for name, value in pairs(v) do o[0].snapshots[name] = value end
-    elseif k ~= 'bundles' then o[0][k] = v end
+    elseif k ~= 'bundles' and k ~= 'founders' then o[0][k] = v end
   end
   local self = setmetatable({ nodes = o[0].nodes, packed = options.bundles or packed }, W)
   self.world = ffi.gc(C.replica_world_new(o, W.line(self.nodes), core.slice(self.packed)), C.replica_world_free)
+  self.founders = options.founders or self.nodes
+  if self.founders < self.nodes then name_joiners(self, self.founders) end
   return self
 end
 
@@ -59,13 +68,60 @@ function W.formed(options)
   return self
 end
 
+-- What `start --join` does: asks `via` to let it in, and starts. -> the reply
+function W:join(node, via, more)
+  local incarnation = C.replica_world_joiner(self.world, node, 0)
+  local about = { id = self.ids and self.ids[node] or node + 1, incarnation = tonumber(incarnation), address = ('h:730%d'):format(node) }
+  for k, v in pairs(more or {}) do about[k] = v end
+  local reply = self:call(via, 'tidelock.join', about)
+  if reply.ok then
+    C.replica_world_joiner(self.world, node, self:status(via).cluster_id)
+    self:start(node)
+  end
+  return reply
+end
+
+-- Its directory is lost; from now on it is another node. -> its id
+function W:anew(node, id)
+  self:crash(node)
+  C.replica_world_wipe(self.world, node)
+  C.replica_world_flags(self.world, node, id, '', core.slice(self.packed))
+  self.ids = self.ids or {}
+  self.ids[node] = id
+end
+
+function W:members(via) return self:query(via, 'tidelock.members').value end
+function W:history(via) return self:query(via, 'tidelock.members_history').value end
+
+function W:change(via, changes, options)
+  return self:call(via, 'tidelock.members_change', changes, options or { map = true })
+end
+
+-- Until the members are these: { [id] = role }
+function W:until_members(via, wanted, within)
+  local last
+  self:until_true('members', function()
+    local reply = self:query(via, 'tidelock.members')
+    if not reply.ok then return false end
+    last = reply.value
+    local now, count = {}, 0
+    for _, m in ipairs(last.members) do now[m.id], count = m.role, count + 1 end
+    for id, role in pairs(wanted) do
+      if now[id] ~= role then return false end
+      count = count - 1
+    end
+    return count == 0 and not last.joint and not last.decision
+  end, within)
+  return last
+end
+
 function W:start(node) return C.replica_world_start(self.world, node) end
 function W:crash(node) C.replica_world_crash(self.world, node) end
 function W:fatal(node) return ffi.string(C.replica_world_fatal(self.world, node)) end
 function W:leader() return C.replica_world_leader(self.world) end
 
 function W:start_all()
-  for i = 0, self.nodes - 1 do
+  for i = 0, self.founders - 1 do
     if not self:status(i).up then self:start(i) end
   end
 end

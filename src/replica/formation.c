@@ -121,6 +121,25 @@ enum status formation_identity(node_id id, const char *line, uint64_t code_hash,
                        text);
 }
 
+enum status formation_joiner(node_id id, const char *address, uint64_t seed, struct identity *identity,
+                             struct buffer *why)
+{
+    struct prng prng;
+    memset(identity, 0, sizeof *identity);
+    if (strlen(address) >= sizeof identity->members[0].address || !good_address(address, strlen(address)))
+        return say(why, STATUS_INVALID, "%s is no address at which others could find this node: --advertise HOST:PORT",
+                   address);
+    prng_seed(&prng, seed);
+    identity->id = id;
+    identity->incarnation = (prng_next(&prng) & ((1ULL << 53) - 1)) | 1; /* Lua says it to the cluster */
+    identity->formation = FORMATION_FORMED;
+    identity->joined = true;
+    identity->members_count = 1;
+    identity->members[0] = (struct identity_member){.id = id, .incarnation = identity->incarnation};
+    snprintf(identity->members[0].address, sizeof identity->members[0].address, "%s", address);
+    return STATUS_OK;
+}
+
 enum status formation_check(const struct identity *identity, node_id id, const char *line, uint64_t code_hash,
                             struct buffer *why)
 {

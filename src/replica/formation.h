@@ -10,6 +10,8 @@
  * A crash anywhere: the same line again. That entry's payload is MessagePack: [[id, incarnation, address], ...] sorted by id.
  * It is entry 1, term 1, stamp 0; or, where the directories were restored from a snapshot (replica/restore.h), the one after
  * it, of the next term, with the snapshot's stamp. Then HELLOs carry that file's hash in place of bundles: all must agree.
+ * A node that joins later makes its identity, durable, asks a member to let it in (tidelock.join), and writes down the cluster's id when that
+ * was granted; it has no set of its own. A crash anywhere: the same line again.
  * Depends on storage/identity.h, wire, base.
  */
 #ifndef REPLICA_FORMATION_H
@@ -25,6 +27,11 @@ enum status formation_parse_line(const char *line, struct identity_member member
 /* Makes the identity for a first start: `id` must be in the line. `seed` is true randomness for the incarnation. */
 enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed,
                                struct identity *identity, struct buffer *why) MUST_USE;
+
+/* Makes the identity of a node that joins a cluster which others formed: nobody's until `cluster_id` is set, once the cluster has let it
+ * in. OK, or INVALID with a sentence. */
+enum status formation_joiner(node_id id, const char *address, uint64_t seed, struct identity *identity,
+                             struct buffer *why) MUST_USE;
 
 /* Holds a start's flags against the identity that is there: the same id, and if not formed yet the same line and code.
  * OK, or MISMATCH with a sentence that shows both and says what to do. line NULL: not given. */

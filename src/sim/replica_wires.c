@@ -218,7 +218,7 @@ void replica_world_line(uint32_t nodes, char line[REPLICA_WORLD_LINE_BYTES])
 void world_wires_dial(struct world_node *node)
 {
     free_dead_wires(node->world);
-    struct identity_member *peers = mem_zalloc(RAFT_MEMBERS_MAX, sizeof *peers);
+    struct identity_member *peers = mem_zalloc(REPLICA_PEERS_MAX, sizeof *peers);
     size_t count = replica_peers(node->replica, peers);
     for (size_t i = 0; i < count; i++) {
         const char *digit = strchr(peers[i].address, 0) - 1;

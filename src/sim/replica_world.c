@@ -125,6 +125,14 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
     uint64_t code_hash = hash64(node->bundles.data, node->bundles.size);
     struct hash128 file;
     enum status status = identity_load(node->disk, identity, why);
+    if (status == STATUS_NOT_FOUND && node->line[0] == 0) {
+        buffer_append(why, "it was not let in yet", 21);
+        return refuse(node, 78, why);
+    }
+    if (status == STATUS_OK && identity->joined && identity->cluster_id == 0) {
+        buffer_append(why, "it was not let in yet", 21);
+        return refuse(node, 78, why);
+    }
     if (status == STATUS_NOT_FOUND) {
         if (formation_identity(node->id, node->line, code_hash, prng_next(&node->world->prng), identity, why) !=
             STATUS_OK)
@@ -142,7 +150,8 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
             return refuse(node, 1, why);
         }
     } else if (status != STATUS_OK ||
-               formation_check(identity, node->id, node->line, code_hash, why) != STATUS_OK) {
+               formation_check(identity, node->id, node->line[0] != 0 ? node->line : NULL, code_hash, why) !=
+                   STATUS_OK) {
         return refuse(node, 78, why);
     }
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
@@ -173,10 +182,12 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                     .dial_bulk = world_env_dial_bulk,
                                     .reply = env_reply,
                                     .fatal = env_fatal};
+    char address[16];
+    snprintf(address, sizeof address, "h:730%u", node->number);
     const struct replica_options how = {.seed = prng_next(&node->world->prng),
                                         .election_timeout_ms = options->election_ms,
                                         .heartbeat_ms = options->heartbeat_ms,
-                                        .address = "",
+                                        .address = address,
                                         .identity = *identity,
                                         .bundles = buffer_slice(bundles),
                                         .fingerprint = node->runtime + 1,
@@ -240,6 +251,28 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
     buffer_close(&why);
     replica_recovered_close(&recovered);
     return node->replica != NULL;
+}
+
+uint64_t replica_world_joiner(struct replica_world *world, uint32_t number, uint64_t cluster_id)
+{
+    struct world_node *node = &world->nodes[number];
+    struct identity identity;
+    struct buffer why = {0};
+    char address[16];
+    CHECK(node->replica == NULL);
+    snprintf(address, sizeof address, "h:730%u", number);
+    enum status status = identity_load(node->disk, &identity, &why);
+    buffer_close(&why);
+    if (status == STATUS_NOT_FOUND)
+        status = formation_joiner(node->id, address, prng_next(&world->prng), &identity, &why);
+    if (status == STATUS_OK && cluster_id != 0 && identity.joined)
+        identity.cluster_id = cluster_id;
+    if (status == STATUS_OK)
+        status = identity_save(node->disk, &identity);
+    if (status != STATUS_OK)
+        sim_disk_restart(node->disk, prng_next(&world->prng));
+    buffer_close(&why);
+    return status == STATUS_OK ? identity.incarnation : 0;
 }
 
 static void end_requests(struct world_node *node)
@@ -532,6 +565,7 @@ void replica_world_flags(struct replica_world *world, uint32_t number, uint64_t 
 {
     struct world_node *node = &world->nodes[number];
     node->id = id;
+    witness_named(world->witness, number, id);
     snprintf(node->line, sizeof node->line, "%s", line);
     buffer_clear(&node->bundles);
     buffer_append(&node->bundles, bundles.data, bundles.size);

@@ -88,13 +88,16 @@ void replica_world_free(struct replica_world *world);
 /* From its next start on the node says that its runtime is of that version; of all others it is 0. */
 void replica_world_runtime(struct replica_world *world, uint32_t node, uint64_t version);
 
-/* What a node is started with from now on, if it differs from the others. */
+/* What a node is started with from now on, if it differs from the others. Without a line it joins: replica_world_joiner. */
 void replica_world_flags(struct replica_world *world, uint32_t node, uint64_t id, const char *line,
                          struct slice bundles);
 
 /* Starts a node that is down. False: it refused; replica_world_fatal says why. */
 bool replica_world_start(struct replica_world *world, uint32_t node);
 void replica_world_crash(struct replica_world *world, uint32_t node);
+/* What `start --join` does to a directory before the node runs: makes its identity, if there is none, and with a cluster's id, once that has
+ * let it in, completes it. Returns the incarnation; 0: the disk did not take it. */
+uint64_t replica_world_joiner(struct replica_world *world, uint32_t node, uint64_t cluster_id);
 /* SIGTERM: replica_stop; the node ends once it has drained. */
 void replica_world_stop(struct replica_world *world, uint32_t node);
 const char *replica_world_fatal(const struct replica_world *world, uint32_t node);

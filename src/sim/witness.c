@@ -27,6 +27,7 @@ struct committed {
 
 /* One node as seen from outside. */
 struct seen {
+    node_id id;
     raft_term *terms; /* of the durable log, by index */
     size_t terms_capacity;
     raft_index durable;  /* its last index */
@@ -62,11 +63,21 @@ struct witness {
     char broken[512];
 };
 
+static struct seen *find_seen(struct witness *witness, node_id id)
+{
+    for (uint32_t i = 0; i < witness->nodes; i++)
+        if (witness->seen[i].id == id)
+            return &witness->seen[i];
+    return NULL;
+}
+
 struct witness *witness_new(uint32_t nodes)
 {
     CHECK(nodes <= NODES_MAX);
     struct witness *witness = mem_zalloc(1, sizeof *witness);
     witness->nodes = nodes;
+    for (uint32_t i = 0; i < nodes; i++)
+        witness->seen[i].id = i + 1;
     return witness;
 }
 
@@ -284,6 +295,15 @@ static void begin_restored(struct witness *witness, struct seen *seen, const str
         begin_after(witness, seen, base);
 }
 
+void witness_named(struct witness *witness, uint32_t number, uint64_t id)
+{
+    struct seen *seen = &witness->seen[number];
+    if (seen->id == id)
+        return;
+    mem_free(seen->terms);
+    *seen = (struct seen){.id = id};
+}
+
 void witness_started(struct witness *witness, uint32_t number, struct storage *storage,
                      const struct replica_recovered *recovered)
 {
@@ -384,15 +404,27 @@ static void hold_leader(struct witness *witness, uint32_t number, const struct r
 }
 
 /* The formation entry is agreed on before anyone votes: formation, not a majority, makes it safe (replica/formation.h). */
-static void hold_durable_on_quorum(struct witness *witness, raft_index index, raft_term term)
+static void hold_durable_on(struct witness *witness, const node_id *voters, size_t count, raft_index index,
+                            raft_term term)
 {
-    uint32_t holders = 0;
+    size_t holders = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct seen *seen = find_seen(witness, voters[i]);
+        holders += seen != NULL && (seen->damaged || durable_term(seen, index) == term);
+    }
+    if (count > 0 && holders * 2 <= count)
+        witness_break(witness, "committed, but not durable on a majority: index, holders", index, holders);
+}
+
+/* Of each set that votes where it is known first, which is where it was counted (§6). */
+static void hold_durable_on_quorum(struct witness *witness, const struct raft *raft, raft_index index, raft_term term)
+{
+    struct raft_configuration now;
     if (index == witness->restored + 1)
         return;
-    for (uint32_t i = 0; i < witness->nodes; i++)
-        holders += witness->seen[i].damaged || durable_term(&witness->seen[i], index) == term;
-    if (holders * 2 <= witness->nodes)
-        witness_break(witness, "committed, but not durable on a majority: index, holders", index, holders);
+    raft_get_configuration(raft, &now);
+    hold_durable_on(witness, now.voters, now.voters_count, index, term);
+    hold_durable_on(witness, now.old_voters, now.old_voters_count, index, term);
 }
 
 static void hold_commit(struct witness *witness, uint32_t number, const struct raft *raft,
@@ -414,7 +446,7 @@ static void hold_commit(struct witness *witness, uint32_t number, const struct r
             witness->committed_last = index;
             known->term = term;
             known->in = now->current_term;
-            hold_durable_on_quorum(witness, index, term);
+            hold_durable_on_quorum(witness, raft, index, term);
         } else if (known->term != term) {
             witness_break(witness, "two entries are committed at an index: node", number + 1, index);
         }
@@ -426,10 +458,9 @@ static void hold_matches(struct witness *witness, const struct raft *raft, const
 {
     for (size_t i = 0; i < now->peers_count; i++) {
         const struct raft_peer_status *peer = &now->peers[i];
-        if (peer->id == 0 || peer->id > witness->nodes || peer->id == now->id || peer->match_index == 0 ||
-            peer->match_index < now->base_index)
+        const struct seen *other = find_seen(witness, peer->id);
+        if (other == NULL || peer->id == now->id || peer->match_index == 0 || peer->match_index < now->base_index)
             continue;
-        const struct seen *other = &witness->seen[peer->id - 1];
         if (!other->damaged && other->vote_term <= now->current_term &&
             durable_term(other, peer->match_index) != raft_term_at(raft, peer->match_index))
             witness_break(witness, "a leader counts what a follower's disk does not hold: follower, index",

@@ -6,7 +6,7 @@
  * stays. Figure 3 of the paper (election safety, leader append-only, log matching, leader completeness, state machine safety) and
  * what a disk adds: counted, voted and committed means durable; a restart finds what was durable; a snapshot stands for
  * committed entries alone. Nodes are numbered from
- * 0; node i has the id i + 1. Depends on replica and everything below.
+ * 0; node i has the id i + 1, unless it was named. Depends on replica and everything below.
  */
 #ifndef SIM_WITNESS_H
 #define SIM_WITNESS_H
@@ -25,6 +25,9 @@ const char *witness_broken(const struct witness *witness);
 /* Breaks: for what other parts of a world notice. `what` names both numbers. */
 void witness_break(struct witness *witness, const char *what, uint64_t a, uint64_t b);
 void witness_break_text(struct witness *witness, const char *what);
+
+/* Node `node` has this id from now on, and a directory that never promised anything, if it is another one. */
+void witness_named(struct witness *witness, uint32_t node, uint64_t id);
 
 /* A node starts on what its disk holds, log and snapshot; its life ends, whatever way. */
 void witness_started(struct witness *witness, uint32_t node, struct storage *storage,
