@@ -1,21 +1,27 @@
 -- cli/start.lua: runs one node.
 local node, check, sys = require 'tidelock.node', require 'cli.check', require 'tidelock.sys'
+local join = require 'cli.join'
 
 local start = {
   summary = 'run one node',
   usage = [[
-tidelock start --id N --data DIR --listen H:P [--cluster 1=H:P,2=H:P,... --machine [NAME=]FILE]
+tidelock start --id N --data DIR --listen H:P [--cluster 1=H:P,2=H:P,... --machine [NAME=]FILE | --join H:P]
 
 The first start of every node needs the same --cluster and --machine: the nodes find each other and form the cluster. Later
-starts need neither: the code is in the log. Directories that tidelock restore made need --cluster alone.
+starts need neither: the code is in the log. Directories that tidelock restore made need --cluster alone. A node that joins a cluster
+needs --join and no more: it comes as a learner, once an operator (tidelock members add) or the policy lets it in.
 
   --id N                 this node, a whole number from 1
   --data DIR             where it keeps its log; made if it is not there (its parent must be)
   --listen H:P           where it listens, for members and clients
+  --join H:P,...         members to ask to be let in; later, to tell them of another address
   --advertise H:P        where the others find it, as --cluster says, if something stands between
+  --zone Z   --tag K=V   where it stands, and what else policies are to know of it; --tag may be given more than once
+  --priority N (0)       up to 100: the higher leads rather
   --cluster LINE         all members: 1=127.0.0.1:7301,2=127.0.0.1:7302,...
   --machine [NAME=]FILE  a service; may be given more than once
   --format FILE          how snapshots are written, on a first start: a Lua module (default: rows as MessagePack)
+  --policy FILE          who shall be a member, on a first start: a Lua module (default: manual, what operators say)
   --config FILE          a Lua file that returns a table with the same keys; flags win
   --heartbeat MS (100)   --election MS (1000, drawn up to double)
   --snapshot-bytes N|off (67108864)   a snapshot after so much log, and after as much as the last one had
@@ -26,7 +32,8 @@ starts need neither: the code is in the log. Directories that tidelock restore m
   --log-level error|warn|info|debug|trace   --log-format text|json
   --insecure             allow listening beyond loopback without any authentication]],
   options = { id = 'value', data = 'value', listen = 'value', advertise = 'value', cluster = 'value', machine = 'many', config = 'value',
-    heartbeat = 'value', election = 'value', format = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
+    heartbeat = 'value', election = 'value', format = 'value', policy = 'value', join = 'value', zone = 'value', tag = 'many',
+    priority = 'value', ['snapshot-bytes'] = 'value', ['snapshot-entries'] = 'value',
     ['snapshot-every'] = 'value', ['snapshot-keep'] = 'value', ['snapshot-chunk'] = 'value', ['snapshot-rate'] = 'value',
     ['snapshot-zstd'] = 'flag', ['scrub-rate'] = 'value', ['log-level'] = 'value', ['log-format'] = 'value', insecure = 'flag' },
 }
@@ -80,7 +87,7 @@ function start.bundle(words, cli, exit)
   return bundles
 end
 
--- A file of another kind as a bundle: 'format'. -> bytes; nil if there is no path
+-- A file of another kind as a bundle: 'format', 'policy'. -> bytes; nil if there is no path
 function start.other(kind, path, cli)
   if not path then return nil end
   if not check.survives(path) then cli.stop(78, path, ': LuaJIT itself cannot load this file') end
@@ -92,8 +99,22 @@ end
 -- The services, and what else the cluster is formed with.
 local function bundles_of(options, cli)
   local bundles = start.bundle(options.machine or {}, cli, 78)
-  bundles[#bundles + 1] = start.other('format', options.format, cli)
+  for _, kind in ipairs { 'format', 'policy' } do bundles[#bundles + 1] = start.other(kind, options[kind], cli) end
   return bundles
+end
+
+-- What the node is to be known by. nil: nothing was said of it.
+local function self_of(options, id, cli)
+  local self = { id = id, data = options.data, listen = options.listen, advertise = options.advertise, insecure = options.insecure,
+    zone = options.zone, priority = cli.number(options, 'priority', 0, 100) }
+  if self.zone and (#self.zone > 63 or self.zone:find('%c')) then cli.stop(2, '--zone: text of at most 63 bytes') end
+  for _, word in ipairs(options.tag or {}) do
+    local key, value = word:match('^([^=]+)=(.*)$')
+    if not key then cli.stop(2, '--tag ', word, ': write it as KEY=VALUE') end
+    self.tags = self.tags or {}
+    self.tags[key] = value
+  end
+  return self
 end
 
 -- A threshold that may be off. 0: it is.
@@ -125,7 +146,15 @@ function start.run(options, rest, cli)
     cli.stop(2, '--log-level ', level, ': there are error warn info debug trace')
   end
   if format ~= 'text' and format ~= 'json' then cli.stop(2, '--log-format ', format, ': there are text and json') end
+  local self = self_of(options, id, cli)
+  if options.join and (options.cluster or options.machine or options.format or options.policy) then
+    cli.stop(2, '--join goes without --cluster, --machine, --format and --policy: the cluster has them')
+  end
   sys.end_with_parent()
+  if options.join then
+    local code = join.enter(self, options.join, cli)
+    if code ~= 0 then return code end
+  end
   local code, why = node.run {
     id = id, data = options.data, listen = options.listen, advertise = options.advertise, cluster = options.cluster, heartbeat = heartbeat,
     election = election, log_level = level, log_format = format, insecure = options.insecure,

@@ -1,5 +1,6 @@
 /* cli/bind_node.c - tidelock.node: running a node, building bundles, looking into a data directory. See cli/bind.h. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -150,6 +151,59 @@ static int node_start(lua_State *L)
     lua_pushlstring(L, (const char *)why.data, why.size);
     buffer_close(&why);
     return 2;
+}
+
+/* What a joining node and its directory are called by. */
+static void join_options(lua_State *L, struct node_options *options)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    options->id = (node_id)number_field(L, "id");
+    options->data = text_field(L, "data");
+    options->listen = text_field(L, "listen");
+    options->advertise = text_field(L, "advertise");
+    lua_getfield(L, 1, "insecure");
+    options->insecure = lua_toboolean(L, -1) != 0;
+}
+
+static int join_refused(lua_State *L, int exit_code, struct buffer *why)
+{
+    lua_pushnil(L);
+    lua_pushinteger(L, exit_code);
+    lua_pushlstring(L, (const char *)why->data, why->size);
+    buffer_close(why);
+    return 3;
+}
+
+/* join_begin{ id, data, listen, ... } -> incarnation, whether it was let in before; or nil, exit code, sentence */
+static int node_begin_join(lua_State *L)
+{
+    struct node_options options = {0};
+    struct buffer why = {0};
+    uint64_t incarnation = 0;
+    bool let_in = false;
+    join_options(L, &options);
+    int exit_code = node_join_begin(&options, &incarnation, &let_in, &why);
+    if (exit_code != NODE_EXIT_OK)
+        return join_refused(L, exit_code, &why);
+    buffer_close(&why);
+    lua_pushnumber(L, (double)incarnation);
+    lua_pushboolean(L, let_in);
+    return 2;
+}
+
+/* join_end({ data }, the cluster's id as status says it) -> true; or nil, exit code, sentence */
+static int node_end_join(lua_State *L)
+{
+    struct node_options options = {0};
+    struct buffer why = {0};
+    join_options(L, &options);
+    uint64_t cluster_id = strtoull(luaL_checkstring(L, 2), NULL, 16);
+    int exit_code = node_join_end(&options, cluster_id, &why);
+    if (exit_code != NODE_EXIT_OK)
+        return join_refused(L, exit_code, &why);
+    buffer_close(&why);
+    lua_pushboolean(L, true);
+    return 1;
 }
 
 /* --- a stopped node's log ------------------------------------------------------------------------------------------------------------ */
@@ -331,7 +385,8 @@ int bind_node(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"bundle", node_bundle},     {"describe", node_describe},   {"hash", node_hash}, {"run", node_start},
-        {"walk_log", node_walk_log}, {"snapshots", node_snapshots}, {NULL, NULL}};
+        {"walk_log", node_walk_log}, {"snapshots", node_snapshots}, {"join_begin", node_begin_join},
+        {"join_end", node_end_join}, {NULL, NULL}};
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     lua_pushstring(L, TIDELOCK_VERSION);

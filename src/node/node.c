@@ -247,6 +247,7 @@ static void on_turn(struct ev_loop *loop, ev_prepare *watcher, int events)
         worker_collect(threads[i]);
     rpc_resume(node->rpc);
     replica_turn(node->replica, node_time());
+    peers_follow(node);
     watch_turn(node);
     net_flush(node->net);
     /* After the sends: followers write at the same time as this node (thesis 10.2.1). */
@@ -358,7 +359,7 @@ static void start_loop(struct node *node)
     ev_signal_start(node->loop, &node->interrupt);
     (void)signal(SIGPIPE, SIG_IGN);
     replica_start(node->replica, node_time());
-    peers_start(node);
+    peers_follow(node);
 }
 
 static void stop_loop(struct node *node)

@@ -51,7 +51,7 @@ int node_check_address(struct node *node, const struct node_options *options)
 }
 
 const char node_first_start_needs[] = "there is no node's data in this directory yet: the first start needs "
-                                      "--cluster 1=HOST:PORT,... and --machine FILE";
+                                      "--cluster 1=HOST:PORT,... and --machine FILE, or --join HOST:PORT";
 
 static const char restored_needs[] =
     "this directory was restored from a snapshot, and is nobody's yet: the first start needs "
@@ -134,6 +134,10 @@ static int open_identity(struct node *node, const struct node_options *options, 
              formation_check(identity, options->id, options->cluster, code_hash, node->why) != STATUS_OK)
         exit_code = NODE_EXIT_CONFIG;
     buffer_close(&packed);
+    if (exit_code == NODE_EXIT_OK && identity->joined && identity->cluster_id == 0)
+        exit_code = node_refuse(node, NODE_EXIT_CONFIG,
+                                "this directory was made to join a cluster, and none has let it in yet: start it with "
+                                "--join HOST:PORT");
     if (exit_code != NODE_EXIT_OK)
         return exit_code;
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);

@@ -1,6 +1,7 @@
 /* node/peers.c - links to the other members: dialling with back-off, and the links that they dial.
  *
- * A link carries messages one way, from who dialled; so every node dials every other. Depends on node/state.h.
+ * A link carries messages one way, from who dialled; so every node dials every other. Whom, the replica says, and says anew when
+ * members come and go. Depends on node/state.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,7 @@ static void on_closed(void *owner, struct connection *connection, const char *wh
     link_closed(link->node->replica, link->link, node_time());
     if (link->peer != NULL) {
         link->peer->connection = NULL;
-        link->peer->link = NULL;
+        link->peer->node_link = NULL;
         retry_later(link->peer);
     }
     mem_free(link);
@@ -73,7 +74,7 @@ static void on_dialled(void *context, int fd)
     link->connection = connection_new(node->net, fd, &link_ops, link, REPLICA_LINK_QUEUE_MAX);
     peer->connection = link->connection;
     link->link = link_opened(node->replica, peer->id, false, link->connection, node_time());
-    peer->link = link->link;
+    peer->node_link = link;
 }
 
 static void dial_peer(struct node_peer *peer)
@@ -100,7 +101,7 @@ static void on_bulk_dialled(void *context, int fd)
 
 void peers_dial_bulk(struct node *node, node_id id)
 {
-    for (size_t i = 0; i < node->peers_count; i++) {
+    for (size_t i = 0; i < REPLICA_PEERS_MAX; i++) {
         struct node_peer *peer = &node->peers[i];
         if (peer->id == id && peer->bulk_dial == NULL)
             peer->bulk_dial = dial_start(node->net, peer->address, on_bulk_dialled, peer);
@@ -123,26 +124,71 @@ void peers_adopt(struct node *node, struct connection *connection)
     link->link = link_opened(node->replica, 0, false, connection, node_time());
 }
 
-void peers_start(struct node *node)
+/* Nothing more is dialled for it; its link, if it has one, ends after what is queued went out. */
+static void let_go(struct node_peer *peer)
 {
-    struct identity_member *members = mem_zalloc(RAFT_MEMBERS_MAX, sizeof *members);
-    node->peers_count = replica_peers(node->replica, members);
-    for (size_t i = 0; i < node->peers_count; i++) {
-        struct node_peer *peer = &node->peers[i];
-        peer->node = node;
-        peer->id = members[i].id;
-        snprintf(peer->address, sizeof peer->address, "%s", members[i].address);
-        peer->wait_seconds = RETRY_SECONDS_MIN;
-        ev_init(&peer->retry, on_retry);
-        peer->retry.data = peer;
-        dial_peer(peer);
+    ev_timer_stop(peer->node->loop, &peer->retry);
+    if (peer->dial != NULL)
+        dial_cancel(peer->dial);
+    if (peer->bulk_dial != NULL) {
+        dial_cancel(peer->bulk_dial);
+        link_not_opened(peer->node->replica, peer->id, node_time());
     }
+    if (peer->connection != NULL) {
+        peer->node_link->peer = NULL;
+        connection_close(peer->connection, "its node is dialled no more");
+    }
+    *peer = (struct node_peer){.node = peer->node};
+}
+
+static struct node_peer *find(struct node *node, node_id id)
+{
+    for (size_t i = 0; i < REPLICA_PEERS_MAX; i++)
+        if (node->peers[i].id == id)
+            return &node->peers[i];
+    return NULL;
+}
+
+static void add(struct node *node, const struct identity_member *member)
+{
+    struct node_peer *peer = find(node, 0);
+    CHECK(peer != NULL);
+    peer->node = node;
+    peer->id = member->id;
+    snprintf(peer->address, sizeof peer->address, "%s", member->address);
+    peer->wait_seconds = RETRY_SECONDS_MIN;
+    ev_init(&peer->retry, on_retry);
+    peer->retry.data = peer;
+    dial_peer(peer);
+}
+
+void peers_follow(struct node *node)
+{
+    const uint64_t version = replica_peers_version(node->replica) + 1;
+    if (version == node->peers_version || node->ending)
+        return;
+    node->peers_version = version;
+    struct identity_member *members = mem_zalloc(REPLICA_PEERS_MAX, sizeof *members);
+    size_t count = replica_peers(node->replica, members);
+    for (size_t i = 0; i < REPLICA_PEERS_MAX; i++) {
+        struct node_peer *peer = &node->peers[i];
+        bool kept = false;
+        for (size_t m = 0; m < count && !kept; m++)
+            kept = members[m].id == peer->id && strcmp(members[m].address, peer->address) == 0;
+        if (peer->id != 0 && !kept)
+            let_go(peer);
+    }
+    for (size_t m = 0; m < count; m++)
+        if (find(node, members[m].id) == NULL)
+            add(node, &members[m]);
     mem_free(members);
 }
 
 void peers_stop(struct node *node)
 {
-    for (size_t i = 0; i < node->peers_count; i++) {
+    for (size_t i = 0; i < REPLICA_PEERS_MAX; i++) {
+        if (node->peers[i].id == 0)
+            continue;
         ev_timer_stop(node->loop, &node->peers[i].retry);
         if (node->peers[i].dial != NULL)
             dial_cancel(node->peers[i].dial);

@@ -16,6 +16,8 @@
 
 struct node;
 
+struct node_link;
+
 /* A member that this node keeps an outgoing link to. */
 struct node_peer {
     struct node *node;
@@ -24,7 +26,7 @@ struct node_peer {
     struct dial *dial;
     struct dial *bulk_dial; /* for a link that pieces of a snapshot go on */
     struct connection *connection;
-    struct link *link;
+    struct node_link *node_link; /* with that connection */
     ev_timer retry;
     bool silent;         /* it was said that it does not answer */
     double wait_seconds; /* before the next attempt; doubles, with a bound */
@@ -58,8 +60,8 @@ struct node {
         struct worker *thread;
     } readers[REPLICA_READERS];
     struct watches watches;
-    struct node_peer peers[RAFT_MEMBERS_MAX];
-    size_t peers_count;
+    struct node_peer peers[REPLICA_PEERS_MAX]; /* id 0: none; nobody moves */
+    uint64_t peers_version;
     ev_prepare turn;
     ev_timer wake;
     ev_signal terminate;
@@ -90,8 +92,8 @@ int node_check_address(struct node *node, const struct node_options *options);
 int node_open(struct node *node, const struct node_options *options, struct identity *identity,
               struct buffer *bundles, struct replica_recovered *recovered);
 
-/* node/peers.c: dials the members and takes their links. */
-void peers_start(struct node *node);
+/* node/peers.c: dials whom the replica wants, and takes their links. Once a turn, too. */
+void peers_follow(struct node *node);
 void peers_stop(struct node *node);
 
 /* Dials a member once more, for a bulk link. */

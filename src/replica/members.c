@@ -226,7 +226,7 @@ static struct peer *add_peer(struct replica *replica, const struct identity_memb
     if (at == REPLICA_PEERS_MAX)
         return NULL;
     replica->peers_count = at < replica->peers_count ? replica->peers_count : at + 1;
-    replica->peers[at] = (struct peer){.member = *member};
+    replica->peers[at] = (struct peer){.member = *member, .heard_at = replica->now.boot_ms};
     return &replica->peers[at];
 }
 

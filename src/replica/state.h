@@ -61,7 +61,7 @@ struct peer {
     bool stranger;                 /* spoke for a newer configuration than this node knows */
     bool dialled;                  /* a link to it is wanted */
     bool parked;                   /* as it said last */
-    uint64_t heard_at;             /* boot_ms of its last word; 0: none in this life */
+    uint64_t heard_at;             /* boot_ms of its last word, or since when it is looked for */
     struct link *out;  /* agreed, so that messages can go */
     uint8_t formation; /* how far it said it is */
     uint64_t set_hash;

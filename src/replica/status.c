@@ -9,12 +9,35 @@ static void pack_field(struct buffer *out, const char *name)
     pack_text(out, slice_text(name));
 }
 
-static void pack_members(const struct replica *replica, struct buffer *out, const struct raft_status *raft)
+/* Before the cluster has formed, those of the line; then by id those of the configuration in force. */
+static size_t list_members(const struct replica *replica, const struct peer *list[REPLICA_PEERS_MAX])
 {
-    pack_array(out, (uint32_t)replica->identity.members_count);
+    size_t count = 0;
     for (size_t i = 0; i < replica->peers_count; i++) {
         const struct peer *peer = &replica->peers[i];
-        pack_map(out, 5);
+        if (peer->member.id == 0 || (members_now(replica) != NULL && peer->roles == 0))
+            continue;
+        size_t at = count++;
+        for (; at > 0 && list[at - 1]->member.id > peer->member.id; at--)
+            list[at] = list[at - 1];
+        list[at] = peer;
+    }
+    return count;
+}
+
+static const char *role_of(const struct peer *peer)
+{
+    return peer->roles & MEMBER_VOTER ? "voter" : peer->roles & MEMBER_OLD_VOTER ? "old" : peer->roles ? "learner" : "";
+}
+
+static void pack_members(const struct replica *replica, struct buffer *out, const struct raft_status *raft)
+{
+    const struct peer *list[REPLICA_PEERS_MAX];
+    const size_t count = list_members(replica, list);
+    pack_array(out, (uint32_t)count);
+    for (size_t i = 0; i < count; i++) {
+        const struct peer *peer = list[i];
+        pack_map(out, 6);
         pack_field(out, "address");
         pack_text(out, slice_text(peer->member.address));
         pack_field(out, "complaint"); /* why it was refused here, or refused this node */
@@ -29,6 +52,8 @@ static void pack_members(const struct replica *replica, struct buffer *out, cons
                 match = raft->peers[p].match_index;
         pack_field(out, "match");
         pack_u64(out, match);
+        pack_field(out, "role"); /* voter, learner; old: voted before a change that goes on, and will not; "": it forms */
+        pack_text(out, slice_text(role_of(peer)));
     }
 }
 
