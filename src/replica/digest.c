@@ -240,10 +240,13 @@ static void tell_wanting(struct replica *replica)
 static void count_none(struct replica *replica)
 {
     struct digests *digests = &replica->digests;
-    bool hope = false;
+    bool silent[REPLICA_PEERS_MAX] = {false};
     bool two = false;
     if (!digests->named.known)
         return;
+    for (size_t i = 0; i < replica->peers_count; i++)
+        silent[i] = answer_of(replica, &replica->peers[i]) == NULL;
+    bool hope = members_majority(replica, silent);
     for (size_t i = 0; i < replica->peers_count; i++) {
         const struct hash128 *answer = answer_of(replica, &replica->peers[i]);
         if (answer == NULL || !members_votes(&replica->peers[i]))

@@ -61,6 +61,19 @@ size_t replica_peers(const struct replica *replica, struct identity_member peers
     return count;
 }
 
+bool replica_members(const struct replica *replica, struct members *members, bool *pending)
+{
+    const struct members *now = members_now(replica);
+    struct raft_configuration configuration;
+    if (now == NULL || replica->raft == NULL)
+        return false;
+    members_to_raft(now, &configuration);
+    *members = *now;
+    *pending = replica->membering.decision != 0 || configuration.old_voters_count > 0 ||
+               now->id > replica->effects.commit_index;
+    return true;
+}
+
 uint64_t replica_peers_version(const struct replica *replica)
 {
     return replica->membering.version;

@@ -41,6 +41,7 @@
 struct replica;
 struct link;
 struct events; /* replica/events.h */
+struct members; /* wire/members.h */
 
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
@@ -185,6 +186,9 @@ void replica_pack_status(const struct replica *replica, struct buffer *out);
 
 /* The nodes that this one should keep a link to: ids and addresses. Another list whenever the version grows. */
 size_t replica_peers(const struct replica *replica, struct identity_member peers[REPLICA_PEERS_MAX]);
+/* The configuration in force here; *pending: it is not committed, or joint, or another was decided. False: there is none yet. */
+bool replica_members(const struct replica *replica, struct members *members, bool *pending);
+
 uint64_t replica_peers_version(const struct replica *replica);
 
 /* A connection to `peer` was made (outgoing) or taken (incoming: peer 0, known after its HELLO). `bulk`: outgoing, as env.dial_bulk

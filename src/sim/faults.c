@@ -365,6 +365,12 @@ bool fault_is_own(size_t place)
     return fault_at(place)->strike == strike_deploy || fault_at(place)->strike == strike_starve;
 }
 
+bool fault_destroys(size_t place)
+{
+    void (*strike)(field_t *, const struct strike *) = fault_at(place)->strike;
+    return strike == strike_flip || strike == strike_lost_write || strike == strike_misdirected_write;
+}
+
 size_t fault_named(const char *name)
 {
     size_t place = 0;

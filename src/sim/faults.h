@@ -38,6 +38,8 @@ size_t faults_count(void);
 const struct fault *fault_at(size_t place);
 /* It is of the simulator's own service only: no other has versions, and a node that parks is what others are looked at for. */
 bool fault_is_own(size_t place);
+/* It destroys what a disk had promised. */
+bool fault_destroys(size_t place);
 /* Its place; faults_count() if there is none of that name. */
 size_t fault_named(const char *name);
 

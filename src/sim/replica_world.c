@@ -118,6 +118,17 @@ static bool refuse(struct world_node *node, int code, const struct buffer *why)
     return false;
 }
 
+void replica_world_address(uint32_t node, char address[REPLICA_WORLD_ADDRESS_BYTES])
+{
+    snprintf(address, REPLICA_WORLD_ADDRESS_BYTES, "h:730%u", node);
+}
+
+bool replica_world_members(const struct replica_world *world, uint32_t node, struct members *members, bool *pending)
+{
+    const struct replica *replica = world->nodes[node].replica;
+    return replica != NULL && replica_members(replica, members, pending);
+}
+
 /* As the node does it: the bundles, then the identity, durable before a word is said. */
 static bool open_identity(struct world_node *node, struct identity *identity, struct buffer *bundles,
                           struct buffer *why)
@@ -182,8 +193,8 @@ static void make_replica(struct world_node *node, const struct identity *identit
                                     .dial_bulk = world_env_dial_bulk,
                                     .reply = env_reply,
                                     .fatal = env_fatal};
-    char address[16];
-    snprintf(address, sizeof address, "h:730%u", node->number);
+    char address[REPLICA_WORLD_ADDRESS_BYTES];
+    replica_world_address(node->number, address);
     const struct replica_options how = {.seed = prng_next(&node->world->prng),
                                         .election_timeout_ms = options->election_ms,
                                         .heartbeat_ms = options->heartbeat_ms,
@@ -258,9 +269,9 @@ uint64_t replica_world_joiner(struct replica_world *world, uint32_t number, uint
     struct world_node *node = &world->nodes[number];
     struct identity identity;
     struct buffer why = {0};
-    char address[16];
+    char address[REPLICA_WORLD_ADDRESS_BYTES];
     CHECK(node->replica == NULL);
-    snprintf(address, sizeof address, "h:730%u", number);
+    replica_world_address(number, address);
     enum status status = identity_load(node->disk, &identity, &why);
     buffer_close(&why);
     if (status == STATUS_NOT_FOUND)

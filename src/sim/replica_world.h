@@ -13,6 +13,7 @@
 #include "sim/transcript.h"
 
 struct replica_world;
+struct members; /* wire/members.h */
 
 enum { REPLICA_WORLD_NODES_MAX = 7, REPLICA_WORLD_NOBODY = 255, REPLICA_WORLD_LINE_BYTES = 128 };
 
@@ -95,6 +96,13 @@ void replica_world_flags(struct replica_world *world, uint32_t node, uint64_t id
 /* Starts a node that is down. False: it refused; replica_world_fatal says why. */
 bool replica_world_start(struct replica_world *world, uint32_t node);
 void replica_world_crash(struct replica_world *world, uint32_t node);
+/* Where others find it. */
+enum { REPLICA_WORLD_ADDRESS_BYTES = 16 };
+void replica_world_address(uint32_t node, char address[REPLICA_WORLD_ADDRESS_BYTES]);
+
+/* The members as this node's log has them; *pending: a change is under way there. False: it is down, or knows none. */
+bool replica_world_members(const struct replica_world *world, uint32_t node, struct members *members, bool *pending);
+
 /* What `start --join` does to a directory before the node runs: makes its identity, if there is none, and with a cluster's id, once that has
  * let it in, completes it. Returns the incarnation; 0: the disk did not take it. */
 uint64_t replica_world_joiner(struct replica_world *world, uint32_t node, uint64_t cluster_id);

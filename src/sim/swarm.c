@@ -62,7 +62,8 @@ static void draw_script(struct swarm *swarm, struct prng *prng)
     for (uint32_t place = 0; place < faults_count(); place++) {
         uint64_t draw = prng_below(prng, fault_at(place)->every_ms <= OFTEN_MS ? 2 : 4);
         bool on = draw == 0 && !quiet && (swarm->options.faults >> place & 1) != 0 &&
-                  (!fault_is_own(place) || swarm->options.workload.deploy != NULL);
+                  (!fault_is_own(place) || swarm->options.workload.deploy != NULL) &&
+                  (swarm->options.churn == 0 || !fault_destroys(place));
         if (on)
             add_strikes(swarm, prng, place);
     }
@@ -112,7 +113,7 @@ static void make_world(struct swarm *swarm, struct prng *prng)
     draw_snapshots(&how, prng);
     how.heartbeat_ms = how.election_ms / (uint32_t)prng_between(prng, 3, 10);
     char line[REPLICA_WORLD_LINE_BYTES];
-    replica_world_line(how.nodes, line);
+    replica_world_line(swarm->founders, line);
     swarm->election_ms = how.election_ms;
     swarm->snapshot_ms = (uint64_t)LIVENESS_SNAPSHOTS * how.snapshot_ms_max + 4000;
     if (how.snapshots.rate != 0)
@@ -123,6 +124,8 @@ static void make_world(struct swarm *swarm, struct prng *prng)
     swarm->field.snapshot_ms_max = how.snapshot_ms_max;
     swarm->world = replica_world_new(&how, line, swarm->options.bundles);
     swarm->field.world = swarm->world;
+    if (swarm->options.churn != 0)
+        swarm_members_begin(swarm, swarm->founders);
 }
 
 struct swarm *swarm_new(const struct swarm_options *options)
@@ -135,7 +138,12 @@ struct swarm *swarm_new(const struct swarm_options *options)
     prng_seed(&prng, options->seed);
     uint32_t drawn = sizes[prng_below(&prng, sizeof sizes / sizeof *sizes)];
     swarm->field.nodes = options->nodes > 0 ? options->nodes : drawn;
-    swarm->early = prng_below(&prng, 4) == 0;
+    swarm->founders = swarm->field.nodes;
+    if (options->churn != 0) {
+        swarm->field.nodes = REPLICA_WORLD_NODES_MAX;
+        swarm->founders = drawn;
+    }
+    swarm->early = prng_below(&prng, 4) == 0 && options->churn == 0;
     /* Requests that are kept to be run again by script are each sent once. */
     swarm->sessions = options->workload.begun == NULL && options->seed % 2 == 0;
     swarm->leases = options->workload.begun == NULL && options->seed % 3 == 0;
@@ -268,7 +276,8 @@ static void watch(struct swarm *swarm, uint32_t chance)
     struct replica_world_status status;
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         replica_world_status(swarm->world, i, &status);
-        if (status.up || prng_below(&swarm->watch_prng, chance) != 0 || replica_world_start(swarm->world, i))
+        if (status.up || !swarm_may_start(swarm, i) || prng_below(&swarm->watch_prng, chance) != 0 ||
+            replica_world_start(swarm->world, i))
             continue;
         const char *why = replica_world_fatal(swarm->world, i);
         if (swarm->field.destroyed[i] && !names_a_file(why))
@@ -290,6 +299,8 @@ static uint64_t next_time(const struct swarm *swarm, uint64_t until)
     }
     for (uint32_t i = 0; i < swarm->options.clients; i++)
         at = swarm->clients[i].next_at < at ? swarm->clients[i].next_at : at;
+    if (swarm->options.churn != 0 && swarm->churn.next_at < at)
+        at = swarm->churn.next_at;
     return at;
 }
 
@@ -315,6 +326,8 @@ static void fault_phase(struct swarm *swarm)
             if (swarm->script_began + swarm->active[i - 1].at + swarm->active[i - 1].lasts <= now)
                 mend_at(swarm, i - 1);
         step_clients(swarm, true);
+        if (swarm->options.churn != 0 && swarm->churn.next_at <= now)
+            swarm_members_step(swarm);
         if (swarm->watch_at <= now)
             watch(swarm, 8);
     }
@@ -342,7 +355,7 @@ static bool is_settled(struct swarm *swarm)
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         struct replica_world_status status;
         replica_world_status(swarm->world, i, &status);
-        if (!status.up && swarm->field.destroyed[i])
+        if ((!status.up && swarm->field.destroyed[i]) || !swarm_is_member(swarm, i))
             continue;
         if (!status.raft || status.applied < status.commit || status.applied < status.last)
             return false;
@@ -416,7 +429,7 @@ static void verdicts(struct swarm *swarm)
 {
     for (uint32_t i = 0; i < swarm->field.nodes && swarm->report->broken == NULL; i++) {
         const char *wrong = NULL;
-        if (swarm_is_up(swarm, i))
+        if (swarm_is_up(swarm, i) && swarm_is_member(swarm, i))
             wrong = swarm->options.workload.verdict(swarm->options.workload.context, swarm->world, i);
         if (wrong != NULL)
             swarm_broke(swarm, wrong);
@@ -445,7 +458,8 @@ void swarm_run(struct swarm *swarm, struct swarm_report *report)
     swarm_clients_begin(swarm);
     for (uint32_t i = 0; i < swarm->field.nodes; i++) {
         run_to(swarm, swarm_now(swarm) + prng_below(&swarm->prng, 200));
-        (void)replica_world_start(swarm->world, i);
+        if (swarm_may_start(swarm, i))
+            (void)replica_world_start(swarm->world, i);
     }
     if (swarm->options.requests != NULL)
         form_scripted(swarm);
@@ -469,5 +483,10 @@ void swarm_run(struct swarm *swarm, struct swarm_report *report)
     report->committed = replica_world_committed(swarm->world);
     report->taken = replica_world_taken(swarm->world);
     report->installed = replica_world_installed(swarm->world);
+    report->asked = swarm->churn.asked;
+    report->granted = swarm->churn.granted;
+    report->joined = swarm->churn.joined;
+    report->removed = swarm->churn.removed;
+    report->lost = swarm->churn.lost;
     report->hash = replica_world_hash(swarm->world);
 }

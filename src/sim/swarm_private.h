@@ -4,6 +4,7 @@
 
 #include "sim/faults.h"
 #include "sim/swarm.h"
+#include "wire/members.h"
 
 struct client {
     uint64_t next_at; /* when it is looked at again; UINT64_MAX: never */
@@ -35,6 +36,24 @@ struct made {
     size_t name_offset, args_offset;
 };
 
+/* A node of the world, in a seed with churn. */
+struct churn_slot {
+    node_id id;
+    bool in;          /* it was let in once, or formed the cluster: it may be started */
+    uint32_t request; /* its join */
+};
+
+/* Members that come and go (swarm_members.c). */
+struct churn {
+    struct prng prng;
+    uint64_t next_at;
+    uint32_t request; /* the operator's */
+    node_id last_id;
+    struct churn_slot slots[REPLICA_WORLD_NODES_MAX];
+    struct members members; /* as the leader has them, when it was looked at last */
+    uint32_t asked, granted, joined, removed, lost;
+};
+
 struct swarm {
     struct swarm_options options;
     struct prng prng;       /* of clients */
@@ -46,6 +65,7 @@ struct swarm {
     bool sessions;        /* clients have some */
     bool leases;          /* and some read by lease, */
     bool leases_on;       /* now */
+    uint32_t founders;    /* of the nodes */
     bool early;           /* faults strike while the cluster forms, too */
     struct strike *script;
     size_t script_count;
@@ -63,6 +83,7 @@ struct swarm {
     size_t list_count, list_capacity;
     struct buffer made;
     struct swarm_request *requests; /* swarm_requests */
+    struct churn churn;
     struct swarm_report *report;
     char broken[1600];
 };
@@ -80,5 +101,12 @@ void swarm_client_step(struct swarm *swarm, uint32_t number, bool may_begin);
 /* One is waiting for an answer, or has yet to begin what the script says. */
 bool swarm_clients_busy(const struct swarm *swarm);
 void swarm_clients_free(struct swarm *swarm);
+
+/* swarm_members.c */
+void swarm_members_begin(struct swarm *swarm, uint32_t founders);
+void swarm_members_step(struct swarm *swarm);
+/* Whether the node has something to be started with; whether it is a member, as the leader has it (without churn: all are). */
+bool swarm_may_start(const struct swarm *swarm, uint32_t node);
+bool swarm_is_member(struct swarm *swarm, uint32_t node);
 
 #endif
