@@ -138,10 +138,11 @@ void world_env_close(void *context, struct link *link)
 
 /* --- dialling --------------------------------------------------------------------------------------------------------------- */
 
-static bool has_wire(const struct replica_world *world, uint32_t from, uint32_t to)
+static bool has_wire(const struct replica_world *world, uint32_t from, uint32_t to, node_id id)
 {
     for (const struct world_wire *wire = world->wires; wire != NULL; wire = wire->next)
-        if (wire->ends[0].node == from && wire->ends[1].node == to && !wire->ends[0].closed && !wire->bulk)
+        if (wire->ends[0].node == from && wire->ends[1].node == to && wire->to_id == id && !wire->ends[0].closed &&
+            !wire->bulk)
             return true;
     return false;
 }
@@ -150,9 +151,10 @@ static void dial(struct world_node *node, uint32_t to, node_id id)
 {
     struct replica_world *world = node->world;
     if (to >= world->options.nodes || world->cut[node->number][to] || world->nodes[to].replica == NULL ||
-        has_wire(world, node->number, to))
+        has_wire(world, node->number, to, id))
         return;
     struct world_wire *wire = new_wire(world, node->number, to);
+    wire->to_id = id;
     wire->ends[1].last_at = world->now + delay(world);
     add(&wire->ends[1], WORLD_ACCEPT, wire->ends[1].last_at, 0);
     wire->ends[0].link = link_opened(node->replica, id, false, &wire->ends[0], world_time(node));

@@ -40,6 +40,7 @@ struct world_event {
 
 /* One connection; side 0 dialled, side 1 was dialled. */
 struct world_wire {
+    uint64_t to_id; /* whom it was dialled for, at that node */
     struct replica_world *world;
     uint32_t number;
     bool bulk;

@@ -95,7 +95,8 @@ static void add_raft(struct transcript *t, const struct raft_message *message)
                                            [RAFT_VOTE_RESPONSE] = {"VoteReply", "PreVoteReply"},
                                            [RAFT_APPEND_ENTRIES] = {"AppendEntries", "AppendEntries"},
                                            [RAFT_APPEND_RESPONSE] = {"AppendReply", "AppendReply"},
-                                           [RAFT_INSTALL_SNAPSHOT] = {"InstallSnapshot", "InstallSnapshot"}};
+                                           [RAFT_INSTALL_SNAPSHOT] = {"InstallSnapshot", "InstallSnapshot"},
+                                           [RAFT_TIMEOUT_NOW] = {"TimeoutNow", "TimeoutNow"}};
     bool pre_vote = (message->type == RAFT_REQUEST_VOTE && message->request_vote.pre_vote) ||
                     (message->type == RAFT_VOTE_RESPONSE && message->vote_response.pre_vote);
     transcript_text(t, "message", names[message->type][pre_vote]);

