@@ -420,6 +420,8 @@ static bool take_raft(struct replica *replica, struct link *link, const struct m
     struct peer *peer = replica_peer(replica, link->peer);
     if (peer != NULL) {
         peer->heard_at = replica->now.boot_ms;
+        if (message->raft.type == RAFT_APPEND_ENTRIES)
+            replica->membering.told_commit = message->raft.append_entries.leader_commit;
         digest_heard(replica, peer, message);
     }
     if (message->raft.type == RAFT_INSTALL_SNAPSHOT && replica->effects.snapshot_offered)
@@ -508,7 +510,7 @@ static bool take_message(struct replica *replica, struct link *link, const struc
             memcpy(peer->complaint, why, sizeof why);
             LOG(LOG_WARN, "link", "node %llu refused this node: %s", (unsigned long long)link->peer, why);
         }
-        if (peer != NULL && message->goodbye.end)
+        if (peer != NULL && message->goodbye.end && members_may_end(replica))
             end_as_told(replica, link->peer, why);
         return false;
     }

@@ -384,14 +384,20 @@ bool members_was_removed(const struct replica *replica, const struct message_hel
     return true;
 }
 
+bool members_may_end(const struct replica *replica)
+{
+    return !replica->identity.joined || replica->membering.ever || MUTANT(292);
+}
+
 /* --- the turn ------------------------------------------------------------------------------------------------------------- */
 
-/* This node is in no configuration any more, and that is committed. */
+/* This node is in no configuration any more, that is committed, and nothing that is says otherwise: it may have been let in again. */
 static bool is_removed(const struct replica *replica)
 {
     const struct members *now = members_now(replica);
     return now != NULL && replica->membering.ever && !members_has_self(replica) &&
-           now->id <= replica->effects.commit_index && !replica_leads(replica) && !MUTANT(291);
+           now->id <= replica->effects.commit_index && !replica_leads(replica) &&
+           replica->membering.told_commit <= replica->last_index && !MUTANT(291);
 }
 
 void members_turn(struct replica *replica)

@@ -27,6 +27,7 @@ struct membering {
     bool unreadable; /* the log could not be read for them */
     bool ever;       /* this node was a member in one of them, in this life */
     uint64_t version; /* grows when replica_peers says something else */
+    raft_index told_commit; /* of the leader, as it said last */
     uint64_t look_at; /* boot_ms: peers that are of no more use are let go then */
     uint64_t alone_since; /* boot_ms since when no leader is known */
     struct raft_configuration *configurations; /* of the message being taken */
@@ -91,6 +92,9 @@ bool members_votes(const struct peer *peer);
 struct peer *members_adopt(struct replica *replica, const struct message_hello *hello);
 /* It is no member, and will learn so from nobody else. */
 bool members_was_removed(const struct replica *replica, const struct message_hello *hello);
+/* What others say of this node's membership is worth ending for: it was a member, as far as its log says. Who joins may hear from
+ * nodes that do not know of it yet. */
+bool members_may_end(const struct replica *replica);
 void members_free(struct replica *replica);
 
 /* --- change.c -------------------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  * a policy that decides, too. What a cluster cannot bear is not done to it: a voter's disk is lost only where the others make a majority
  * without it, and until it is replaced nothing is asked that would need it.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -12,7 +13,7 @@
 #include "wire/error.h"
 #include "wire/pack.h"
 
-enum { STEP_MS = 250, REQUEST_MS = 1500, NO_REQUEST = UINT32_MAX };
+enum { STEP_MS = 250, REQUEST_MS = 1500, UNSURE_MS = 6000, NO_REQUEST = UINT32_MAX };
 
 static const char operators_door[] = "tidelock.members_change";
 
@@ -219,7 +220,10 @@ static void look_at_removed(struct swarm *swarm, uint32_t node)
         return;
     const struct member *member = members_find(members, swarm->churn.slots[node].id);
     if (member != NULL && replica_world_joiner(swarm->world, node, 0) == member->incarnation) {
-        swarm_broke(swarm, "a member was told that it is none");
+        char what[1200];
+        snprintf(what, sizeof what, "node %llu, a member of configuration %llu, was told that it is none: %s",
+                 (unsigned long long)member->id, (unsigned long long)members->id, why);
+        swarm_broke(swarm, what);
         return;
     }
     swarm->churn.removed++;
@@ -250,7 +254,7 @@ static const struct member *pick_dead(const struct swarm *swarm, const struct me
 static bool may_lose(struct swarm *swarm, const struct members *members, bool pending, const struct member *member)
 {
     const size_t voters = count_voters(members);
-    return !pending && dead_of(swarm, members) == 0 && !swarm->field.destroyed[0] &&
+    return !pending && dead_of(swarm, members) == 0 && swarm_now(swarm) >= swarm->churn.unsure_until &&
            ((member->roles & MEMBER_VOTER) == 0 ? voters >= 2 : voters >= 3);
 }
 
@@ -336,6 +340,8 @@ void swarm_members_step(struct swarm *swarm)
     if (churn->request != NO_REQUEST && ended(swarm, churn->request, &reply)) {
         churn->request = NO_REQUEST;
         churn->granted += reply.ok;
+        if (!reply.ok && !reply.definite)
+            churn->unsure_until = swarm_now(swarm) + UNSURE_MS;
     }
     if (churn->request == NO_REQUEST && swarm->report->broken == NULL)
         operate(swarm);
