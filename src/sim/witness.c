@@ -44,6 +44,7 @@ struct seen {
     raft_term term;
     enum raft_role role;
     raft_index commit, last;
+    struct raft_configuration configuration;
     raft_index applied; /* in this life */
     bool distrusted;    /* its state is not held against the others' until it is another */
     bool starved;       /* it is parked, and what it has applied is right */
@@ -403,28 +404,38 @@ static void hold_leader(struct witness *witness, uint32_t number, const struct r
         witness_break(witness, "leader completeness: a leader lacks a committed entry", number + 1, last);
 }
 
-/* The formation entry is agreed on before anyone votes: formation, not a majority, makes it safe (replica/formation.h). */
-static void hold_durable_on(struct witness *witness, const node_id *voters, size_t count, raft_index index,
+static size_t count_holders(struct witness *witness, const node_id *voters, size_t count, raft_index index,
                             raft_term term)
 {
     size_t holders = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct seen *seen = find_seen(witness, voters[i]);
-        holders += seen == NULL || seen->damaged || durable_term(seen, index) == term; /* NULL: its disk was lost for good */
+        const struct seen *seen = find_seen(witness, voters[i]); /* NULL: its disk was lost for good */
+        holders += seen == NULL || seen->damaged || durable_term(seen, index) == term;
     }
-    if (count > 0 && holders * 2 <= count)
-        witness_break(witness, "committed, but not durable on a majority: index, holders", index, holders);
+    return holders;
 }
 
-/* Of each set that votes where it is known first, which is where it was counted (§6). */
-static void hold_durable_on_quorum(struct witness *witness, const struct raft *raft, raft_index index, raft_term term)
+/* Of each set that votes (§6). */
+static bool is_durable(struct witness *witness, const struct raft_configuration *now, raft_index index, raft_term term)
+{
+    return count_holders(witness, now->voters, now->voters_count, index, term) * 2 > now->voters_count &&
+           (now->old_voters_count == 0 ||
+            count_holders(witness, now->old_voters, now->old_voters_count, index, term) * 2 > now->old_voters_count);
+}
+
+/* Where it is known first, which is where it was counted: by the configuration in force there, or by the one that was before this
+ * event, in which another was appended. */
+static void hold_durable_on_quorum(struct witness *witness, const struct seen *seen, const struct raft *raft,
+                                   raft_index index, raft_term term)
 {
     struct raft_configuration now;
     if (index == witness->restored + 1)
-        return;
+        return; /* formation, not a majority, makes it safe (replica/formation.h) */
     raft_get_configuration(raft, &now);
-    hold_durable_on(witness, now.voters, now.voters_count, index, term);
-    hold_durable_on(witness, now.old_voters, now.old_voters_count, index, term);
+    if (!is_durable(witness, &now, index, term) &&
+        (!seen->looked || !is_durable(witness, &seen->configuration, index, term)))
+        witness_break(witness, "committed, but not durable on a majority: index, holders", index,
+                      count_holders(witness, now.voters, now.voters_count, index, term));
 }
 
 static void hold_commit(struct witness *witness, uint32_t number, const struct raft *raft,
@@ -446,7 +457,7 @@ static void hold_commit(struct witness *witness, uint32_t number, const struct r
             witness->committed_last = index;
             known->term = term;
             known->in = now->current_term;
-            hold_durable_on_quorum(witness, raft, index, term);
+            hold_durable_on_quorum(witness, &witness->seen[number], raft, index, term);
         } else if (known->term != term) {
             witness_break(witness, "two entries are committed at an index: node", number + 1, index);
         }
@@ -500,6 +511,7 @@ void witness_looked(struct witness *witness, uint32_t number, const struct raft 
     seen->role = now.role;
     seen->commit = now.commit_index;
     seen->last = now.last_log_index;
+    raft_get_configuration(raft, &seen->configuration);
 }
 
 /* State Machine Safety, §5.4.3: what was applied at an index is the same everywhere. */
