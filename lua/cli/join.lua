@@ -47,7 +47,7 @@ function join.enter(options, addresses, cli)
   local status = ok and c:status()
   c:close()
   if let_in then
-    if not ok then cli.say('tidelock: nobody was told that node ', tostring(options.id), ' starts (', err.message, '); it is a member already') end
+    if not ok then cli.say('tidelock: nobody was told that node ', options.id, ' starts (', err.message, '); it is a member already') end
     return 0
   end
   if not ok then

@@ -197,7 +197,7 @@ describe('a node that is all that is left', function()
     for i = 1, 50, 7 do assert.equal(i .. '\n', (p:says('query kv.get k' .. i, 0))) end
     p:says('call kv.set after 1', 0)
     p:start(1, 'old1')
-    p:wait('refused', function() return p:read('old1.log'):find('node 2 refused this node: no such member', 1, true) end)
+    p:wait('refused', function() return p:read('old1.log'):find('node 2 refused this node: a member of another cluster', 1, true) end)
     p:stop(1)
     p:stop(2, 'KILL')
     p:start(2, 'old2')

@@ -1,8 +1,6 @@
 -- Nodes that join and leave, on whole nodes (replica/members.c, change.c, observe.c): numbers are those of the list in spec/README.md.
 local W = require 'spec.support.replicas'
 
-local function first(list) for _, item in pairs(list) do return item end end
-
 describe('a cluster of one', function()
   it('lets in whom an operator invited, as a learner, and makes voters of it', function()
     local w = W.formed { nodes = 3, founders = 1 }

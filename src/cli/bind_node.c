@@ -383,10 +383,15 @@ static int node_snapshots(lua_State *L)
 
 int bind_node(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"bundle", node_bundle},     {"describe", node_describe},   {"hash", node_hash}, {"run", node_start},
-        {"walk_log", node_walk_log}, {"snapshots", node_snapshots}, {"join_begin", node_begin_join},
-        {"join_end", node_end_join}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"bundle", node_bundle},
+                                         {"describe", node_describe},
+                                         {"hash", node_hash},
+                                         {"run", node_start},
+                                         {"walk_log", node_walk_log},
+                                         {"snapshots", node_snapshots},
+                                         {"join_begin", node_begin_join},
+                                         {"join_end", node_end_join},
+                                         {NULL, NULL}};
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     lua_pushstring(L, TIDELOCK_VERSION);

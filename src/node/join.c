@@ -26,7 +26,8 @@ static int make_identity(struct node *node, const struct node_options *options, 
     const char *address = options->advertise != NULL ? options->advertise : options->listen;
     enum status status = identity_load(node->disk, identity, node->why);
     if (status == STATUS_OK)
-        return formation_check(identity, options->id, NULL, 0, node->why) == STATUS_OK ? NODE_EXIT_OK : NODE_EXIT_CONFIG;
+        return formation_check(identity, options->id, NULL, 0, node->why) == STATUS_OK ? NODE_EXIT_OK
+                                                                                       : NODE_EXIT_CONFIG;
     if (status != STATUS_NOT_FOUND)
         return NODE_EXIT_CONFIG;
     if (formation_joiner(options->id, address, node_random(), identity, node->why) != STATUS_OK)

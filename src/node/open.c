@@ -135,9 +135,10 @@ static int open_identity(struct node *node, const struct node_options *options, 
         exit_code = NODE_EXIT_CONFIG;
     buffer_close(&packed);
     if (exit_code == NODE_EXIT_OK && identity->joined && identity->cluster_id == 0)
-        exit_code = node_refuse(node, NODE_EXIT_CONFIG,
-                                "this directory was made to join a cluster, and none has let it in yet: start it with "
-                                "--join HOST:PORT");
+        exit_code =
+            node_refuse(node, NODE_EXIT_CONFIG,
+                        "this directory was made to join a cluster, and none has let it in yet: start it with "
+                        "--join HOST:PORT");
     if (exit_code != NODE_EXIT_OK)
         return exit_code;
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);

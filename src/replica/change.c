@@ -150,7 +150,8 @@ static void give_back(struct replica *replica, const char *why)
     all->given_back = all->decision;
     all->given_back_in = replica->effects.term;
     all->try_at = replica->now.boot_ms + PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms;
-    LOG(LOG_WARN, "members", "what was decided at entry %llu cannot be done: %s", (unsigned long long)all->decision, why);
+    LOG(LOG_WARN, "members", "what was decided at entry %llu cannot be done: %s", (unsigned long long)all->decision,
+        why);
 }
 
 static void again_later(struct replica *replica, const char *why)

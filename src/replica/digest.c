@@ -171,7 +171,8 @@ static bool some_owe(const struct replica *replica)
 {
     for (size_t i = 0; i < replica->peers_count; i++) {
         const struct peer *peer = &replica->peers[i];
-        if (peer->out != NULL && !is_self(replica, peer) && members_votes(peer) && peer->answered != replica->digests.named.index)
+        if (peer->out != NULL && !is_self(replica, peer) && members_votes(peer) &&
+            peer->answered != replica->digests.named.index)
             return true;
     }
     return false;

@@ -1,4 +1,4 @@
-/* replica/formation.c - see replica/formation.h: the set, its line, its checks. The protocol itself is in link.c. */
+/* replica/formation.c - see replica/formation.h: the set, its line, its checks. The protocol itself is in forming.c. */
 #include "replica/formation.h"
 
 #include <stdio.h>
@@ -127,8 +127,8 @@ enum status formation_joiner(node_id id, const char *address, uint64_t seed, str
     struct prng prng;
     memset(identity, 0, sizeof *identity);
     if (strlen(address) >= sizeof identity->members[0].address || !good_address(address, strlen(address)))
-        return say(why, STATUS_INVALID, "%s is no address at which others could find this node: --advertise HOST:PORT",
-                   address);
+        return say(why, STATUS_INVALID,
+                   "%s is no address at which others could find this node: --advertise HOST:PORT", address);
     prng_seed(&prng, seed);
     identity->id = id;
     identity->incarnation = (prng_next(&prng) & ((1ULL << 53) - 1)) | 1; /* Lua says it to the cluster */

@@ -103,9 +103,10 @@ static const char *encode_skip(struct slice args, struct buffer *payload)
 
 /* --- members -------------------------------------------------------------------------------------------------------------- */
 
-static const char members_usage[] =
-    "tidelock.members_change takes a list of changes, each a map with op (add promote demote remove replace address "
-    "transfer), id, and what the op needs of with, address, zone, tags, priority; and a map with force, expected, why";
+static const char members_usage[] = "tidelock.members_change takes a list of changes, each a map with op (add "
+                                    "promote demote remove replace address "
+                                    "transfer), id, and what the op needs of with, address, zone, tags, priority; "
+                                    "and a map with force, expected, why";
 static const char join_usage[] =
     "tidelock.join takes a map with id, incarnation, address, zone, tags, priority: a node says it of itself";
 
@@ -163,7 +164,8 @@ static void pack_said(const struct said_change *said, struct buffer *payload)
     pack_u64(payload, said->priority);
 }
 
-static void pack_request_head(struct buffer *payload, const char *by, bool force, uint64_t expected, uint32_t fields)
+static void pack_request_head(struct buffer *payload, const char *by, bool force, uint64_t expected,
+                              uint32_t fields)
 {
     pack_array(payload, fields);
     pack_text(payload, slice_text(by));

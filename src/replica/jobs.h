@@ -110,8 +110,8 @@ struct machine_job {
     /* all: set by machine_job_run */
     struct machine_results results;
     struct machine_status status;
-    struct buffer catalog; /* filled when status.catalog_version changed with this job */
-    struct buffer info;    /* with it: machine_pack_info's bytes */
+    struct buffer catalog;    /* filled when status.catalog_version changed with this job */
+    struct buffer info;       /* with it: machine_pack_info's bytes */
     struct buffer membership; /* filled when status.membership_version changed with this job */
 };
 

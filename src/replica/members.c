@@ -349,7 +349,8 @@ void members_sync(struct replica *replica)
     look_at_peers(replica);
     all->version++;
     replica->route_again = true;
-    LOG(LOG_INFO, "members", "configuration %llu is in force: %zu members", (unsigned long long)now->id, now->count);
+    LOG(LOG_INFO, "members", "configuration %llu is in force: %zu members", (unsigned long long)now->id,
+        now->count);
 }
 
 struct peer *members_adopt(struct replica *replica, const struct message_hello *hello)
@@ -374,7 +375,8 @@ bool members_was_removed(const struct replica *replica, const struct message_hel
 {
     const struct members *committed = members_committed(replica);
     if (committed == NULL || hello->cluster_id != replica->identity.cluster_id || hello->incarnation == 0 ||
-        hello->from == replica->identity.id || hello->to != replica->identity.id || committed->id > replica->effects.commit_index || hello->configuration > committed->id)
+        hello->from == replica->identity.id || hello->to != replica->identity.id ||
+        committed->id > replica->effects.commit_index || hello->configuration > committed->id)
         return false;
     for (size_t i = 0; i < replica->membering.count; i++) {
         const struct member *member = members_find(replica->membering.list[i], hello->from);
@@ -407,10 +409,11 @@ void members_turn(struct replica *replica)
     if (replica->effects.leader != 0)
         all->alone_since = replica->now.boot_ms;
     if (is_removed(replica)) {
-        snprintf(why, sizeof why,
-                 "this node was removed from the cluster by the configuration at entry %llu; to have it back, set its "
-                 "data directory aside and let it join anew",
-                 (unsigned long long)members_now(replica)->id);
+        snprintf(
+            why, sizeof why,
+            "this node was removed from the cluster by the configuration at entry %llu; to have it back, set its "
+            "data directory aside and let it join anew",
+            (unsigned long long)members_now(replica)->id);
         replica->env.fatal(replica->env.context, 78, why);
         return;
     }

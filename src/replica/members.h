@@ -24,33 +24,33 @@ struct pending;
 struct membering {
     struct members **list; /* the committed configuration, as far as that is known, and those after it */
     size_t count, capacity;
-    bool unreadable; /* the log could not be read for them */
-    bool ever;       /* this node was a member in one of them, in this life */
-    uint64_t version; /* grows when replica_peers says something else */
-    raft_index told_commit; /* of the leader, as it said last */
-    uint64_t look_at; /* boot_ms: peers that are of no more use are let go then */
-    uint64_t alone_since; /* boot_ms since when no leader is known */
+    bool unreadable;                           /* the log could not be read for them */
+    bool ever;                                 /* this node was a member in one of them, in this life */
+    uint64_t version;                          /* grows when replica_peers says something else */
+    raft_index told_commit;                    /* of the leader, as it said last */
+    uint64_t look_at;                          /* boot_ms: peers that are of no more use are let go then */
+    uint64_t alone_since;                      /* boot_ms since when no leader is known */
     struct raft_configuration *configurations; /* of the message being taken */
     size_t configurations_capacity;
     /* change.c */
-    struct members *goal;   /* of the decision that waits; NULL: none, or a transfer */
-    struct members *asked;  /* what is being proposed, during that step alone */
-    raft_index decision;    /* its index; 0: none */
+    struct members *goal;  /* of the decision that waits; NULL: none, or a transfer */
+    struct members *asked; /* what is being proposed, during that step alone */
+    raft_index decision;   /* its index; 0: none */
     uint64_t expected;
     bool force;
-    node_id transfer_to;    /* of a transfer; 0: none */
-    bool transferring;      /* it has begun */
-    uint64_t since;         /* boot_ms since when this leader tries */
+    node_id transfer_to; /* of a transfer; 0: none */
+    bool transferring;   /* it has begun */
+    uint64_t since;      /* boot_ms since when this leader tries */
     uint64_t try_at;
-    const char *trouble;    /* why the core refused it last */
-    raft_index given_back;  /* the decision that was, */
+    const char *trouble;   /* why the core refused it last */
+    raft_index given_back; /* the decision that was, */
     raft_term given_back_in;
     /* observe.c */
-    uint64_t led_at;        /* boot_ms since when this node leads; 0: it does not */
-    uint64_t observe_at;    /* boot_ms: not before */
+    uint64_t led_at;           /* boot_ms since when this node leads; 0: it does not */
+    uint64_t observe_at;       /* boot_ms: not before */
     raft_index observed_index; /* of the entry that was brought last, */
     raft_term observed_term;   /* in this term */
-    uint64_t observer;      /* who brought the last one, as the machine knows */
+    uint64_t observer;         /* who brought the last one, as the machine knows */
     size_t seen_count;
     struct seen {
         node_id id;
@@ -58,7 +58,7 @@ struct membering {
         uint64_t lag;
         bool caught_up, parked;
     } seen[RAFT_MEMBERS_MAX]; /* as the machine has them */
-    bool wanted;            /* a policy, or an invitation, uses what is observed */
+    bool wanted;              /* a policy, or an invitation, uses what is observed */
 };
 
 /* --- members.c ------------------------------------------------------------------------------------------------------------- */

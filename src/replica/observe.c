@@ -101,8 +101,8 @@ static bool has_learner(const struct members *members)
 static bool may_observe(const struct replica *replica)
 {
     const struct membering *all = &replica->membering;
-    return replica_leads(replica) && !replica_is_parked(replica) && !replica->stopping && members_now(replica) != NULL &&
-           raft_term_at(replica->raft, replica->applied) == replica->effects.term &&
+    return replica_leads(replica) && !replica_is_parked(replica) && !replica->stopping &&
+           members_now(replica) != NULL && raft_term_at(replica->raft, replica->applied) == replica->effects.term &&
            (all->observed_term != replica->effects.term || replica->applied >= all->observed_index);
 }
 

@@ -29,8 +29,7 @@ void replica_request_rebuild(struct replica *replica, uint64_t client, uint32_t 
     struct rebuilding *rebuild = &replica->rebuilding;
     if (pending == NULL)
         return;
-    if (replica->raft == NULL || members_now(replica) == NULL ||
-        members_now(replica)->count == 1) {
+    if (replica->raft == NULL || members_now(replica) == NULL || members_now(replica)->count == 1) {
         request_fail(replica, pending, replica->raft == NULL ? ERROR_NO_LEADER : ERROR_BAD_REQUEST,
                      replica->raft == NULL ? "the cluster has not formed yet"
                                            : "there is no other node whose state this one could take");

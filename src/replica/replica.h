@@ -40,7 +40,7 @@
 
 struct replica;
 struct link;
-struct events; /* replica/events.h */
+struct events;  /* replica/events.h */
 struct members; /* wire/members.h */
 
 enum {

@@ -62,8 +62,8 @@ struct peer {
     bool dialled;                  /* a link to it is wanted */
     bool parked;                   /* as it said last */
     uint64_t heard_at;             /* boot_ms of its last word, or since when it is looked for */
-    struct link *out;  /* agreed, so that messages can go */
-    uint8_t formation; /* how far it said it is */
+    struct link *out;              /* agreed, so that messages can go */
+    uint8_t formation;             /* how far it said it is */
     uint64_t set_hash;
     bool heard;
     uint64_t fingerprint; /* of its runtime; 0: not heard yet */
@@ -155,7 +155,7 @@ struct receiving {
     struct machine *built;
     struct snapshot_head head;
     struct buffer configuration; /* what its head has */
-    bool apart; /* the log stays as it is, and the file does not count (rebuild.c) */
+    bool apart;                  /* the log stays as it is, and the file does not count (rebuild.c) */
     uint32_t failures;
     uint64_t not_before;
 };
@@ -301,9 +301,9 @@ struct replica {
     struct replica_time now;
     struct prng prng;
     struct link *links;
-    char address[MEMBER_ADDRESS_BYTES];  /* where the others find this node */
+    char address[MEMBER_ADDRESS_BYTES];   /* where the others find this node */
     struct peer peers[REPLICA_PEERS_MAX]; /* nobody moves; those of identity.members first */
-    size_t peers_count;                  /* in use, with gaps */
+    size_t peers_count;                   /* in use, with gaps */
     struct membering membering;
 
     /* the log */

@@ -25,11 +25,6 @@ static size_t list_members(const struct replica *replica, const struct peer *lis
     return count;
 }
 
-static const char *role_of(const struct peer *peer)
-{
-    return peer->roles & MEMBER_VOTER ? "voter" : peer->roles & MEMBER_OLD_VOTER ? "old" : peer->roles ? "learner" : "";
-}
-
 static void pack_members(const struct replica *replica, struct buffer *out, const struct raft_status *raft)
 {
     const struct peer *list[REPLICA_PEERS_MAX];
@@ -52,8 +47,8 @@ static void pack_members(const struct replica *replica, struct buffer *out, cons
                 match = raft->peers[p].match_index;
         pack_field(out, "match");
         pack_u64(out, match);
-        pack_field(out, "role"); /* voter, learner; old: voted before a change that goes on, and will not; "": it forms */
-        pack_text(out, slice_text(role_of(peer)));
+        pack_field(out, "voter");
+        pack_boolean(out, members_votes(peer) || members_now(replica) == NULL);
     }
 }
 

@@ -118,17 +118,6 @@ static bool refuse(struct world_node *node, int code, const struct buffer *why)
     return false;
 }
 
-void replica_world_address(uint32_t node, char address[REPLICA_WORLD_ADDRESS_BYTES])
-{
-    snprintf(address, REPLICA_WORLD_ADDRESS_BYTES, "h:730%u", node);
-}
-
-bool replica_world_members(const struct replica_world *world, uint32_t node, struct members *members, bool *pending)
-{
-    const struct replica *replica = world->nodes[node].replica;
-    return replica != NULL && replica_members(replica, members, pending);
-}
-
 /* As the node does it: the bundles, then the identity, durable before a word is said. */
 static bool open_identity(struct world_node *node, struct identity *identity, struct buffer *bundles,
                           struct buffer *why)
@@ -160,9 +149,8 @@ static bool open_identity(struct world_node *node, struct identity *identity, st
             buffer_append(why, "the disk takes no writes", 24);
             return refuse(node, 1, why);
         }
-    } else if (status != STATUS_OK ||
-               formation_check(identity, node->id, node->line[0] != 0 ? node->line : NULL, code_hash, why) !=
-                   STATUS_OK) {
+    } else if (status != STATUS_OK || formation_check(identity, node->id, node->line[0] != 0 ? node->line : NULL,
+                                                      code_hash, why) != STATUS_OK) {
         return refuse(node, 78, why);
     }
     status = storage_get_file(node->disk, REPLICA_BUNDLES_FILE, bundles);
@@ -262,28 +250,6 @@ bool replica_world_start(struct replica_world *world, uint32_t number)
     buffer_close(&why);
     replica_recovered_close(&recovered);
     return node->replica != NULL;
-}
-
-uint64_t replica_world_joiner(struct replica_world *world, uint32_t number, uint64_t cluster_id)
-{
-    struct world_node *node = &world->nodes[number];
-    struct identity identity;
-    struct buffer why = {0};
-    char address[REPLICA_WORLD_ADDRESS_BYTES];
-    CHECK(node->replica == NULL);
-    replica_world_address(number, address);
-    enum status status = identity_load(node->disk, &identity, &why);
-    buffer_close(&why);
-    if (status == STATUS_NOT_FOUND)
-        status = formation_joiner(node->id, address, prng_next(&world->prng), &identity, &why);
-    if (status == STATUS_OK && cluster_id != 0 && identity.joined)
-        identity.cluster_id = cluster_id;
-    if (status == STATUS_OK)
-        status = identity_save(node->disk, &identity);
-    if (status != STATUS_OK)
-        sim_disk_restart(node->disk, prng_next(&world->prng));
-    buffer_close(&why);
-    return status == STATUS_OK ? identity.incarnation : 0;
 }
 
 static void end_requests(struct world_node *node)

@@ -101,7 +101,8 @@ enum { REPLICA_WORLD_ADDRESS_BYTES = 16 };
 void replica_world_address(uint32_t node, char address[REPLICA_WORLD_ADDRESS_BYTES]);
 
 /* The members as this node's log has them; *pending: a change is under way there. False: it is down, or knows none. */
-bool replica_world_members(const struct replica_world *world, uint32_t node, struct members *members, bool *pending);
+bool replica_world_members(const struct replica_world *world, uint32_t node, struct members *members,
+                           bool *pending);
 
 /* What `start --join` does to a directory before the node runs: makes its identity, if there is none, and with a cluster's id, once that has
  * let it in, completes it. Returns the incarnation; 0: the disk did not take it. */

@@ -75,10 +75,10 @@ struct swarm_options {
     uint32_t clients;             /* at most SWARM_CLIENTS_MAX */
     uint32_t commands_per_second; /* of all clients together, as far as answers allow */
     uint32_t fault_ms;            /* length of the first phase */
-    uint32_t churn;               /* 0; or members come and go, of 7 nodes: 1: as operators want, 2: a policy decides, too */
-    uint64_t faults;              /* one bit a fault: those that may be on */
-    struct slice bundles;         /* the service: a MessagePack list; borrowed */
-    bool invariants;              /* hold every machine against the modules' invariants */
+    uint32_t churn;  /* 0; or members come and go, of 7 nodes: 1: as operators want, 2: a policy decides, too */
+    uint64_t faults; /* one bit a fault: those that may be on */
+    struct slice bundles; /* the service: a MessagePack list; borrowed */
+    bool invariants;      /* hold every machine against the modules' invariants */
     struct workload workload;
     /* Not NULL: in place of what the workload would think of, in order of time; borrowed. The first phase begins at
      * form_ms then, and nothing fresh is asked after mending. */
@@ -98,8 +98,9 @@ struct swarm_report {
     uint32_t form_ms;          /* when the first phase began, after the swarm */
     uint64_t committed;        /* the last index */
     uint64_t taken, installed; /* snapshots */
-    uint32_t asked, granted, joined, removed, lost; /* with churn: changes asked for, granted; nodes that came, went, lost their disks */
-    uint64_t hash;             /* of everything that happened */
+    uint32_t asked, granted, joined, removed,
+        lost;      /* with churn: changes asked for, granted; nodes that came, went, lost their disks */
+    uint64_t hash; /* of everything that happened */
 };
 
 struct swarm;

@@ -99,7 +99,8 @@ static void pack_options(struct buffer *out, bool force)
     pack_boolean(out, force);
 }
 
-static void ask_change(struct swarm *swarm, const char *op, node_id id, node_id with, const char *address, bool force)
+static void ask_change(struct swarm *swarm, const char *op, node_id id, node_id with, const char *address,
+                       bool force)
 {
     struct buffer args = {0};
     pack_array(&args, 2);

@@ -47,7 +47,7 @@ struct churn_slot {
 struct churn {
     struct prng prng;
     uint64_t next_at;
-    uint32_t request; /* the operator's */
+    uint32_t request;      /* the operator's */
     uint64_t unsure_until; /* it may have had an effect yet to be seen */
     node_id last_id;
     struct churn_slot slots[REPLICA_WORLD_NODES_MAX];

@@ -1,5 +1,5 @@
 /* sim/witness.c - see sim/witness.h. */
-#include "sim/witness.h"
+#include "sim/witness_private.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -8,63 +8,7 @@
 #include "base/memory.h"
 #include "wire/pack.h"
 
-enum { NODES_MAX = 16, NOBODY = 0 };
-
-/* What stands at (index, term), wherever it stands: the chain says what, and all before it. */
-struct fact {
-    raft_index index; /* 0: free place */
-    raft_term term;
-    uint64_t chain;
-};
-
-struct committed {
-    raft_term term;
-    raft_term in;          /* the term in which it was first seen committed */
-    struct hash128 digest; /* of the machine here, when the first one came */
-    bool applied;
-    uint64_t told; /* the hash of its events, when it told some */
-};
-
-/* One node as seen from outside. */
-struct seen {
-    node_id id;
-    raft_term *terms; /* of the durable log, by index */
-    size_t terms_capacity;
-    raft_index durable;  /* its last index */
-    raft_term vote_term; /* durable */
-    node_id voted_for;
-    bool damaged;
-    bool writing; /* the disk broke under this write: it may be there, in part, or not */
-    bool wrote_vote;
-    raft_term wrote_term;
-    node_id wrote_for;
-    raft_index wrote_cut, wrote_last, wrote_snapshot;
-    bool up;
-    bool looked; /* in this life; then what its core said last: */
-    raft_term term;
-    enum raft_role role;
-    raft_index commit, last;
-    struct raft_configuration configuration;
-    raft_index applied; /* in this life */
-    bool distrusted;    /* its state is not held against the others' until it is another */
-    bool starved;       /* it is parked, and what it has applied is right */
-};
-
-struct witness {
-    uint32_t nodes;
-    struct seen seen[NODES_MAX];
-    struct fact *facts; /* open addressing */
-    size_t facts_count, facts_capacity;
-    node_id *leaders; /* by term */
-    size_t leaders_capacity;
-    struct committed *committed; /* by index */
-    size_t committed_capacity;
-    raft_index committed_last;
-    raft_index restored; /* the cluster began with a snapshot of these entries; 0: with nothing */
-    char broken[512];
-};
-
-static struct seen *find_seen(struct witness *witness, node_id id)
+struct seen *witness_find(struct witness *witness, node_id id)
 {
     for (uint32_t i = 0; i < witness->nodes; i++)
         if (witness->seen[i].id == id)
@@ -74,7 +18,7 @@ static struct seen *find_seen(struct witness *witness, node_id id)
 
 struct witness *witness_new(uint32_t nodes)
 {
-    CHECK(nodes <= NODES_MAX);
+    CHECK(nodes <= WITNESS_NODES_MAX);
     struct witness *witness = mem_zalloc(1, sizeof *witness);
     witness->nodes = nodes;
     for (uint32_t i = 0; i < nodes; i++)
@@ -110,7 +54,7 @@ void witness_break_text(struct witness *witness, const char *what)
         snprintf(witness->broken, sizeof witness->broken, "%s", what);
 }
 
-static void *grown(void *list, size_t *capacity, uint64_t index, size_t size)
+void *witness_grown(void *list, size_t *capacity, uint64_t index, size_t size)
 {
     if (index < *capacity)
         return list;
@@ -159,14 +103,14 @@ static void learn(struct witness *witness, raft_index index, raft_term term, uin
     }
 }
 
-static raft_term durable_term(const struct seen *seen, raft_index index)
+raft_term witness_durable_term(const struct seen *seen, raft_index index)
 {
     return index == 0 || index > seen->durable ? 0 : seen->terms[index];
 }
 
 static void set_durable(struct seen *seen, raft_index index, raft_term term)
 {
-    seen->terms = grown(seen->terms, &seen->terms_capacity, index, sizeof *seen->terms);
+    seen->terms = witness_grown(seen->terms, &seen->terms_capacity, index, sizeof *seen->terms);
     seen->terms[index] = term;
     seen->durable = index;
 }
@@ -181,7 +125,8 @@ void witness_submitted(struct witness *witness, uint32_t number, const struct lo
     const raft_index cut = job->write.cut_from;
     if (cut != 0 && seen->looked && seen->role == RAFT_LEADER && job->write.term <= seen->term && !job->write.vote)
         witness_break(witness, "leader append-only: a leader cuts its log", number + 1, cut);
-    if (cut != 0 && cut <= witness->committed_last && durable_term(seen, cut) == witness->committed[cut].term)
+    if (cut != 0 && cut <= witness->committed_last &&
+        witness_durable_term(seen, cut) == witness->committed[cut].term)
         witness_break(witness, "a committed entry is cut", number + 1, cut);
 }
 
@@ -285,8 +230,8 @@ static void begin_restored(struct witness *witness, struct seen *seen, const str
                            const struct message_snapshot *file)
 {
     if (witness->committed_last == 0) {
-        witness->committed =
-            grown(witness->committed, &witness->committed_capacity, file->index, sizeof *witness->committed);
+        witness->committed = witness_grown(witness->committed, &witness->committed_capacity, file->index,
+                                           sizeof *witness->committed);
         for (raft_index index = 1; index <= file->index; index++)
             witness->committed[index] = (struct committed){.term = file->term, .in = file->term};
         witness->committed_last = file->index;
@@ -384,136 +329,6 @@ void witness_sent(struct witness *witness, uint32_t number, const struct raft_me
     }
 }
 
-/* --- what the cores say ------------------------------------------------------------------------------------------------------------ */
-
-/* Election Safety, §5.2; then Leader Completeness, §5.4: all that is committed is in its log. */
-static void hold_leader(struct witness *witness, uint32_t number, const struct raft *raft,
-                        const struct raft_status *now)
-{
-    witness->leaders =
-        grown(witness->leaders, &witness->leaders_capacity, now->current_term, sizeof *witness->leaders);
-    node_id *leader = &witness->leaders[now->current_term];
-    if (*leader != NOBODY && *leader != number + 1)
-        witness_break(witness, "election safety: a term has two leaders: term, second", now->current_term,
-                      number + 1);
-    *leader = number + 1;
-    raft_index last = witness->committed_last;
-    while (last > 0 && witness->committed[last].in >= now->current_term)
-        last--;
-    if (last > 0 && last >= now->base_index && raft_term_at(raft, last) != witness->committed[last].term)
-        witness_break(witness, "leader completeness: a leader lacks a committed entry", number + 1, last);
-}
-
-static size_t count_holders(struct witness *witness, const node_id *voters, size_t count, raft_index index,
-                            raft_term term)
-{
-    size_t holders = 0;
-    for (size_t i = 0; i < count; i++) {
-        const struct seen *seen = find_seen(witness, voters[i]); /* NULL: its disk was lost for good */
-        holders += seen == NULL || seen->damaged || durable_term(seen, index) == term;
-    }
-    return holders;
-}
-
-/* Of each set that votes (§6). */
-static bool is_durable(struct witness *witness, const struct raft_configuration *now, raft_index index, raft_term term)
-{
-    return count_holders(witness, now->voters, now->voters_count, index, term) * 2 > now->voters_count &&
-           (now->old_voters_count == 0 ||
-            count_holders(witness, now->old_voters, now->old_voters_count, index, term) * 2 > now->old_voters_count);
-}
-
-/* Where it is known first, which is where it was counted: by the configuration in force there, or by the one that was before this
- * event, in which another was appended. */
-static void hold_durable_on_quorum(struct witness *witness, const struct seen *seen, const struct raft *raft,
-                                   raft_index index, raft_term term)
-{
-    struct raft_configuration now;
-    if (index == witness->restored + 1)
-        return; /* formation, not a majority, makes it safe (replica/formation.h) */
-    raft_get_configuration(raft, &now);
-    if (!is_durable(witness, &now, index, term) &&
-        (!seen->looked || !is_durable(witness, &seen->configuration, index, term)))
-        witness_break(witness, "committed, but not durable on a majority: index, holders", index,
-                      count_holders(witness, now.voters, now.voters_count, index, term));
-}
-
-static void hold_commit(struct witness *witness, uint32_t number, const struct raft *raft,
-                        const struct raft_status *now)
-{
-    raft_index from = witness->seen[number].looked ? witness->seen[number].commit : 0;
-    if (from + 1 < now->base_index)
-        from = now->base_index - 1; /* before it a snapshot stands, and it is compared by its digest */
-    if (from > witness->committed_last) {
-        witness_break(witness, "a log begins after what is committed: node, index", number + 1, now->base_index);
-        return;
-    }
-    for (raft_index index = from + 1; index <= now->commit_index; index++) {
-        raft_term term = raft_term_at(raft, index);
-        witness->committed =
-            grown(witness->committed, &witness->committed_capacity, index, sizeof *witness->committed);
-        struct committed *known = &witness->committed[index];
-        if (index > witness->committed_last) {
-            witness->committed_last = index;
-            known->term = term;
-            known->in = now->current_term;
-            hold_durable_on_quorum(witness, &witness->seen[number], raft, index, term);
-        } else if (known->term != term) {
-            witness_break(witness, "two entries are committed at an index: node", number + 1, index);
-        }
-    }
-}
-
-/* A leader believes of its followers only what their disks hold. */
-static void hold_matches(struct witness *witness, const struct raft *raft, const struct raft_status *now)
-{
-    for (size_t i = 0; i < now->peers_count; i++) {
-        const struct raft_peer_status *peer = &now->peers[i];
-        const struct seen *other = find_seen(witness, peer->id);
-        if (other == NULL || peer->id == now->id || peer->match_index == 0 || peer->match_index < now->base_index)
-            continue;
-        if (!other->damaged && other->vote_term <= now->current_term &&
-            durable_term(other, peer->match_index) != raft_term_at(raft, peer->match_index))
-            witness_break(witness, "a leader counts what a follower's disk does not hold: follower, index",
-                          peer->id, peer->match_index);
-    }
-}
-
-void witness_looked(struct witness *witness, uint32_t number, const struct raft *raft)
-{
-    struct seen *seen = &witness->seen[number];
-    if (raft == NULL || !seen->up)
-        return;
-    struct raft_status now;
-    raft_get_status(raft, &now);
-    if (now.commit_index > now.last_log_index)
-        witness_break(witness, "commit is beyond the end of the log", now.commit_index, now.last_log_index);
-    if (seen->looked) {
-        if (now.current_term < seen->term)
-            witness_break(witness, "a term went back", now.current_term, seen->term);
-        if (now.commit_index < seen->commit)
-            witness_break(witness, "a commit index went back", now.commit_index, seen->commit);
-        if (now.last_log_index < seen->last && now.last_log_index < now.commit_index)
-            witness_break(witness, "a log was cut below its commit index", now.last_log_index, now.commit_index);
-        if (seen->role == RAFT_LEADER && now.role == RAFT_LEADER && now.current_term == seen->term &&
-            now.last_log_index < seen->last)
-            witness_break(witness, "leader append-only: a leader's log became shorter", number + 1,
-                          now.last_log_index);
-    }
-    if (now.role == RAFT_LEADER && (!seen->looked || seen->role != RAFT_LEADER || seen->term != now.current_term))
-        hold_leader(witness, number, raft, &now);
-    if (!seen->looked || now.commit_index > seen->commit)
-        hold_commit(witness, number, raft, &now);
-    if (now.role == RAFT_LEADER)
-        hold_matches(witness, raft, &now);
-    seen->looked = true;
-    seen->term = now.current_term;
-    seen->role = now.role;
-    seen->commit = now.commit_index;
-    seen->last = now.last_log_index;
-    raft_get_configuration(raft, &seen->configuration);
-}
-
 /* State Machine Safety, §5.4.3: what was applied at an index is the same everywhere. */
 void witness_applied(struct witness *witness, uint32_t number, const struct machine_status *status)
 {
@@ -550,7 +365,8 @@ static raft_index take_event(struct slice *events, struct slice *event)
 
 static void told_by(struct witness *witness, raft_index index, uint64_t hash)
 {
-    witness->committed = grown(witness->committed, &witness->committed_capacity, index, sizeof *witness->committed);
+    witness->committed =
+        witness_grown(witness->committed, &witness->committed_capacity, index, sizeof *witness->committed);
     struct committed *entry = &witness->committed[index];
     if (entry->told != 0 && entry->told != hash)
         witness_break(witness, "an entry told other events than before (its index, twice)", index, index);

@@ -50,16 +50,16 @@ struct message_hello {
     uint64_t cluster_id; /* 0: not formed yet */
     node_id from;
     node_id to;
-    uint64_t incarnation; /* the sender's: random, made once with its data directory */
-    uint8_t formation;    /* enum formation_state */
-    uint64_t line_hash;   /* of the --cluster line as parsed; 0 when formed */
-    uint64_t code_hash;   /* of all bundles given at formation; 0 when formed */
-    uint64_t set_hash;    /* of the pinned set; 0 when FORMATION_NEW */
-    uint64_t fingerprint; /* of the runtime: LuaJIT, sandbox, number format */
-    struct slice address; /* where the sender listens */
-    uint64_t last_index;  /* of the sender's durable log; 0: none yet */
-    bool bulk;            /* a link for pieces of snapshots alone */
-    uint64_t restored;    /* of the snapshot that the cluster is to begin with; 0: none, or formed */
+    uint64_t incarnation;   /* the sender's: random, made once with its data directory */
+    uint8_t formation;      /* enum formation_state */
+    uint64_t line_hash;     /* of the --cluster line as parsed; 0 when formed */
+    uint64_t code_hash;     /* of all bundles given at formation; 0 when formed */
+    uint64_t set_hash;      /* of the pinned set; 0 when FORMATION_NEW */
+    uint64_t fingerprint;   /* of the runtime: LuaJIT, sandbox, number format */
+    struct slice address;   /* where the sender listens */
+    uint64_t last_index;    /* of the sender's durable log; 0: none yet */
+    bool bulk;              /* a link for pieces of snapshots alone */
+    uint64_t restored;      /* of the snapshot that the cluster is to begin with; 0: none, or formed */
     uint64_t configuration; /* id of the one in force there; 0: none yet */
 };
 
