@@ -1,7 +1,7 @@
 -- policy_office_hours.lua: what the autopilot does, but while people are there to look at it: Monday to Friday, 9 to 17 o'clock. A voter that
 -- is dead is replaced at any hour; operators who want more at night say --force, and that is on record.
 --
---   tidelock check examples/policy_office_hours.lua     nodes take no policy yet: README, "Membership policies"
+--   tidelock deploy --policy examples/policy_office_hours.lua
 local HOUR, DAY = 3600000, 86400000 -- ms
 local OPENS, CLOSES = 9, 17
 local EAST = 0 -- hours east of Greenwich

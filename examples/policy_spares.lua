@@ -1,7 +1,7 @@
 -- policy_spares.lua: the voters stay who they are; nodes that are tagged spare=yes stand by, as learners, and one of them takes the place
 -- of a voter that has been silent for 20 seconds. Not twice in ten minutes: if several are gone at once, the network is, and they come back.
 --
---   tidelock check examples/policy_spares.lua           nodes take no policy yet: README, "Membership policies"
+--   tidelock start --id 1 ... --cluster ... --machine examples/kv.lua --policy examples/policy_spares.lua
 --   tidelock start --id 4 ... --join 127.0.0.1:7301 --tag spare=yes
 local SILENT, PAUSE = 20000, 600000 -- ms
 

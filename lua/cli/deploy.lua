@@ -11,10 +11,13 @@ tidelock deploy [MOUNT=]FILE
   tidelock deploy kv=examples/kv_v2.lua --dry-run    say what would change, and change nothing
   tidelock deploy --format jsonl.lua                 snapshots are written in this format from then on
   tidelock deploy --format default                   and in rows again
+  tidelock deploy --policy autopilot.lua             who shall be a member is decided by this policy from then on
+  tidelock deploy --policy manual                    and by operators alone again
 
 The file and all it requires is checked, compared with what is in force, and becomes a log entry: commands before it ran the
 old code, commands behind it run the new one, on every node. The version of the module must grow. Its migrate runs at that
-entry; if it fails, everything stays as it was. Somebody else's deploy in between is a conflict.
+entry; if it fails, everything stays as it was. Somebody else's deploy in between is a conflict. A policy keeps the memory that it
+still declares.
 
   --dry-run          say what would change; exit 1 if the file would be refused
   --budget N         instructions for each step of migrate (the limit migrate_budget)
@@ -22,7 +25,8 @@ entry; if it fails, everything stays as it was. Somebody else's deploy in betwee
   --to H:P,...       nodes to ask (or TIDELOCK_TO; default 127.0.0.1:7301..7303)
   --timeout MS       give up after this long (60000)
   --json             print {"ok":value,"index":n} or {"error":{...}}]],
-  options = { ['dry-run'] = 'flag', budget = 'value', yes = 'flag', to = 'value', timeout = 'value', json = 'flag', format = 'value' },
+  options = { ['dry-run'] = 'flag', budget = 'value', yes = 'flag', to = 'value', timeout = 'value', json = 'flag', format = 'value',
+    policy = 'value' },
 }
 
 -- Asks on a terminal. False: no.
@@ -95,21 +99,23 @@ local function see_through(options, c, built, index, cli)
 end
 
 function command.run(options, words, cli)
-  local kind = options.format and 'format' or 'machine'
-  if #words ~= (kind == 'machine' and 1 or 0) then
+  local kind = options.format and 'format' or options.policy and 'policy' or 'machine'
+  if #words ~= (kind == 'machine' and 1 or 0) or options.format and options.policy then
     cli.stop(2, 'deploy one file, like: tidelock deploy kv=kv_v2.lua')
   end
   local budget = cli.number(options, 'budget', 1, 100000000000)
   local c = command.client(options, cli)
   if options.format == 'default' then
     return take_out(options, c, '', { 'snapshots are rows already', 'snapshots would be rows', 'snapshots are rows' }, cli)
+  elseif options.policy == 'manual' then
+    return take_out(options, c, '(policy)', { 'the policy is manual already', 'the policy would be manual', 'the policy is manual' }, cli)
   end
-  local built, why = deploy.build(options.format or words[1], kind)
+  local built, why = deploy.build(options.format or options.policy or words[1], kind)
   if not built then cli.stop(1, why) end
-  local what = kind == 'format' and 'the snapshot format' or built.mount
+  local what = kind == 'format' and 'the snapshot format' or kind == 'policy' and 'the policy' or built.mount
   local before, err = deploy.look(c, deploy.place(built))
   if not before then return command.refused(options, err, cli, true) end
-  if before.hash == built.hash then
+  if before.hash == built.hash and kind ~= 'policy' then -- a policy that failed is put in force again by the same code, too
     return command.done(options, { hash = built.hash, unchanged = true }, 0, what .. ': this very code is in force', cli)
   end
   tell(options, before, built, what)

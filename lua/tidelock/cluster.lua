@@ -151,7 +151,7 @@ local none = {}
 function cluster:call(name, ...) return ask(self, none, 'call', name, ...) end
 function cluster:query(name, ...) return ask(self, none, 'query', name, ...) end
 
--- Puts [MOUNT=]FILE in force, and waits until it is. options: budget; kind: 'machine' (unless said) or 'format' -> the answer; nil, err
+-- Puts [MOUNT=]FILE in force, and waits until it is. options: budget; kind: 'machine' (unless said), 'format', 'policy' -> the answer; nil, err
 function cluster:deploy(word, options)
   local deploy = require 'tidelock.deploy'
   local built, why = deploy.build(word, options and options.kind or 'machine', self.mode == 'sim')

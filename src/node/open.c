@@ -111,7 +111,7 @@ static int make_identity(struct node *node, const struct node_options *options, 
         return NODE_EXIT_CONFIG;
     if (restored && options->bundles_count > 0)
         LOG(LOG_INFO, "node",
-            "--machine and --format are not looked at: the code is in the snapshot that was restored");
+            "--machine, --format and --policy are not looked at: the code is in the snapshot that was restored");
     if (formation_identity(options->id, options->cluster, restored ? 0 : code_hash, node_random(), identity,
                            node->why) != STATUS_OK)
         return NODE_EXIT_CONFIG;

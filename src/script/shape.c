@@ -360,7 +360,7 @@ enum status shape_check(lua_State *L, int module, const char *file, struct buffe
     if (lua_istable(L, module) && shape_is_policy(L, module)) {
         say(&shape, 0,
             "this is a membership policy, for it has review, admit or observe, and no service: give it with "
-            "the cluster's first start, once nodes take one");
+            "--policy");
         return STATUS_INVALID;
     }
     if (!check_table(&shape, module_fields))
