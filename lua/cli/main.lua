@@ -1,11 +1,11 @@
 -- cli/main.lua: finds the subcommand, reads its options, turns failures into exit codes.
 --
 -- A subcommand is a file beside this one that returns { summary, usage, options = { name = 'value'|'flag'|'many' }, run }.
-local commands = { 'dev', 'start', 'call', 'query', 'watch', 'status', 'transfer', 'deploy', 'undeploy', 'code', 'snapshot', 'backup',
+local commands = { 'dev', 'start', 'call', 'query', 'watch', 'status', 'members', 'transfer', 'deploy', 'undeploy', 'code', 'snapshot', 'backup',
   'restore', 'rebuild', 'recover', 'limits', 'skip', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
 
 -- Words that people know from elsewhere.
-local elsewhere = { get = 'query', put = 'call', set = 'call', member = 'status', members = 'status', endpoint = 'status',
+local elsewhere = { get = 'query', put = 'call', set = 'call', member = 'members', endpoint = 'status',
   init = 'start', dump = 'backup', save = 'backup', export = 'backup', load = 'restore', server = 'start', serve = 'start', repl = 'run' }
 
 local cli = { commands = commands }
