@@ -65,7 +65,7 @@ CORE_OBJ := $(CORE_SRC:src/%.c=$(BUILD)/%.o) $(BUILD)/embed.o
 EMBED    := $(sort $(shell find lua src/web -type f ! -name '.*' 2>/dev/null))
 Q        := $(if $(V),,@)
 
-.PHONY: all core demo test spec tidy tidy-c tidy-lua fmt golden sim mutants soak install uninstall clean help FORCE
+.PHONY: all core demo demo-grow test spec tidy tidy-c tidy-lua fmt golden sim mutants soak install uninstall clean help FORCE
 .PHONY: micro-costs
 .PHONY: deps test-deps install-deps
 .DELETE_ON_ERROR:
@@ -142,6 +142,9 @@ install-deps: deps test-deps ## install the Debian packages that building and te
 # --- running ----------------------------------------------------------------------------------------------------------
 demo: all ## three nodes, a Lua service, a killed leader, nothing lost
 	@$(BUILD)/tidelock run examples/demos/failover.lua
+
+demo-grow: all ## one node becomes five and three again under load, by a policy written in Lua
+	@$(BUILD)/tidelock run examples/demos/grow.lua
 
 ifdef SPEC
 test: spec

@@ -23,7 +23,7 @@ local running = {} -- clusters that are not closed yet, in the order in which th
 -- --- opening ---
 
 local keys = { mode = true, nodes = true, machine = true, machines = true, flags = true, timeout = true, seed = true,
-  direct = true }
+  direct = true, founders = true, policy = true }
 
 local function is_whole(number, low, high)
   return type(number) == 'number' and number >= low and number <= high and number % 1 == 0
@@ -35,7 +35,7 @@ local function check(options)
   if type(options) ~= 'table' then wrong("takes a table, like { nodes = 3, machine = 'kv.lua' }") end
   for key in pairs(options) do
     if not keys[key] then
-      wrong('unknown key ' .. tostring(key) .. '; there are direct, flags, machine, machines, mode, nodes, seed, timeout')
+      wrong('unknown key ' .. tostring(key) .. '; there are direct, flags, founders, machine, machines, mode, nodes, policy, seed, timeout')
     end
   end
   local mode = options.mode or 'live'
@@ -46,11 +46,15 @@ local function check(options)
   if nodes ~= nil and not is_whole(nodes, 1, most) then
     wrong(('nodes must be a whole number from 1 to %d'):format(most))
   end
+  if options.founders ~= nil and not is_whole(options.founders, 1, nodes or 3) then
+    wrong('founders must be a whole number from 1 to nodes: the others join later, when they are started')
+  end
   if options.seed ~= nil and not is_whole(options.seed, 0, 2^53 - 1) then wrong('seed must be a whole number below 2^53') end
   if options.timeout ~= nil and not is_whole(options.timeout, 1, 3600000) then wrong('timeout must be a whole number of ms') end
   if options.machines ~= nil and type(options.machines) ~= 'table' then wrong("machines must be a table: { kv = 'kv.lua' }") end
   if not options.machine and not next(options.machines or {}) then wrong("no machine; give machine = 'kv.lua'") end
   if options.flags and mode == 'sim' then wrong("flags are words for tidelock start: mode 'sim' has none") end
+  if (options.founders or options.policy) and mode == 'sim' then wrong("founders and policy: mode 'sim' has none yet") end
   if options.direct and mode == 'sim' then wrong("direct is of links between processes: mode 'sim' has none") end
   return mode
 end
@@ -76,7 +80,7 @@ local function open(options)
   self.calls = calls.new(function() return self:time() end)
   self.was = {}
   for id = 1, #self.list do self.was[id] = { { at = 0 } } end
-  for _, n in ipairs(self.list) do n:start() end
+  for id = 1, how.founders or #self.list do self.list[id]:start() end
   self.started = self.back.now()
   return self
 end
@@ -310,11 +314,15 @@ function cluster:wait_leader(options)
   end)
 end
 
--- Until all nodes are up and have applied the same, with equal digests. -> applied index, digest
+-- Until all nodes that were started, and were not removed since, are up and have applied the same, with equal digests. -> applied index,
+-- digest
 function cluster:wait_equal(options)
   local list = self:wait('all nodes equal', (options or {}).within or EQUAL_MS, function()
-    for _, n in ipairs(self.list) do check_alive(n) end
-    local all = self:status()
+    local all = {}
+    for _, n in ipairs(self.list) do
+      check_alive(n)
+      if n.joined and not n.left then all[#all + 1] = n:alive() and n:status() or { id = n.id, down = true } end
+    end
     return settled(all) and all
   end)
   return list[1].applied, list[1].digest

@@ -49,12 +49,19 @@ function node:start()
     words[#words + 1] = self.member
   end
   for _, word in ipairs(backing.flags) do words[#words + 1] = word end
-  if not self.formed then
+  self.joined = true
+  if self.left then error(('node %d was removed: its directory is of no use any more'):format(self.id), 2) end
+  if not self.formed and self.id > backing.founders then
+    for _, word in ipairs { '--join', backing.doors } do words[#words + 1] = word end
+  elseif not self.formed then
     words[#words + 1] = '--cluster'
     words[#words + 1] = backing.line
     for name, file in pairs(backing.machines) do
       words[#words + 1] = '--machine'
       words[#words + 1] = type(name) == 'string' and name .. '=' .. file or file
+    end
+    if backing.policy then
+      for _, word in ipairs { '--policy', backing.policy } do words[#words + 1] = word end
     end
   end
   self.pid = assert(sys.spawn(words, self.log))
@@ -147,16 +154,21 @@ function node:said()
   return text
 end
 
--- Why it ended, if it did so by itself; nil: it did not.
+-- Why it ended, if it did so by itself; nil: it did not, or because the cluster removed it (then it has `left`).
 function node:failed()
   if not self.wanted or self:alive() then return nil end
+  if self.exit == 78 and self:said():find('was removed from the cluster', 1, true) then
+    self.left, self.wanted = true, nil
+    return nil
+  end
   return ('node %d ended with %d: %s'):format(self.id, self.exit, self:said():match('([^\n]+)\n*$') or 'its log is empty')
 end
 
 -- --- the cluster's part ---
 
 function live.open(cluster, options)
-  local self = setmetatable({ flags = options.flags or {}, list = {}, machines = options.machines or { options.machine } }, live)
+  local self = setmetatable({ flags = options.flags or {}, list = {}, machines = options.machines or { options.machine },
+    founders = options.founders or options.nodes, policy = options.policy }, live)
   tasks.drive(driver)
   self.dir = assert(sys.tmpdir())
   local addresses, members, doors, taken = {}, {}, {}, {}
@@ -172,9 +184,10 @@ function live.open(cluster, options)
     self.list[id] = setmetatable({ id = id, port = port, member = '127.0.0.1:' .. doors[id].listen, cluster = cluster, live = self,
       data = self.dir .. '/n' .. id, log = self.dir .. '/n' .. id .. '.log' }, node)
     addresses[id] = self.list[id]:address()
-    members[id] = id .. '=' .. self.list[id].member
+    if id <= self.founders then members[id] = id .. '=' .. self.list[id].member end
   end
   self.to, self.line = table.concat(addresses, ','), table.concat(members, ',')
+  self.doors = table.concat(addresses, ',', 1, self.founders)
   if not options.direct and options.nodes > 1 then
     local ok, got = pcall(proxy.start, doors, self.dir .. '/proxy.log')
     if not ok then
