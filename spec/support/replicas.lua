@@ -21,6 +21,8 @@ return { name = 'counter', version = 1, state = { count = 'map' },
   queries = { value = { args = 'name', run = function(ctx, name) return ctx.db.count:get(name) or 0 end },
     now = function(ctx) return ctx.now end } }]]
 
+W.pack, W.bundle = machine.pack, machine.bundle
+
 function W.bundles(modules)
   local list = {}
   for mount, text in pairs(modules) do list[#list + 1] = assert(machine.bundle(mount, text)) end

@@ -72,13 +72,16 @@ bool membership_decide(struct machine *machine, const struct entry *entry, const
 
 /* --- invitations ------------------------------------------------------------------------------------------------------ */
 
-static bool address_is_free(const struct machine *machine, node_id id, const char *address, struct refusal *refusal)
+/* `old` may have it: its place is what is taken. */
+static bool address_is_free(const struct machine *machine, node_id id, node_id old, const char *address,
+                            struct refusal *refusal)
 {
     const struct members *members = &machine->membership->members;
     struct invitation list[MEMBERSHIP_INVITED_MAX];
     size_t count = membership_invited(machine, list);
     for (size_t i = 0; i < members->count; i++)
-        if (members->list[i].id != id && strcmp(members->list[i].address, address) == 0)
+        if (members->list[i].id != id && members->list[i].id != old &&
+            strcmp(members->list[i].address, address) == 0)
             return refuse_change(refusal, ERROR_EXISTS, "%s is the address of node %llu", address,
                                  (unsigned long long)members->list[i].id);
     for (size_t i = 0; i < count; i++)
@@ -98,7 +101,7 @@ bool membership_invite_at(struct machine *machine, node_id id, const char *addre
     if (address[0] == 0)
         return refuse_change(refusal, ERROR_BAD_ARGS, "node %llu is no member, and can join if its address is said",
                              (unsigned long long)id);
-    if (!address_is_free(machine, id, address, refusal))
+    if (!address_is_free(machine, id, replaces, address, refusal))
         return false;
     if (!known && membership_invited(machine, list) == MEMBERSHIP_INVITED_MAX)
         return refuse_change(refusal, ERROR_CONFLICT,

@@ -201,12 +201,22 @@ static bool refuse_unknown(struct making *making, node_id id)
                          number(id));
 }
 
+static bool is_silent(const struct making *making, node_id id)
+{
+    for (size_t i = 0; i < making->now->count; i++)
+        if (making->now->list[i].id == id)
+            return making->facts[i].silent_since_ms > 0;
+    return false;
+}
+
+/* Of nobody, or of a node that is silent: who lost its directory comes back where it was, as another. */
 static bool address_is_free(struct making *making, const struct change *change)
 {
     for (size_t i = 0; i < making->target->count; i++) {
         const struct member *member = &making->target->list[i];
-        if (member->id != change->id && strcmp(member->address, change->self.address) == 0)
-            return refuse_change(making->refusal, ERROR_EXISTS, "%s is the address of node %llu",
+        if (member->id != change->id && strcmp(member->address, change->self.address) == 0 &&
+            !is_silent(making, member->id))
+            return refuse_change(making->refusal, ERROR_EXISTS, "%s is the address of node %llu, which is heard",
                                  change->self.address, number(member->id));
     }
     return true;
