@@ -216,6 +216,12 @@ local mutants = {
   { 290, 'a policy is not asked when its time has come' },
   { 291, 'a node that was removed goes on' },
   { 292, 'a node that joins believes that it is no member' },
+  { 293, 'a configuration that was cut from the log stays in force' },
+  { 294, 'a configuration that a snapshot stands for stays beside the snapshot\'s' },
+  { 295, 'what was decided of a new member is not what becomes the configuration' },
+  { 296, 'a node does not take a leader that joined while it was down' },
+  { 297, 'a member that is silent is never said to be' },
+  { 299, 'what cannot be done is tried for ever' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
   { 245, 'a learner is promoted that has not caught up' },
   { 246, 'a change leaves voters of whom no majority is heard' },
@@ -237,6 +243,7 @@ if arg[1] == '--child' then
     io.write('seed ', seed, '\n')
     io.flush()
     local r = swarm.run(seed)
+    if not r.broken then r = swarm.run(seed, { churn = seed % 2 + 1 }) end
     if r.broken then
       io.write(r.phase, ': ', r.broken, '\n')
       os.exit(1)
@@ -261,7 +268,7 @@ local function try(number)
   if status ~= 0 then return 'seed ' .. seed, last end
   local specs = 'spec/scenario spec/paper spec/fault spec/unit/storage_spec.lua spec/unit/snapshot_file_spec.lua '
     .. 'spec/sim/core_seeds_spec.lua spec/sim/replica_trouble_spec.lua spec/sim/replica_snapshot_spec.lua spec/sim/replica_lease_spec.lua '
-    .. 'spec/sim/replica_runtime_spec.lua spec/sim/replica_handover_spec.lua '
+    .. 'spec/sim/replica_runtime_spec.lua spec/sim/replica_handover_spec.lua spec/sim/replica_members_spec.lua '
     .. 'spec/sim/replica_query_spec.lua spec/sim/replica_read_spec.lua spec/sim/replica_lua_spec.lua '
     .. 'spec/sim/replica_diverge_spec.lua spec/sim/replica_formation_spec.lua spec/unit/restore_spec.lua spec/sim/replica_restore_spec.lua '
     .. 'spec/unit/snapshot_spec.lua spec/lua/format_spec.lua spec/lua/session_spec.lua '

@@ -26,6 +26,20 @@ describe('a swarm', function()
     end
   end)
 
+  it(('lets members come and go, seeds %s to %s: by operators in one, by a policy, too, in the next'):format(FIRST, LAST), function()
+    local sums = { asked = 0, granted = 0, joined = 0, removed = 0, lost = 0, strikes = 0 }
+    for seed = tonumber(FIRST), tonumber(LAST) do
+      local r = swarm.run(seed, { churn = seed % 2 + 1 })
+      if r.broken then error(('seed %d, %s, at %d ms: %s'):format(seed, r.phase, r.at, r.broken), 0) end
+      for k, v in pairs(sums) do sums[k] = v + r[k] end
+    end
+    for what, count in pairs(sums) do assert.is_true(count > 0, what) end
+    if os.getenv('SEEDS') then
+      print(('churn: %d changes asked for, %d granted; %d nodes joined, %d were removed, %d lost their disks; %d strikes'):format(
+        sums.asked, sums.granted, sums.joined, sums.removed, sums.lost, sums.strikes))
+    end
+  end)
+
   it('deploys versions of every sort in mid-seed, and hears what becomes of each', function()
     local heard = { ['"migrating":false,'] = 0, ['"migrating":true,'] = 0, ['as asked'] = 0, ['timers are pending'] = 0, ['"version":4'] = 0 }
     local only = core.ffi.new('uint64_t', 1) * 2 ^ tonumber(swarm.C.fault_named('deploy'))

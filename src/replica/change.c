@@ -158,7 +158,8 @@ static void again_later(struct replica *replica, const char *why)
 {
     struct membering *all = &replica->membering;
     all->trouble = why;
-    if (replica->now.boot_ms - all->since >
+    if (!MUTANT(299) &&
+        replica->now.boot_ms - all->since >
         PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms)
         give_back(replica, why);
 }

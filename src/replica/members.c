@@ -81,7 +81,7 @@ void members_note(struct replica *replica, const struct entry *entry)
 void members_cut(struct replica *replica, raft_index from)
 {
     struct membering *all = &replica->membering;
-    while (all->count > 0 && all->list[all->count - 1]->id >= from)
+    while (all->count > 0 && all->list[all->count - 1]->id >= from && !MUTANT(293))
         mem_free(all->list[--all->count]);
 }
 
@@ -89,7 +89,7 @@ void members_installed(struct replica *replica, raft_index index, raft_index id,
 {
     struct membering *all = &replica->membering;
     size_t gone = 0;
-    while (gone < all->count && (all->list[gone]->id <= index || reset))
+    while (gone < all->count && (all->list[gone]->id <= index || reset) && !MUTANT(294))
         gone++;
     forget(replica, gone);
     push(replica, id, payload);
@@ -183,7 +183,7 @@ void members_compose(struct replica *replica, raft_index id, struct buffer *payl
     CHECK_EQ(next.id, id);
     CHECK(all->count > 0);
     members_to_raft(all->list[all->count - 1], &now);
-    if (all->asked != NULL)
+    if (all->asked != NULL && !MUTANT(295))
         take_members(members, all->asked, &next);
     else if (!same_voters(&now, &next) && all->count > 1)
         take_members(members, all->list[all->count - 2], &next);

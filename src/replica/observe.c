@@ -29,7 +29,7 @@ static struct seen look(const struct replica *replica, const struct raft_status 
             continue;
         uint64_t from = peer->heard_at > replica->membering.led_at ? peer->heard_at : replica->membering.led_at;
         uint64_t silent = replica->now.boot_ms - from;
-        if (silent > replica->raft_options.election_timeout_ms)
+        if (silent > replica->raft_options.election_timeout_ms && !MUTANT(297))
             seen.silent_since_ms = stamp > silent ? stamp - silent : 1;
         seen.parked = peer->parked;
     }
