@@ -1,6 +1,6 @@
 -- cli/start.lua: runs one node.
 local node, check, sys = require 'tidelock.node', require 'cli.check', require 'tidelock.sys'
-local join = require 'cli.join'
+local join, wire = require 'cli.join', require 'tidelock.wire'
 
 local start = {
   summary = 'run one node',
@@ -114,6 +114,9 @@ local function self_of(options, id, cli)
     self.tags = self.tags or {}
     self.tags[key] = value
   end
+  local packed = self.tags and wire.pack(self.tags)
+  if packed and (#packed > 256 or #options.tag > 8) then cli.stop(2, '--tag: at most 8 of them, and 256 bytes in all') end
+  self.tags_packed = packed
   return self
 end
 
@@ -167,7 +170,7 @@ function start.run(options, rest, cli)
     snapshot_rate = cli.number(options, 'snapshot-rate', 1024, 2^50) or 0,
     snapshot_zstd = options['snapshot-zstd'],
     scrub_rate = threshold(options, 'scrub-rate', 1024, 8 * 1024 * 1024, cli),
-    bundles = bundles_of(options, cli),
+    bundles = bundles_of(options, cli), zone = self.zone, priority = self.priority, tags_packed = self.tags_packed,
   }
   if code ~= 0 and why ~= '' then cli.say('tidelock: ', why) end
   return code

@@ -111,6 +111,25 @@ static void snapshot_fields(lua_State *L, struct replica_snapshots *snapshots)
     lua_pop(L, 1);
 }
 
+/* zone, priority, tags = { key = value }, as far as they are given */
+static void self_fields(lua_State *L, struct replica_self *self)
+{
+    const char *zone = text_field(L, "zone");
+    self->zone_given = zone != NULL;
+    if (zone != NULL)
+        snprintf(self->zone, sizeof self->zone, "%s", zone);
+    lua_getfield(L, 1, "priority");
+    self->priority_given = !lua_isnil(L, -1);
+    self->priority = (uint8_t)lua_tonumber(L, -1);
+    size_t size = 0;
+    const char *tags = (lua_getfield(L, 1, "tags_packed"), lua_tolstring(L, -1, &size));
+    self->tags_given = tags != NULL;
+    if (tags == NULL || size > sizeof self->tags)
+        return;
+    self->tags_bytes = (uint32_t)size;
+    memcpy(self->tags, tags, size);
+}
+
 /* run{ id, data, listen, cluster, bundles = { bytes... }, ... } -> exit code, sentence */
 static int node_start(lua_State *L)
 {
@@ -126,6 +145,7 @@ static int node_start(lua_State *L)
     options.election_ms = (uint32_t)number_field(L, "election");
     options.lua_bytes_max = (size_t)number_field(L, "lua_bytes_max");
     snapshot_fields(L, &options.snapshots);
+    self_fields(L, &options.self);
     options.scrub_rate = (uint64_t)number_field(L, "scrub_rate");
     options.log_level = LOG_INFO;
     const char *level = text_field(L, "log_level");

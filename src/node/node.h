@@ -34,6 +34,7 @@ struct node_options {
     const char *data;            /* directory */
     const char *listen;          /* HOST:PORT */
     const char *advertise;       /* HOST:PORT that leads here, if it is another; NULL: not given */
+    struct replica_self self;    /* zone, tags, priority, as far as given */
     const char *cluster;         /* "1=H:P,2=H:P,..." of the first start; NULL: not given */
     const struct slice *bundles; /* of the first start, in the order of the flags */
     size_t bundles_count;

@@ -94,6 +94,12 @@ static uint64_t hash_line(const struct identity_member *members, size_t count)
     return hash != 0 ? hash : 1;
 }
 
+/* Never 0, and a number that Lua can say: requests and the history of members have it. */
+static uint64_t draw_incarnation(struct prng *prng)
+{
+    return (prng_next(prng) & ((1ULL << 53) - 1)) | 1;
+}
+
 enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed,
                                struct identity *identity, struct buffer *why)
 {
@@ -104,7 +110,7 @@ enum status formation_identity(node_id id, const char *line, uint64_t code_hash,
     struct prng prng;
     prng_seed(&prng, seed);
     identity->id = id;
-    identity->incarnation = prng_next(&prng) | 1;
+    identity->incarnation = draw_incarnation(&prng);
     identity->line_hash = hash_line(identity->members, identity->members_count);
     identity->code_hash = code_hash;
     bool found = false;
@@ -131,7 +137,7 @@ enum status formation_joiner(node_id id, const char *address, uint64_t seed, str
                    "%s is no address at which others could find this node: --advertise HOST:PORT", address);
     prng_seed(&prng, seed);
     identity->id = id;
-    identity->incarnation = (prng_next(&prng) & ((1ULL << 53) - 1)) | 1; /* Lua says it to the cluster */
+    identity->incarnation = draw_incarnation(&prng);
     identity->formation = FORMATION_FORMED;
     identity->joined = true;
     identity->members_count = 1;

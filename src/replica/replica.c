@@ -212,6 +212,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     prng_seed(&replica->prng, options->seed);
     replica->generation = (uint32_t)prng_next(&replica->prng);
     replica->ask_id = MUTANT(188) ? 0 : (uint64_t)replica->generation << 32;
+    replica->self = options->self;
     snprintf(replica->address, sizeof replica->address, "%s", options->address);
     replica->peers_count = replica->identity.members_count;
     for (size_t i = 0; i < replica->peers_count; i++) {
@@ -226,6 +227,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
                                                   .window_bytes = WINDOW_BYTES,
                                                   .message_bytes_max = MESSAGE_BYTES,
                                                   .uncommitted_entries_max = UNCOMMITTED_MAX - 1,
+                                                  .follow_priority = true,
                                                   .trace = options->trace};
     lease_begin(replica);
     restore(replica, storage, options->recovered);
@@ -495,6 +497,7 @@ void replica_turn(struct replica *replica, struct replica_time now)
         host_requests_turn(replica);
         observe_turn(replica);
         change_turn(replica);
+        announce_turn(replica);
         requests_turn(replica);
         apply_queries(replica);
         query_turn(replica);

@@ -90,6 +90,8 @@ struct replica_env {
     void (*fatal)(void *context, int exit_code, const char *sentence);
 };
 
+#define REPLICA_NOBODY UINT64_MAX /* a client of the replica's own requests: env.reply never hears of it */
+
 struct replica_time {
     uint64_t boot_ms; /* a clock that never jumps and counts sleep (CLOCK_BOOTTIME) */
     uint64_t wall_ms; /* since the Unix epoch; may be anything */
@@ -110,11 +112,21 @@ struct replica_snapshots {
 
 struct replica_recovered; /* replica/recover.h */
 
+/* What a node says of itself, as far as it was given. */
+struct replica_self {
+    bool zone_given, priority_given, tags_given;
+    uint8_t priority;
+    char zone[64];
+    uint32_t tags_bytes; /* a MessagePack map of text to text, canonical; 0: none */
+    uint8_t tags[256];
+};
+
 struct replica_options {
     uint64_t seed;
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
     const char *address;      /* where this node listens: HOST:PORT */
+    struct replica_self self;
     struct identity identity; /* as loaded, or made anew by formation_identity (replica/formation.h) */
     struct slice bundles;     /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
     uint64_t fingerprint;     /* of the runtime */

@@ -79,7 +79,7 @@ void request_end(struct replica *replica, struct pending *request, bool ok, bool
         LOG(LOG_DEBUG, "replica", "node %llu no longer waits for an answer", (unsigned long long)request->origin);
     } else if (request->origin != 0) {
         answer_origin(replica, request, ok, definite, index, value);
-    } else {
+    } else if (request->client != REPLICA_NOBODY) {
         const struct replica_reply reply = {.ok = ok, .definite = definite, .index = index, .value = value};
         replica->env.reply(replica->env.context, request->client, &reply);
     }

@@ -301,6 +301,8 @@ struct replica {
     struct replica_time now;
     struct prng prng;
     struct link *links;
+    struct replica_self self;
+    uint64_t announce_at; /* boot_ms: not before */
     char address[MEMBER_ADDRESS_BYTES];   /* where the others find this node */
     struct peer peers[REPLICA_PEERS_MAX]; /* nobody moves; those of identity.members first */
     size_t peers_count;                   /* in use, with gaps */
@@ -529,6 +531,9 @@ bool skip_is_way_out(const struct replica *replica, const struct pending *reques
 bool host_request_reads(const struct pending *request);
 const struct host_request *host_request_find(struct slice name);
 void host_requests_turn(struct replica *replica);
+
+/* announce.c */
+void announce_turn(struct replica *replica);
 
 /* lease.c */
 void lease_begin(struct replica *replica);
