@@ -247,6 +247,14 @@ describe('a policy', function()
     end)
   end
 
+  it('is asked as often as it wants, and its decision is carried out', function()
+    local w = governed [[return { name = 'p', version = 1, every = 300, state = { seen = 'map' }, review = function(ctx)
+      if ctx.db.seen:add('reviews', 1) == 4 then return { op = 'demote', id = 3, why = 'the fourth time' } end end }]]
+    w:until_members(0, { 'voter', 'voter', 'learner' })
+    local lines = w:history(1)
+    assert.same({ 'policy', 'the fourth time', true }, { lines[#lines].by, lines[#lines].why, lines[#lines].done })
+  end)
+
   it('is asked by observations alone: an idle group stays idle', function()
     local w = governed "return { name = 'p', version = 1, review = function() end, admit = function() return true end }"
     w:run(3000)

@@ -209,13 +209,13 @@ static bool is_silent(const struct making *making, node_id id)
     return false;
 }
 
-/* Of nobody, or of a node that is silent: who lost its directory comes back where it was, as another. */
+/* Of nobody, or of a node that is silent, or whose place this one takes: who lost its directory comes back where it was, as another. */
 static bool address_is_free(struct making *making, const struct change *change)
 {
     for (size_t i = 0; i < making->target->count; i++) {
         const struct member *member = &making->target->list[i];
-        if (member->id != change->id && strcmp(member->address, change->self.address) == 0 &&
-            !is_silent(making, member->id))
+        if (member->id != change->id && member->id != change->with &&
+            strcmp(member->address, change->self.address) == 0 && !is_silent(making, member->id))
             return refuse_change(making->refusal, ERROR_EXISTS, "%s is the address of node %llu, which is heard",
                                  change->self.address, number(member->id));
     }

@@ -248,6 +248,9 @@ static enum vm_outcome ask_to_join(struct machine *machine, struct asked *asked,
     if (waits_for(machine, change->id, change->self.incarnation, &decision))
         return answer_decision(result, decision.index, decision.configuration);
     asked->force = false;
+    struct invitation invitation;
+    if (membership_invitation(machine, change->id, &invitation))
+        asked->changes.list[0].with = invitation.replaces;
     if (!is_free(machine, asked) || !make_sense(machine, asked) || !may_join(machine, asked, change))
         return refuse(asked, result);
     return decide_asked(machine, asked, true, "it asked to join", result);

@@ -16,8 +16,8 @@ static bool has_news(const struct replica_self *self, const struct member *membe
 {
     return (self->zone_given && strcmp(self->zone, member->zone) != 0) ||
            (self->priority_given && self->priority != member->priority) ||
-           (self->tags_given && !slice_equal(slice_make(self->tags, self->tags_bytes),
-                                             slice_make(member->tags, member->tags_bytes)));
+           (self->tags_given &&
+            !slice_equal(slice_make(self->tags, self->tags_bytes), slice_make(member->tags, member->tags_bytes)));
 }
 
 static void pack_self(const struct replica_self *self, const struct member *member, struct buffer *args)

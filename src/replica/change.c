@@ -158,9 +158,8 @@ static void again_later(struct replica *replica, const char *why)
 {
     struct membering *all = &replica->membering;
     all->trouble = why;
-    if (!MUTANT(299) &&
-        replica->now.boot_ms - all->since >
-        PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms)
+    if (!MUTANT(299) && replica->now.boot_ms - all->since >
+                            PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms)
         give_back(replica, why);
 }
 
@@ -235,7 +234,7 @@ void change_turn(struct replica *replica)
         return;
     }
     if (replica_is_parked(replica) || replica->stopping || replica->now.boot_ms < all->try_at ||
-        (raft_term_at(replica->raft, replica->applied) != replica->effects.term && !MUTANT(289)))
+        raft_term_at(replica->raft, replica->applied) != replica->effects.term)
         return;
     if (all->since == 0)
         all->since = replica->now.boot_ms;

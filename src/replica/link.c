@@ -130,8 +130,7 @@ static const char removed_text[] =
 static bool is_newer(const struct replica *replica, const struct message_hello *hello)
 {
     return replica->identity.formation == FORMATION_FORMED && hello->cluster_id == replica->identity.cluster_id &&
-           !MUTANT(296) &&
-           hello->configuration > (members_now(replica) != NULL ? members_now(replica)->id : 0);
+           !MUTANT(296) && hello->configuration > (members_now(replica) != NULL ? members_now(replica)->id : 0);
 }
 
 /* What is wrong with it; NULL: nothing. `text` has room for what is not always the same. */

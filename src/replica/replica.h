@@ -125,7 +125,7 @@ struct replica_options {
     uint64_t seed;
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
-    const char *address;      /* where this node listens: HOST:PORT */
+    const char *address; /* where this node listens: HOST:PORT */
     struct replica_self self;
     struct identity identity; /* as loaded, or made anew by formation_identity (replica/formation.h) */
     struct slice bundles;     /* the bundles that wait to be entries: MessagePack list of bin; empty if none */
