@@ -24,6 +24,9 @@
  *     scrub.c          does memory hold what was put there?
  * A file has its name from when it counts; what does not count is gone after a restart. Old or new at each step.
  *
+ * Members (§6, replica/members.h): members.c has the configurations of the log and a peer for each member, change.c carries out what the
+ * machine decided, observe.c brings what it decides by, announce.c says what this node was started with. Formation: forming.c.
+ *
  * Queries (DESIGN.md §3, §5, §7): a follower asks the leader from which index on it may answer (read.c); apply.c finds out when they may be answered; each has a slice of the machine's thread, and those
  * that want more go on in query.c, on readers' threads over a frozen view.
  *
