@@ -53,6 +53,9 @@ local function pack_args(words, named, as_text, cli)
   for i, word in ipairs(words) do parts[i] = pack_word(word, as_text, cli) end
   if #named > 0 then
     table.sort(named, function(a, b) return a[1] < b[1] end)
+    for i = 2, #named do
+      if named[i][1] == named[i - 1][1] then cli.stop(2, 'BAD_ARGS: --', named[i][1], ' is given twice') end
+    end
     local map = { string.char(0x80 + #named) }
     for _, pair in ipairs(named) do
       map[#map + 1] = wire.pack(pair[1])
@@ -154,7 +157,7 @@ local function session_flags(options, timeout, cli)
     if options.seq then cli.stop(2, '--seq goes with --session') end
     return {}
   end
-  local seq = cli.number(options, 'seq', 1, 2^53)
+  local seq = cli.number(options, 'seq', 1, 2^53 - 1)
   if seq then return { session = options.session, seq = seq, done_below = seq } end
   seq = math.floor(sys.wall() * 1e6)
   return { session = options.session, seq = seq, done_below = seq - 2 * timeout * 1000 }

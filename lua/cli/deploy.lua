@@ -19,7 +19,8 @@ old code, commands behind it run the new one, on every node. The version of the 
 entry; if it fails, everything stays as it was. Somebody else's deploy in between is a conflict. A policy keeps the memory that it
 still declares.
 
-  --dry-run          say what would change; exit 1 if the file would be refused
+  --dry-run          say what would change; exit 1 if the file would be refused, 6 for its version. What depends on rows and timers (a
+                     timer's function that is gone, migrate itself) the deploy finds
   --budget N         instructions for each step of migrate (the limit migrate_budget)
   --yes              do not ask; only a terminal is asked
   --to H:P,...       nodes to ask (or TIDELOCK_TO; default 127.0.0.1:7301..7303)
@@ -87,15 +88,15 @@ local function take_out(options, c, place, words, cli)
   return command.done(options, true, index, words[3] .. at(index), cli)
 end
 
--- The deploy is an entry, and its migrate wants more of them.
+-- The deploy is an entry, and its migrate wants more of them. -> exit code
 local function see_through(options, c, built, index, cli)
-  local ok, err = deploy.wait(c, built.mount, index, function(steps)
+  local ok, err = deploy.wait(c, built, index, function(steps)
     cli.say(('%s is being migrated: %.0f steps so far'):format(built.mount, steps))
   end)
-  if ok then return true end
+  if ok then return 0 end
   call.print_error(options, err, cli)
   cli.say(built.mount, ' is as it was before')
-  return false
+  return call.exit_code(err, false)
 end
 
 function command.run(options, words, cli)
@@ -119,12 +120,18 @@ function command.run(options, words, cli)
     return command.done(options, { hash = built.hash, unchanged = true }, 0, what .. ': this very code is in force', cli)
   end
   tell(options, before, built, what)
+  local stale = built.shape and before.shape and built.shape.version <= before.shape.version
+  if options['dry-run'] and stale then
+    return command.refused(options, { code = 'CONFLICT', definite = true, message = ('%s is version %.0f, and its version must grow'):format(
+      what, before.shape.version) }, cli)
+  end
   if options['dry-run'] then return options.json and command.done(options, { diff = deploy.diff(before, built) }, 0, '', cli) or 0 end
   if not command.agreed(options, cli, 'deploy it?') then return 1 end
   local answer, refused, index = deploy.send(c, built, before.hash, { budget = budget })
   if not answer then return command.refused(options, refused, cli) end
   if answer.unchanged then return command.done(options, answer, 0, what .. ': this very code is in force', cli) end
-  if answer.migrating and not see_through(options, c, built, index, cli) then return 1 end
+  local code = answer.migrating and see_through(options, c, built, index, cli) or 0
+  if code ~= 0 then return code end
   return command.done(options, answer, index, ('%s is version %.0f%s'):format(what, answer.version, at(index)), cli)
 end
 

@@ -44,7 +44,9 @@ local function check(path, how, cli)
       return false
     end
   end
-  cli.say(('%s: the same in %d ways: %d runs, %d steps'):format(path, #determinism.ways, #runs, steps))
+  local refused = determinism.refused(runs)
+  cli.say(('%s: the same in %d ways: %d runs, %d steps, %d of them refused%s'):format(path, #determinism.ways, #runs, steps, refused,
+    refused == steps and steps > 0 and ': nothing that succeeds was tried; let commands declare their args, or give a spec' or ''))
   return true
 end
 

@@ -35,7 +35,7 @@ local function watcher(to, words, cli)
     local before, err = deploy.look(c, built.mount)
     if not before then return cli.say(one.mount, ': ', err.message) end
     local answer, refused, index = deploy.send(c, built, before.hash, { any_version = true })
-    if answer and answer.migrating then answer, refused = deploy.wait(c, built.mount, index) end
+    if answer and answer.migrating then answer, refused = deploy.wait(c, built, index) end
     if not answer then return cli.say(one.mount, ' was not deployed: ', refused.code, ': ', refused.message) end
     cli.say(('%s deployed again, from entry %.0f on'):format(one.mount, index))
     for _, line in ipairs(deploy.diff(before, built)) do cli.say('  ', line) end

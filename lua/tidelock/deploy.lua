@@ -4,7 +4,7 @@
 --   local built = deploy.build('kv=kv_v2.lua')              checked in a process of its own, which the parser may crash
 --   local before = deploy.look(client, deploy.place(built)) what is in force: { hash, bundle, shape }; hash '' for nothing
 --   local answer, err, index = deploy.send(client, built, before.hash, { budget = n })
---   local ok, err = deploy.wait(client, built.mount, index) a migrate that returned 'more' has come to its end
+--   local ok, err = deploy.wait(client, built, index) a migrate that returned 'more' has come to its end
 --
 -- A bundle is a list { format, kind, mount, main, { { name, source }, ... } } in MessagePack.
 local node, wire, check = require 'tidelock.node', require 'tidelock.wire', require 'cli.check'
@@ -83,16 +83,25 @@ function deploy.remove(client, mount, expect, abort)
   return true, nil, index
 end
 
+-- The migration is over: what it led to is in force, unless somebody ended it.
+local function still_there(client, built)
+  local now, err = deploy.look(client, deploy.place(built))
+  if not now then return nil, err end
+  if now.hash == built.hash then return true end
+  return nil, { code = 'CONFLICT', definite = true, message = built.mount .. ': its migration was ended (tidelock undeploy --abort)' }
+end
+
 -- Waits until the migration that began at entry `index` has ended; `tell`(steps) once a second. Whichever node is asked may be behind:
 -- what it says counts from that entry on. -> true; nil, { code, message }: it failed and was taken back, or no node says
-function deploy.wait(client, mount, index, tell)
+function deploy.wait(client, built, index, tell)
+  local mount = built.mount
   local heard, told = client.now(), client.now()
   while true do
     local status, err = client:status()
     if status then heard = client.now() elseif client.now() - heard > client.timeout then return nil, err end
     if status and status.applied >= index then
       local migration = status.service.migration
-      if not migration then return true end
+      if not migration then return still_there(client, built) end
       if migration.failed then return migration.failed.mount ~= mount or nil, migration.failed end
       if tell and client.now() - told >= 1000 then
         tell(migration.steps)
@@ -110,7 +119,7 @@ function deploy.change(client, built, options)
   local answer, refused, index = deploy.send(client, built, before.hash, options)
   if not answer then return nil, refused end
   if answer.migrating then
-    local ok, failed = deploy.wait(client, built.mount, index)
+    local ok, failed = deploy.wait(client, built, index)
     if not ok then return nil, failed end
   end
   return answer

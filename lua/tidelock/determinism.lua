@@ -163,6 +163,15 @@ function determinism.compare(runs, way)
   end
 end
 
+-- How many steps of these runs are refused.
+function determinism.refused(runs)
+  local count = 0
+  for _, run in ipairs(must(run_apart(runs, plain))) do
+    for _, step in ipairs(run) do if step[2] ~= 'true' then count = count + 1 end end
+  end
+  return count
+end
+
 -- --- making it short -----------------------------------------------------------------------------------------------------------
 
 local function with_steps(run, steps) return { modules = run.modules, seed = run.seed, now = run.now, steps = steps } end

@@ -128,6 +128,31 @@ describe('tidelock deploy', function()
   end)
 end)
 
+describe('tidelock undeploy --abort', function()
+  it('ends a migration, and who deployed it hears so; until then every name of the mount is BUSY', function()
+    write('long.lua', "return { name = 'long', version = 1, state = { n = 'map' }, queries = { old = function() return 1 end } }")
+    says('deploy long=' .. dir .. '/long.lua', 0)
+    write('long.lua', "return { name = 'long', version = 2, state = { n = 'map' }, queries = { new = function() return 2 end }, "
+      .. "migrate = function(ctx) ctx.db.n:add('steps', 1) return 'more' end }")
+    sh(('(TIDELOCK_TO=127.0.0.1:%d %s deploy long=%s/long.lua > %s/deployed 2>&1; echo $? > %s/status) > /dev/null 2>&1 & true'):format(port, BIN,
+      dir, dir, dir))
+    sh(([[for i in $(seq 100); do TIDELOCK_TO=127.0.0.1:%d %s status --json | grep -q '"migration":{' && break; sleep 0.05; done]]):format(
+      port, BIN))
+    says('call long.old', 3, 'BUSY')
+    says('call long.new', 3, 'BUSY')
+    says('deploy long=' .. dir .. '/long.lua --dry-run', 0)
+    says('undeploy long --abort', 0)
+    sh(('for i in $(seq 100); do test -s %s/status && break; sleep 0.05; done'):format(dir))
+    local said = select(2, sh(('cat %s/status %s/deployed'):format(dir, dir)))
+    assert.truthy(said:find('^6\n'), said)
+    assert.truthy(said:find('its migration was ended', 1, true), said)
+    says('call long.old', 0, '1')
+    says('deploy kv=' .. write('kv.lua', "return { name = 'kv', version = 1, commands = { x = function() end } }") .. ' --dry-run', 6,
+      'its version must grow')
+    says('undeploy long', 0)
+  end)
+end)
+
 describe('tidelock code export', function()
   it('gives the sources as they were deployed', function()
     says('code export kv ' .. dir .. '/out', 0, dir .. '/out/kv/kv_v2.lua')

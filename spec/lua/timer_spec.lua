@@ -10,6 +10,7 @@ return { name = 'm', version = 1, state = { fired = 'map', rows = 'map' },
     after = function(ctx, ms, timer, ...) return ctx.after(ms, timer, ...) end,
     at = function(ctx, ms, timer, ...) return ctx.at(ms, timer, ...) end,
     cancel = function(ctx, id) return ctx.cancel(id) end,
+    nothing = function(ctx) return ctx.cancel(nil) end,
     refused = function(ctx, id) ctx.after(5, 'tick', 'no') ctx.cancel(id) return nil, 'no' end,
     saved = function(ctx, id)
       local ok = pcall(function() ctx.after(5, 'tick', 'no') ctx.cancel(id) error('no') end)
@@ -55,6 +56,10 @@ describe('a timer', function()
     local due = m:status().next_due_ms
     return due ~= 0xffffffffffffffffULL and tonumber(due) - start or nil
   end
+
+  it('that is none is cancelled by nil', function()
+    assert.is_false((m:call('m.nothing')))
+  end)
 
   it('fires at the DUE after its time, once, with its arguments', function()
     assert.is_nil(next_due())

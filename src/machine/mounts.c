@@ -26,12 +26,16 @@ bool machine_find_refused(const struct machine *machine, struct slice mount, str
     return found && pack_read_text(&reader, why) == STATUS_OK;
 }
 
-/* For a name whose mount has no code, for it was refused: the error that says so. */
+/* For a name whose mount has no code, for it was refused, or another's, for it is being migrated: the error that says so. */
 bool machine_say_refused(const struct machine *machine, struct slice name, struct buffer *result)
 {
     const uint8_t *dot = name.size > 0 ? memchr(name.data, '.', name.size) : NULL;
     struct slice why;
     struct slice mount = slice_make(name.data, dot != NULL ? (size_t)(dot - name.data) : 0);
+    if (dot != NULL && slice_equal(mount, slice_text(machine->migration.mount))) {
+        error_pack(result, ERROR_BUSY, "this mount is being migrated; try again");
+        return true;
+    }
     if (dot == NULL || !machine_find_refused(machine, mount, &why))
         return false;
     char text[900];

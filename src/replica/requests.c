@@ -279,8 +279,16 @@ static void read(struct replica *replica, struct pending *request)
 
 static void fail_unknown(struct replica *replica, struct pending *request, const char *what)
 {
+    const char *migrating = replica->machine.migrating_mount;
+    const size_t size = strlen(migrating);
     char text[400];
     struct slice name = request_name(request);
+    if (replica->machine.migrating && name.size > size && memcmp(name.data, migrating, size) == 0 &&
+        name.data[size] == '.') {
+        request->is_query = true; /* it did not enter the log: definite */
+        request_fail(replica, request, ERROR_BUSY, "this mount is being migrated; try again");
+        return;
+    }
     snprintf(text, sizeof text, "there is no %s %.*s", what, (int)name.size, (const char *)name.data);
     request_fail(replica, request, ERROR_UNKNOWN_COMMAND, text);
 }

@@ -102,10 +102,14 @@ int ctx_after(lua_State *L)
     return arm(L, "after", now_ms + read_ms(L, "after", "the time"));
 }
 
-/* ctx.cancel(id) -> true if it waited. A mount cancels its own alone. */
+/* ctx.cancel(id) -> true if it waited; nil: nothing did. A mount cancels its own alone. */
 int ctx_cancel(lua_State *L)
 {
     struct vm *vm = ctx_begin(L, "cancel");
+    if (lua_isnil(L, 1)) {
+        lua_pushboolean(L, false);
+        return 1;
+    }
     double id = lua_type(L, 1) == LUA_TNUMBER ? lua_tonumber(L, 1) : -1;
     struct due due;
     struct slice what;

@@ -238,13 +238,11 @@ const char *value_pack(lua_State *L, int at, struct buffer *out)
 
 static bool push_next(lua_State *L, struct pack_reader *reader, const char **why);
 
+/* Null in a map is absent: one of nulls alone is an empty map, and no list. */
 static bool push_map(lua_State *L, struct pack_reader *reader, uint32_t count, const char **why)
 {
+    uint32_t there = 0;
     lua_createtable(L, 0, (int)count);
-    if (count == 0) {
-        lua_pop(L, 1);
-        value_push_map(L);
-    }
     for (uint32_t i = 0; i < count; i++) {
         struct slice key;
         if (pack_read_text(reader, &key) != STATUS_OK) {
@@ -257,7 +255,12 @@ static bool push_map(lua_State *L, struct pack_reader *reader, uint32_t count, c
             lua_pop(L, 2);
             return false;
         }
+        there += !lua_isnil(L, -1);
         lua_rawset(L, -3);
+    }
+    if (there == 0) {
+        lua_pop(L, 1);
+        value_push_map(L);
     }
     return true;
 }
