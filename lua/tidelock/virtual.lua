@@ -121,6 +121,7 @@ end
 function node:start()
   if self:alive() then error(('node %d runs already'):format(self.id), 2) end
   self.world:start(self.id) -- if it refuses, failed() says so
+  self.joined = true
   self.wanted = true
   self.cluster:happened('start', self.id)
   return self
