@@ -220,6 +220,7 @@ local mutants = {
   { 296, 'a node does not take a leader that joined while it was down' },
   { 297, 'a member that is silent is never said to be' },
   { 299, 'what cannot be done is tried for ever' },
+  { 300, 'who joins a restored cluster is offered a snapshot that says of no members' },
   { 284, 'a snapshot by hand may lack what was acknowledged before' },
   { 245, 'a learner is promoted that has not caught up' },
   { 246, 'a change leaves voters of whom no majority is heard' },

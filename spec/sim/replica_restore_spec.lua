@@ -38,6 +38,22 @@ describe('a restored cluster', function()
     assert.is_true(w:query(2, 'counter.now').value >= 1700000000000)
   end)
 
+  it('lets a node join: it gets a snapshot that says who the members are', function()
+    local w = W.new { nodes = 4, founders = 3 }
+    restore(w, old())
+    w:start_all()
+    w:ready()
+    assert.same({ invited = 4 }, w:change(0, { { op = 'add', id = 4, address = 'h:7303' } }).value)
+    w:until_true('it is let in', function() return w:status(3).up or w:join(3, 1).ok end)
+    w:until_members(0, { 'voter', 'voter', 'voter', 'learner' })
+    w:equal()
+    assert.equal(28, w:query(3, 'counter.value', 'old').value)
+    w:crash(3)
+    w:start(3)
+    w:call(0, 'counter.add', 'old', 1)
+    w:equal()
+  end)
+
   it('of one node is formed alone', function()
     local w = W.new { nodes = 1 }
     restore(w, old(), { 0 })

@@ -43,16 +43,13 @@ static struct seen look(const struct replica *replica, const struct raft_status 
     return seen;
 }
 
-static bool is_news(const struct replica *replica, const struct seen *now, const struct seen *before, bool voter)
+static bool is_news(const struct seen *now, const struct seen *before)
 {
     if (before == NULL)
         return true;
-    /* A voter counts as caught up for as long as it is heard: its rounds are not measured. */
-    const bool caught_up = voter ? before->caught_up : now->caught_up;
     const uint64_t most = now->lag > before->lag ? now->lag : before->lag;
     const uint64_t least = now->lag > before->lag ? before->lag : now->lag;
-    (void)replica;
-    return (now->silent_since_ms > 0) != (before->silent_since_ms > 0) || caught_up != before->caught_up ||
+    return (now->silent_since_ms > 0) != (before->silent_since_ms > 0) || now->caught_up != before->caught_up ||
            now->parked != before->parked || (most > LAG_NEWS && most / 2 >= least);
 }
 
@@ -81,8 +78,8 @@ static uint32_t pack_news(struct replica *replica, struct buffer *out)
         const struct seen *before = find_seen(all, member->id);
         struct seen seen = look(replica, &status, member->id, stamp);
         if (voter && before != NULL)
-            seen.caught_up = before->caught_up;
-        if (!is_news(replica, &seen, before, voter))
+            seen.caught_up = before->caught_up; /* its rounds are not measured */
+        if (!is_news(&seen, before))
             continue;
         pack_seen(out, &seen);
         count++;

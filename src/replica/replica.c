@@ -169,10 +169,9 @@ static void restore(struct replica *replica, struct storage *storage, const stru
     replica->persisted_index = replica->last_index;
     replica->last_chain = storage_last_chain(storage);
     /* The first entry, where the log may have it. */
-    if (recovered->configuration.size == 0)
-        replica->formed_at = recovered->file.index + 1;
-    else
-        replica->formed_at = storage_base(storage).index == 0 ? 1 : 0;
+    const bool before = recovered->configuration.size == 0;
+    replica->formed_at = before ? recovered->file.index + 1 : storage_base(storage).index == 0 ? 1 : 0;
+    replica->restored_at = before ? recovered->file.index : 0;
     replica->formed_in = storage_last_term(storage) + 1;
     replica->set_differs = !is_own_state(replica, storage, recovered);
     restore_snapshot(replica, storage, recovered);

@@ -38,13 +38,13 @@
 
 #include "raft/raft.h"
 #include "replica/jobs.h"
+#include "wire/members.h"
 #include "wire/message.h"
 #include "wire/request.h"
 
 struct replica;
 struct link;
-struct events;  /* replica/events.h */
-struct members; /* wire/members.h */
+struct events; /* replica/events.h */
 
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
@@ -119,9 +119,9 @@ struct replica_recovered; /* replica/recover.h */
 struct replica_self {
     bool zone_given, priority_given, tags_given;
     uint8_t priority;
-    char zone[64];
+    char zone[MEMBER_ZONE_BYTES];
     uint32_t tags_bytes; /* a MessagePack map of text to text, canonical; 0: none */
-    uint8_t tags[256];
+    uint8_t tags[MEMBER_TAGS_BYTES];
 };
 
 struct replica_options {

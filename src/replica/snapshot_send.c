@@ -72,6 +72,11 @@ bool send_offer(struct replica *replica, struct message *message)
     if (snapshots->files_count == 0 || snapshots->files[0].index == snapshots->damaged || peer == NULL ||
         replica_is_parked(replica))
         return false;
+    if (snapshots->files[0].index == replica->restored_at && !MUTANT(300)) {
+        if (snapshots->take.asked_for <= replica->restored_at)
+            replica->snapshots.take.asked_for = replica->applied; /* one that says who the members are */
+        return false;
+    }
     message->snapshot = snapshots->files[0];
     if (peer->send.file.index >= install->last_included_index && peer->send.file.index != 0 &&
         is_moving(replica, &peer->send))

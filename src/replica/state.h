@@ -284,7 +284,9 @@ struct replica {
     struct raft_options raft_options;
     struct raft_effects effects;
     struct identity identity;
-    struct buffer set;    /* the formation entry's payload */
+    struct buffer set; /* the formation entry's payload */
+    raft_index
+        restored_at; /* the file there is of before this cluster was formed: of no use to who joins; 0: none is */
     raft_index formed_at; /* its index: 1, or the one after the snapshot that was restored */
     raft_term formed_in;  /* its term; known until it is written */
     struct buffer bundles;
