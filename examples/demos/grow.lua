@@ -46,7 +46,8 @@ local function tell()
       for i, change in ipairs(line.changes) do
         words[i] = ('%s %d%s'):format(change[1], change[2], change[1] == 'replace' and (' by %d'):format(change[3]) or '')
       end
-      c:note('decided by %s: %s -- %s%s', line.by, table.concat(words, ', '), line.why, line.done == true and '' or ' (not done: ' .. line.done .. ')')
+      local undone = line.done == true and '' or (' (not done: %s)'):format(line.done)
+      c:note('decided by %s: %s -- %s%s', line.by, table.concat(words, ', '), line.why, undone)
     end
   end
 end

@@ -1,8 +1,8 @@
 -- cli/main.lua: finds the subcommand, reads its options, turns failures into exit codes.
 --
 -- A subcommand is a file beside this one that returns { summary, usage, options = { name = 'value'|'flag'|'many' }, run }.
-local commands = { 'dev', 'start', 'call', 'query', 'watch', 'status', 'members', 'transfer', 'deploy', 'undeploy', 'code', 'snapshot', 'backup',
-  'restore', 'rebuild', 'recover', 'limits', 'skip', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
+local commands = { 'dev', 'start', 'call', 'query', 'watch', 'status', 'members', 'transfer', 'deploy', 'undeploy', 'code', 'snapshot',
+  'backup', 'restore', 'rebuild', 'recover', 'limits', 'skip', 'new', 'check', 'test', 'run', 'sim', 'history', 'log', 'version', 'help' }
 
 -- Words that people know from elsewhere.
 local elsewhere = { get = 'query', put = 'call', set = 'call', member = 'members', endpoint = 'status',
