@@ -134,8 +134,8 @@ describe('tidelock undeploy --abort', function()
     says('deploy long=' .. dir .. '/long.lua', 0)
     write('long.lua', "return { name = 'long', version = 2, state = { n = 'map' }, queries = { new = function() return 2 end }, "
       .. "migrate = function(ctx) ctx.db.n:add('steps', 1) return 'more' end }")
-    sh(('(TIDELOCK_TO=127.0.0.1:%d %s deploy long=%s/long.lua > %s/deployed 2>&1; echo $? > %s/status) > /dev/null 2>&1 & true'):format(port, BIN,
-      dir, dir, dir))
+    sh(('(TIDELOCK_TO=127.0.0.1:%d %s deploy long=%s/long.lua > %s/deployed 2>&1; echo $? > %s/status) > /dev/null 2>&1 & true'):format(
+      port, BIN, dir, dir, dir))
     sh(([[for i in $(seq 100); do TIDELOCK_TO=127.0.0.1:%d %s status --json | grep -q '"migration":{' && break; sleep 0.05; done]]):format(
       port, BIN))
     says('call long.old', 3, 'BUSY')

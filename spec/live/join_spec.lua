@@ -12,14 +12,14 @@ after_each(function() p:close() end)
 
 local function address(id) return '127.0.0.1:' .. p.ports[id] end
 local function join(id, name, words) p:start(id, name or 'n' .. id, ('--join %s %s'):format(address(1), words or '')) end
-local function said(name)
+local function log_of(name)
   local file = io.open(p:path(name .. '.log')) -- not there at once
   local text = file and file:read('*a') or ''
   if file then file:close() end
   return text
 end
 local function ended(name, text)
-  p:wait(name .. ' says ' .. text, function() return said(name):find(text, 1, true) end)
+  p:wait(name .. ' says ' .. text, function() return log_of(name):find(text, 1, true) end)
 end
 
 local function let_in(id, words)
@@ -65,7 +65,7 @@ describe('a member', function()
     ended('n3', 'this node was removed from the cluster by the configuration at entry')
     p:stop(3)
     p:start(3, 'n3')
-    p:wait('it ended again', function() return select(2, said('n3'):gsub(' error ', '')) >= 2 end)
+    p:wait('it ended again', function() return select(2, log_of('n3'):gsub(' error ', '')) >= 2 end)
     p:says('call kv.set after 1', 0)
   end)
 

@@ -170,13 +170,15 @@ describe('a change', function()
     all_vote(w, 3)
     local leader = w:leader()
     local asked = w:ask(leader, {}, 'tidelock.members_change', { { op = 'promote', id = 4 }, { op = 'promote', id = 5 } })
-    w:until_true('decided', function() return w:reply(asked).replies > 0 or w:status(leader).applied > 0 and w:members(leader).decision end)
+    w:until_true('decided', function() return w:reply(asked).replies > 0 or w:members(leader).decision end)
     w:crash(leader)
     not_led_by(w, leader)
     w:start(leader)
     w:until_members(w:leader(), { 'voter', 'voter', 'voter', 'voter', 'voter' })
     local count = 0
-    for _, line in ipairs(w:history(w:leader())) do if line.changes[1][1] == 'promote' and line.changes[1][2] == 4 then count = count + 1 end end
+    for _, line in ipairs(w:history(w:leader())) do
+      if line.changes[1][1] == 'promote' and line.changes[1][2] == 4 then count = count + 1 end
+    end
     assert.equal(1, count)
   end)
 
