@@ -41,9 +41,9 @@ function recover.run(options, rest, cli)
   end
   if who.half then cli.say('a recover of ', options.data, ' did not end: going on with it')
   elseif who.cluster:find('[^0]') then -- else it never formed, and is refused below
-    cli.say(('node %.0f of cluster %s, which has %.0f members, becomes a cluster of its own at %s: what only others had is '
+    cli.say(('node %.0f of cluster %s becomes a cluster of its own at %s: what only others had is '
       .. 'lost, and none of them may start again. The old files stay, as %s/before-recover.*'):format(who.id, who.cluster,
-      who.members, options.listen or who.address or '?', options.data))
+      options.listen or who.address or '?', options.data))
     if not options.yes then confirm(cli) end
   end
   local report, why, code = files.recover(options.data, options.listen)

@@ -351,7 +351,6 @@ static int files_who(lua_State *L)
     if (half)
         return 1;
     bind_set_number(L, "id", identity.id);
-    bind_set_number(L, "members", identity.members_count);
     set_id(L, "cluster", identity.cluster_id);
     for (size_t i = 0; i < identity.members_count; i++)
         if (identity.members[i].id == identity.id) {

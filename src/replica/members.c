@@ -10,7 +10,7 @@
 #include "base/trace.h"
 #include "replica/state.h"
 
-enum { LOOK_MS = 500, ALONE_ELECTIONS = 10 };
+enum { STRANGERS_MAX = REPLICA_PEERS_MAX - 3 * RAFT_MEMBERS_MAX, LOOK_MS = 500, ALONE_ELECTIONS = 10 };
 
 /* --- the configurations ------------------------------------------------------------------------------------------------ */
 
@@ -341,8 +341,9 @@ void members_sync(struct replica *replica)
         peer->roles = member != NULL ? member->roles : 0;
     }
     look_at_peers(replica);
+    /* Of those that a restart finds between, nobody need be known: whoever leads is in the newest, or says so. */
     for (size_t i = 0; i < all->count; i++)
-        for (size_t m = 0; m < all->list[i]->count; m++)
+        for (size_t m = 0; m < all->list[i]->count && (i == 0 || i + 2 >= all->count); m++)
             follow_member(replica, &all->list[i]->list[m]);
     for (size_t m = 0; m < now->count; m++)
         replica_peer(replica, now->list[m].id)->roles = now->list[m].roles;
@@ -353,11 +354,20 @@ void members_sync(struct replica *replica)
         now->count);
 }
 
+static size_t count_strangers(const struct replica *replica)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < replica->peers_count; i++)
+        count += replica->peers[i].stranger;
+    return count;
+}
+
 struct peer *members_adopt(struct replica *replica, const struct message_hello *hello)
 {
     struct identity_member one = {.id = hello->from, .incarnation = hello->incarnation};
     struct peer *peer = replica_peer(replica, hello->from);
-    if (hello->address.size == 0 || hello->address.size >= sizeof one.address)
+    if (hello->address.size == 0 || hello->address.size >= sizeof one.address ||
+        (peer == NULL && count_strangers(replica) >= STRANGERS_MAX))
         return NULL;
     memcpy(one.address, hello->address.data, hello->address.size);
     if (peer == NULL)

@@ -49,7 +49,7 @@ struct events; /* replica/events.h */
 enum {
     REPLICA_REQUESTS_MAX = 65536,                 /* in progress at this node; beyond it: BUSY */
     REPLICA_PENDING_BYTES_MAX = 64 * 1024 * 1024, /* of their arguments */
-    REPLICA_PEERS_MAX = 2 * RAFT_MEMBERS_MAX,     /* members, and those that are none any more or not yet */
+    REPLICA_PEERS_MAX = 4 * RAFT_MEMBERS_MAX,     /* members of three configurations, and who is yet to be in one */
     REPLICA_READERS = 3,                          /* view jobs out at once: threads that run them */
     REPLICA_CACHE_BYTES = 64 * 1024 * 1024,       /* recent records kept for followers and the machine */
     REPLICA_LINK_QUEUE_MAX = 64 * 1024 * 1024     /* bytes that env.send may hold back for one peer */
