@@ -171,6 +171,7 @@ function start.run(options, rest, cli)
     snapshot_zstd = options['snapshot-zstd'],
     scrub_rate = threshold(options, 'scrub-rate', 1024, 8 * 1024 * 1024, cli),
     bundles = bundles_of(options, cli), zone = self.zone, priority = self.priority, tags_packed = self.tags_packed,
+    joins = options.join ~= nil,
   }
   if code ~= 0 and why ~= '' then cli.say('tidelock: ', why) end
   return code

@@ -146,6 +146,8 @@ static int node_start(lua_State *L)
     options.lua_bytes_max = (size_t)number_field(L, "lua_bytes_max");
     snapshot_fields(L, &options.snapshots);
     self_fields(L, &options.self);
+    lua_getfield(L, 1, "joins");
+    options.joins = lua_toboolean(L, -1) != 0;
     options.scrub_rate = (uint64_t)number_field(L, "scrub_rate");
     options.log_level = LOG_INFO;
     const char *level = text_field(L, "log_level");

@@ -1,6 +1,7 @@
 /* node/node.c - wiring: makes a node of what was opened (open.c), turns the loop, takes it down again. See node/node.h. */
 #include "node/node.h"
 
+#include <stdio.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -388,12 +389,17 @@ static void stop_loop(struct node *node)
     net_close_all(node->net, "this node ends");
     for (size_t i = 0; i < THREADS; i++)
         worker_stop(threads[i]);
+}
+
+static void free_all(struct node *node)
+{
     replica_free(node->replica);
     machine_thaw_all(node->machine); /* of what waited for a reader until the end */
     for (size_t i = 0; i < REPLICA_READERS; i++)
         reader_free(node->readers[i].reader);
     rpc_free(node->rpc);
     net_free(node->net);
+    machine_free(node->machine);
 }
 
 static void say_what_starts(const struct node_options *options, const struct identity *identity)
@@ -404,11 +410,37 @@ static void say_what_starts(const struct node_options *options, const struct ide
             "--cluster, --machine and --format are not looked at: this node is a member already, and the code is "
             "in "
             "the log");
-    if (!leads_here(options->advertise != NULL ? options->advertise : options->listen, own_address(identity)))
-        LOG(LOG_WARN, "node",
-            "the others look for node %llu at %s: unless that leads here, this directory is a copy, or "
-            "--listen is wrong; --advertise says which address leads here",
-            (unsigned long long)identity->id, own_address(identity));
+}
+
+/* Where the others look for this node: as its log has it, or its identity where that says nothing yet. */
+static void find_address(const struct node *node, const struct identity *identity,
+                         char address[MEMBER_ADDRESS_BYTES])
+{
+    struct members *members = mem_zalloc(1, sizeof *members);
+    bool pending = false;
+    const struct member *self = NULL;
+    if (replica_members(node->replica, members, &pending))
+        self = members_find(members, identity->id);
+    snprintf(address, MEMBER_ADDRESS_BYTES, "%s", self != NULL ? self->address : own_address(identity));
+    mem_free(members);
+}
+
+/* A directory that is started elsewhere is a copy, or has moved, or something leads here: only who starts it can know. */
+static int check_place(struct node *node, const struct node_options *options, const struct identity *identity)
+{
+    char address[MEMBER_ADDRESS_BYTES];
+    char why[900];
+    find_address(node, identity, address);
+    if (options->joins || leads_here(options->advertise != NULL ? options->advertise : options->listen, address))
+        return NODE_EXIT_OK;
+    snprintf(
+        why, sizeof why,
+        "the others look for node %llu at %s, and this would listen at %s: if that address leads here, say so with "
+        "--advertise %s; if the node has moved, tell the cluster with --join HOST:PORT; else this directory is a "
+        "copy, "
+        "which must not run",
+        (unsigned long long)identity->id, address, options->listen, address);
+    return node_refuse(node, NODE_EXIT_CONFIG, why);
 }
 
 static int run_opened(struct node *node, const struct node_options *options)
@@ -431,11 +463,16 @@ static int run_opened(struct node *node, const struct node_options *options)
             machine_free(recovered.machine);
     } else {
         make_replica(node, options, &identity, buffer_slice(&bundles), &recovered);
-        say_what_starts(options, &identity);
-        start_loop(node);
-        ev_run(node->loop, 0);
-        stop_loop(node);
-        machine_free(node->machine);
+        exit_code = check_place(node, options, &identity);
+        if (exit_code == NODE_EXIT_OK) {
+            say_what_starts(options, &identity);
+            start_loop(node);
+            ev_run(node->loop, 0);
+            stop_loop(node);
+        } else {
+            listener_close(node->listener);
+        }
+        free_all(node);
         LOG(LOG_INFO, "node", "ended");
     }
     replica_recovered_close(&recovered);

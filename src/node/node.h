@@ -44,6 +44,7 @@ struct node_options {
     size_t lua_bytes_max;   /* 0: default */
     struct replica_snapshots snapshots;
     uint64_t scrub_rate; /* bytes of the state a second; 0: off */
+    bool joins;          /* it has told the cluster where it is, just now */
     bool insecure;       /* may listen beyond loopback */
     enum log_level log_level;
     enum log_format log_format;
