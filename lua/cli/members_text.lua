@@ -152,11 +152,12 @@ end
 
 -- What a change waits for.
 function text.progress(all)
+  if not all then return 'nobody says how far it is' end
   local words = {}
-  for _, m in ipairs(all and all.members or {}) do
+  for _, m in ipairs(all.members) do
     if m.role == 'learner' and not m.caught_up then words[#words + 1] = ('node %.0f lacks %.0f entries'):format(m.id, m.lag) end
   end
-  return #words > 0 and table.concat(words, ', ') or all and all.joint and 'the old and the new voters decide' or 'the leader carries it out'
+  return #words > 0 and table.concat(words, ', ') or all.joint and 'the old and the new voters decide' or 'the leader carries it out'
 end
 
 -- The line that starts a node which may join, and the address it must be reached at. It asks three members that are well, and not the one
