@@ -140,3 +140,16 @@ describe('a policy', function()
     p:says('members', 0, 'out of ideas')
   end)
 end)
+
+describe('a cluster under load', function()
+  it('grows, loses its leader for good, and shrinks, as its policy has it, and loses nothing', function()
+    local bin = (os.getenv('TIDELOCK_BUILD') or 'build/release') .. '/tidelock'
+    local status, said = P.sh(('timeout 200 %s run examples/demos/grow.lua 2>&1'):format(bin))
+    assert.equal(0, status, said)
+    for _, text in ipairs { 'decided by join: add 5 %-%- it asked to join', 'so there are 5 voters of 5',
+      'decided by policy: replace %d by 6 %-%- ', 'decided by policy: demote %d', 'voters: 0 missing;',
+      'the history is linearizable; digests of all members are equal: %x+' } do
+      assert.truthy(said:find(text), text .. '\n' .. said)
+    end
+  end)
+end)
