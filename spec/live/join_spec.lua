@@ -91,8 +91,8 @@ describe('a member', function()
     p:stop(2)
     P.sh(('cp -r %s %s'):format(p:path('n2'), p:path('copy')))
     p:start(2, 'n2')
-    p:says(('start --id 2 --data %s --listen 127.0.0.1:%d'):format(p:path('copy'), p.ports[3]), 78, 'the others look for node 2 at ' .. address(2),
-      '--advertise ' .. address(2), '--join HOST:PORT', 'else this directory is a copy')
+    p:says(('start --id 2 --data %s --listen 127.0.0.1:%d'):format(p:path('copy'), p.ports[3]), 78,
+      'the others look for node 2 at ' .. address(2), '--advertise ' .. address(2), '--join HOST:PORT', 'else this directory is a copy')
   end)
 
   it('moves to another address when it says so', function()

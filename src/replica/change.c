@@ -15,7 +15,7 @@
 #include "replica/state.h"
 #include "wire/pack.h"
 
-enum { PATIENCE_ELECTIONS = 20, CHANGES_NAME_BYTES = 16 };
+enum { PATIENCE_ELECTIONS = 20 };
 
 /* --- what the machine says -------------------------------------------------------------------------------------------------- */
 
@@ -25,7 +25,7 @@ static bool is_text(struct slice name, const char *text)
 }
 
 /* [[op, id, ...], ...]: of a transfer the only one. */
-static void read_changes(struct membering *all, struct slice value)
+static void read_changes(struct changing *all, struct slice value)
 {
     struct pack_reader reader = pack_reader_make(value);
     struct slice op;
@@ -38,7 +38,7 @@ static void read_changes(struct membering *all, struct slice value)
         CHECK(pack_read_u64(&reader, &all->transfer_to) == STATUS_OK);
 }
 
-static void read_goal(struct membering *all, struct slice value)
+static void read_goal(struct changing *all, struct slice value)
 {
     struct pack_reader reader = pack_reader_make(value);
     struct slice payload;
@@ -48,7 +48,7 @@ static void read_goal(struct membering *all, struct slice value)
     CHECK(members_unpack(payload, all->goal) == STATUS_OK);
 }
 
-static void read_decision(struct membering *all, struct slice value)
+static void read_decision(struct changing *all, struct slice value)
 {
     struct pack_reader reader = pack_reader_make(value);
     uint32_t count = 0;
@@ -80,10 +80,9 @@ static void read_decision(struct membering *all, struct slice value)
         return;
     all->since = 0;
     all->transferring = false;
-    all->trouble = NULL;
 }
 
-static void read_observed(struct membering *all, struct slice value)
+static void read_observed(struct observing *all, struct slice value)
 {
     struct pack_reader reader = pack_reader_make(value);
     uint32_t count = 0;
@@ -103,7 +102,7 @@ static void read_observed(struct membering *all, struct slice value)
 
 void change_heard(struct replica *replica, struct slice packed)
 {
-    struct membering *all = &replica->membering;
+    struct observing *observing = &replica->observing;
     struct pack_reader reader = pack_reader_make(packed);
     uint32_t count = 0;
     bool manual = true;
@@ -120,24 +119,24 @@ void change_heard(struct replica *replica, struct slice packed)
         struct slice text;
         uint32_t entries = 0;
         if (is_text(name, "decision"))
-            read_decision(all, value);
+            read_decision(&replica->changing, value);
         else if (is_text(name, "observed"))
-            read_observed(all, value);
+            read_observed(observing, value);
         else if (is_text(name, "leader"))
-            CHECK(pack_read_u64(&inside, &all->observer) == STATUS_OK);
+            CHECK(pack_read_u64(&inside, &observing->observer) == STATUS_OK);
         else if (is_text(name, "policy"))
             manual = pack_read_text(&inside, &text) == STATUS_OK && is_text(text, "manual");
         else if (is_text(name, "invited"))
             invited = pack_read_array(&inside, &entries) == STATUS_OK && entries > 0;
     }
-    all->wanted = !manual || invited;
+    observing->wanted = !manual || invited;
 }
 
 /* --- carrying it out -------------------------------------------------------------------------------------------------------- */
 
 static void give_back(struct replica *replica, const char *why)
 {
-    struct membering *all = &replica->membering;
+    struct changing *all = &replica->changing;
     struct buffer payload = {0};
     pack_array(&payload, 5);
     pack_text(&payload, slice_text("leader"));
@@ -147,8 +146,6 @@ static void give_back(struct replica *replica, const char *why)
     pack_text(&payload, slice_text(why));
     requests_propose_own(replica, ENTRY_MEMBERSHIP, buffer_slice(&payload));
     buffer_close(&payload);
-    all->given_back = all->decision;
-    all->given_back_in = replica->effects.term;
     all->try_at = replica->now.boot_ms + PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms;
     LOG(LOG_WARN, "members", "what was decided at entry %llu cannot be done: %s", (unsigned long long)all->decision,
         why);
@@ -156,8 +153,7 @@ static void give_back(struct replica *replica, const char *why)
 
 static void again_later(struct replica *replica, const char *why)
 {
-    struct membering *all = &replica->membering;
-    all->trouble = why;
+    const struct changing *all = &replica->changing;
     if (!MUTANT(299) && replica->now.boot_ms - all->since >
                             PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms)
         give_back(replica, why);
@@ -165,7 +161,7 @@ static void again_later(struct replica *replica, const char *why)
 
 static void change(struct replica *replica)
 {
-    struct membering *all = &replica->membering;
+    struct changing *all = &replica->changing;
     const struct members *now = members_now(replica);
     struct raft_configuration goal;
     if (now == NULL || now->id != all->expected)
@@ -201,7 +197,7 @@ static void change(struct replica *replica)
 
 static void transfer(struct replica *replica)
 {
-    struct membering *all = &replica->membering;
+    struct changing *all = &replica->changing;
     if (all->transferring || handover_goes_on(replica))
         return;
     if (all->transfer_to == replica->identity.id) {
@@ -218,7 +214,7 @@ static void transfer(struct replica *replica)
 
 void change_transfer_ended(struct replica *replica)
 {
-    struct membering *all = &replica->membering;
+    struct changing *all = &replica->changing;
     if (!all->transferring || replica->effects.transfer != RAFT_TRANSFER_FAILED)
         return;
     all->transferring = false;
@@ -227,7 +223,7 @@ void change_transfer_ended(struct replica *replica)
 
 void change_turn(struct replica *replica)
 {
-    struct membering *all = &replica->membering;
+    struct changing *all = &replica->changing;
     if (!replica_leads(replica) || all->decision == 0) {
         all->since = 0;
         all->transferring = false;

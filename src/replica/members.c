@@ -183,8 +183,8 @@ void members_compose(struct replica *replica, raft_index id, struct buffer *payl
     CHECK_EQ(next.id, id);
     CHECK(all->count > 0);
     members_to_raft(all->list[all->count - 1], &now);
-    if (all->asked != NULL && !MUTANT(295))
-        take_members(members, all->asked, &next);
+    if (replica->changing.asked != NULL && !MUTANT(295))
+        take_members(members, replica->changing.asked, &next);
     else if (!same_voters(&now, &next) && all->count > 1)
         take_members(members, all->list[all->count - 2], &next);
     take_members(members, all->list[all->count - 1], &next);
@@ -437,5 +437,5 @@ void members_free(struct replica *replica)
     forget(replica, all->count);
     mem_free(all->list);
     mem_free(all->configurations);
-    mem_free(all->goal);
+    mem_free(replica->changing.goal);
 }

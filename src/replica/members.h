@@ -32,33 +32,36 @@ struct membering {
     uint64_t alone_since;                      /* boot_ms since when no leader is known */
     struct raft_configuration *configurations; /* of the message being taken */
     size_t configurations_capacity;
-    /* change.c */
-    struct members *goal;  /* of the decision that waits; NULL: none, or a transfer */
-    struct members *asked; /* what is being proposed, during that step alone */
+};
+
+/* What the machine decided, and how far this leader is with it (change.c). */
+struct changing {
     raft_index decision;   /* its index; 0: none */
+    struct members *goal;  /* what it leads to; NULL: a transfer */
+    struct members *asked; /* what is being proposed, during that step alone */
     uint64_t expected;
     bool force;
     node_id transfer_to; /* of a transfer; 0: none */
     bool transferring;   /* it has begun */
     uint64_t since;      /* boot_ms since when this leader tries */
     uint64_t try_at;
-    const char *trouble;   /* why the core refused it last */
-    raft_index given_back; /* the decision that was, */
-    raft_term given_back_in;
-    /* observe.c */
-    uint64_t led_at;           /* boot_ms since when this node leads; 0: it does not */
-    uint64_t observe_at;       /* boot_ms: not before */
-    raft_index observed_index; /* of the entry that was brought last, */
-    raft_term observed_term;   /* in this term */
-    uint64_t observer;         /* who brought the last one, as the machine knows */
+};
+
+/* What the machine knows of the members, and when it is to hear more (observe.c). */
+struct observing {
+    uint64_t led_at;      /* boot_ms since when this node leads; 0: it does not */
+    uint64_t look_at;     /* boot_ms: not before */
+    raft_index brought;   /* the entry that was brought last, */
+    raft_term brought_in; /* in this term */
+    uint64_t observer;    /* who brought the last one, as the machine knows */
+    bool wanted;          /* a policy, or an invitation, uses it */
     size_t seen_count;
     struct seen {
         node_id id;
         uint64_t silent_since_ms;
         uint64_t lag;
         bool caught_up, parked;
-    } seen[RAFT_MEMBERS_MAX]; /* as the machine has them */
-    bool wanted;              /* a policy, or an invitation, uses what is observed */
+    } seen[RAFT_MEMBERS_MAX];
 };
 
 /* --- members.c ------------------------------------------------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
 
 enum { LAG_NEWS = 1024 }; /* entries: less is no news, more is when it has doubled or halved */
 
-static const struct seen *find_seen(const struct membering *all, node_id id)
+static const struct seen *find_seen(const struct observing *all, node_id id)
 {
     for (size_t i = 0; i < all->seen_count; i++)
         if (all->seen[i].id == id)
@@ -27,7 +27,7 @@ static struct seen look(const struct replica *replica, const struct raft_status 
         const struct peer *peer = &replica->peers[i];
         if (peer->member.id != id || id == replica->identity.id)
             continue;
-        uint64_t from = peer->heard_at > replica->membering.led_at ? peer->heard_at : replica->membering.led_at;
+        uint64_t from = peer->heard_at > replica->observing.led_at ? peer->heard_at : replica->observing.led_at;
         uint64_t silent = replica->now.boot_ms - from;
         if (silent > replica->raft_options.election_timeout_ms && !MUTANT(297))
             seen.silent_since_ms = stamp > silent ? stamp - silent : 1;
@@ -66,7 +66,7 @@ static void pack_seen(struct buffer *out, const struct seen *seen)
 /* Appends what is news; how many there are. */
 static uint32_t pack_news(struct replica *replica, struct buffer *out)
 {
-    const struct membering *all = &replica->membering;
+    const struct observing *all = &replica->observing;
     const struct members *now = members_now(replica);
     const uint64_t stamp = clock_look(replica);
     struct raft_status status;
@@ -97,15 +97,15 @@ static bool has_learner(const struct members *members)
 
 static bool may_observe(const struct replica *replica)
 {
-    const struct membering *all = &replica->membering;
+    const struct observing *all = &replica->observing;
     return replica_leads(replica) && !replica_is_parked(replica) && !replica->stopping &&
            members_now(replica) != NULL && raft_term_at(replica->raft, replica->applied) == replica->effects.term &&
-           (all->observed_term != replica->effects.term || replica->applied >= all->observed_index);
+           (all->brought_in != replica->effects.term || replica->applied >= all->brought);
 }
 
 static void bring(struct replica *replica, bool always)
 {
-    struct membering *all = &replica->membering;
+    struct observing *all = &replica->observing;
     struct buffer news = {0};
     struct buffer payload = {0};
     const uint32_t count = pack_news(replica, &news);
@@ -115,7 +115,7 @@ static void bring(struct replica *replica, bool always)
         pack_array(&payload, count);
         buffer_append(&payload, news.data, news.size);
         requests_propose_own(replica, ENTRY_OBSERVATION, buffer_slice(&payload));
-        all->observe_at = replica->now.boot_ms + replica->raft_options.election_timeout_ms / 4;
+        all->look_at = replica->now.boot_ms + replica->raft_options.election_timeout_ms / 4;
     }
     buffer_close(&news);
     buffer_close(&payload);
@@ -129,7 +129,7 @@ void observe_before_request(struct replica *replica)
 
 void observe_turn(struct replica *replica)
 {
-    struct membering *all = &replica->membering;
+    struct observing *all = &replica->observing;
     const uint64_t now = replica->now.boot_ms;
     if (!replica_leads(replica)) {
         all->led_at = 0;
@@ -137,23 +137,23 @@ void observe_turn(struct replica *replica)
     }
     if (all->led_at == 0) {
         all->led_at = now;
-        all->observe_at = 0;
+        all->look_at = 0;
     }
-    if (now < all->observe_at || !may_observe(replica))
+    if (now < all->look_at || !may_observe(replica))
         return;
     const struct members *members = members_now(replica);
-    if (!all->wanted && all->decision == 0 && !has_learner(members))
+    if (!all->wanted && replica->changing.decision == 0 && !has_learner(members))
         return;
-    all->observe_at = now + replica->raft_options.heartbeat_ms;
+    all->look_at = now + replica->raft_options.heartbeat_ms;
     const uint64_t due = replica->machine.review_due_ms;
     const uint64_t stamp = clock_look(replica);
-    const bool pending = all->decision != 0 || members->id > replica->applied;
+    const bool pending = replica->changing.decision != 0 || members->id > replica->applied;
     const bool review = due <= stamp && !pending && !MUTANT(290);
     if (due != UINT64_MAX && due > stamp && !pending) {
         const uint64_t at = now + (due - stamp) + 1;
         replica->due_at = at < replica->due_at ? at : replica->due_at;
     }
     bring(replica, review);
-    if (all->observe_at < replica->due_at && !pending && due <= stamp)
-        replica->due_at = all->observe_at;
+    if (all->look_at < replica->due_at && !pending && due <= stamp)
+        replica->due_at = all->look_at;
 }

@@ -69,7 +69,7 @@ bool replica_members(const struct replica *replica, struct members *members, boo
         return false;
     members_to_raft(now, &configuration);
     *members = *now;
-    *pending = replica->membering.decision != 0 || configuration.old_voters_count > 0 ||
+    *pending = replica->changing.decision != 0 || configuration.old_voters_count > 0 ||
                now->id > replica->effects.commit_index;
     return true;
 }

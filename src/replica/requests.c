@@ -500,8 +500,8 @@ void requests_encode_batch(struct replica *replica, const struct raft_write *wri
             replica->due_term = entry.term;
         }
         if (proposal->kind == ENTRY_OBSERVATION) {
-            replica->membering.observed_index = entry.index;
-            replica->membering.observed_term = entry.term;
+            replica->observing.brought = entry.index;
+            replica->observing.brought_in = entry.term;
         }
         struct pending *request = request_of(replica, proposal->token);
         if (request == NULL)

@@ -309,6 +309,8 @@ struct replica {
     struct peer peers[REPLICA_PEERS_MAX]; /* nobody moves; those of identity.members first */
     size_t peers_count;                   /* in use, with gaps */
     struct membering membering;
+    struct changing changing;
+    struct observing observing;
 
     /* the log */
     struct cache cache;
