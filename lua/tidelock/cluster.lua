@@ -54,7 +54,6 @@ local function check(options)
   if options.machines ~= nil and type(options.machines) ~= 'table' then wrong("machines must be a table: { kv = 'kv.lua' }") end
   if not options.machine and not next(options.machines or {}) then wrong("no machine; give machine = 'kv.lua'") end
   if options.flags and mode == 'sim' then wrong("flags are words for tidelock start: mode 'sim' has none") end
-  if (options.founders or options.policy) and mode == 'sim' then wrong("founders and policy: mode 'sim' has none yet") end
   if options.direct and mode == 'sim' then wrong("direct is of links between processes: mode 'sim' has none") end
   return mode
 end

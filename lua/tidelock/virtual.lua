@@ -7,7 +7,7 @@ local client, tasks, setting = require 'tidelock.client', require 'tidelock.task
 local virtual, node = {}, {}
 virtual.__index, node.__index = virtual, node
 
-local WALL_START_MS, PAUSE_MS, STOP_MS = 1700000000000, 1e14, 60000
+local WALL_START_MS, PAUSE_MS, STOP_MS, JOIN_MS, RETRY_MS = 1700000000000, 1e14, 60000, 60000, 500
 local LINKS_MS, WRITE_MS, APPLY_MS, ELECTION_MS, HEARTBEAT_MS = 3, 2, 1, 1000, 100
 
 local open     -- the one that is open
@@ -106,6 +106,14 @@ function own.unwatch() end
 
 function own:status() return self.list[self.at]:status() end
 
+-- What the first one that is up says of itself.
+function own:query_status()
+  for _, one in ipairs(self.list) do
+    local said = one:status()
+    if said then return said end
+  end
+end
+
 local function new_client(list, timeout)
   return setmetatable({ list = list, at = 1, timeout = timeout }, own)
 end
@@ -118,10 +126,39 @@ local function check_up(self)
   if not self:alive() then error(('node %d does not run'):format(self.id), 3) end
 end
 
+-- What start --join does: asks until it is let in, or refused, and then runs.
+local function enter(self)
+  local asked = new_client({ unpack(self.backing.list, 1, self.backing.founders) }, JOIN_MS)
+  local deadline, answer, err = driver.now() + JOIN_MS, nil, nil
+  repeat
+    local incarnation = self.world:joiner(self.id)
+    if incarnation then
+      answer, err = asked:call('tidelock.join', { id = self.id, incarnation = incarnation, address = self:address() })
+    end
+    local passes = err and (err.code == 'CONFIG_PENDING' or err.code == 'NO_LEADER' or err.code == 'TIMEOUT' or err.code == 'LOST')
+    if err and not passes then break end
+    if not answer then tasks.sleep(RETRY_MS) end
+  until answer or driver.now() >= deadline
+  local known = answer and asked:query_status()
+  if not known then
+    self.refused = err and err.message or 'nobody answered'
+    return
+  end
+  self.world:joiner(self.id, known.cluster)
+  self.let_in = true
+  self.world:start(self.id)
+end
+
 function node:start()
   if self:alive() then error(('node %d runs already'):format(self.id), 2) end
-  self.world:start(self.id) -- if it refuses, failed() says so
+  if self.left then error(('node %d was removed: its directory is of no use any more'):format(self.id), 2) end
   self.joined = true
+  if self.id > self.backing.founders and not self.let_in then
+    self.cluster:happened('join', self.id)
+    tasks.go(enter, self)
+    return self
+  end
+  self.world:start(self.id) -- if it refuses, failed() says so
   self.wanted = true
   self.cluster:happened('start', self.id)
   return self
@@ -186,7 +223,13 @@ function node:alive() return (self.world:look(self.id)) end
 function node:said() return self.world:last_words(self.id) or '' end
 
 function node:failed()
-  if not self.wanted or self:alive() then return nil end
+  if self.refused then return ('node %d may not join: %s'):format(self.id, self.refused) end
+  if not self.wanted and not self.let_in or self:alive() then return nil end
+  if self:said():find('was removed from the cluster', 1, true) then
+    self.left, self.wanted, self.let_in = true, nil, nil
+    return nil
+  end
+  if not self.wanted then return nil end
   return ('node %d ended: %s'):format(self.id, self:said())
 end
 
@@ -205,6 +248,11 @@ local function bundles(options)
     if not bytes then error('cluster: ' .. why, 0) end
     list[#list + 1] = bytes
   end
+  if options.policy then
+    local bytes, why = machines.bundle('', options.policy, 'policy')
+    if not bytes then error('cluster: ' .. why, 0) end
+    list[#list + 1] = bytes
+  end
   return list
 end
 
@@ -217,11 +265,11 @@ end
 function virtual.open(cluster, options)
   if open then error("cluster: in mode 'sim' one cluster is there at a time: close the other first", 0) end
   local self = setmetatable({ list = {}, seed = setting.seed or options.seed or 1 }, virtual)
-  self.world = world.new { seed = self.seed, nodes = options.nodes, bundles = bundles(options), delay_ms = LINKS_MS,
+  self.world = world.new { seed = self.seed, nodes = options.nodes, founders = options.founders or options.nodes, bundles = bundles(options), delay_ms = LINKS_MS,
     write_ms = WRITE_MS, apply_ms = APPLY_MS, election_ms = ELECTION_MS, heartbeat_ms = HEARTBEAT_MS, trace = setting.trace }
-  self.cluster = cluster
+  self.cluster, self.founders = cluster, options.founders or options.nodes
   for id = 1, options.nodes do
-    self.list[id] = setmetatable({ id = id, cluster = cluster, world = self.world, held = {} }, node)
+    self.list[id] = setmetatable({ id = id, cluster = cluster, world = self.world, backing = self, held = {} }, node)
   end
   open = self
   setting.clock(WALL_START_MS + driver.now())

@@ -78,6 +78,12 @@ describe('the demos', function()
     assert.truthy(said:find('found on every node (all)', 1, true), said)
   end)
 
+  it('grow and shrink by a policy, and lose nothing', function()
+    local status, said = tidelock 'sim examples/demos/grow.lua --seeds 1..3'
+    assert.equal(0, status, said)
+    assert.truthy(said:find('none failed', 1, true), said)
+  end)
+
   it('tell no lie in a partition, of three nodes and of five', function()
     for nodes, seeds in pairs { [3] = '1..12', [5] = '1..4' } do
       local status, said = tidelock(('sim examples/demos/partition.lua --seeds %s --nodes %d'):format(seeds, nodes))

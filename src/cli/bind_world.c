@@ -6,6 +6,7 @@
  *   world.damage(dir, file, at, bytes)   the same of a stopped node's real directory
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -130,7 +131,9 @@ static int world_new(lua_State *L)
     luaL_argcheck(L, how.nodes >= 1 && how.delay_ms_max >= 1, 1, "at least one node, and 1 ms");
     lua_getfield(L, 1, "seed");
     how.seed = (uint64_t)luaL_checknumber(L, -1);
-    replica_world_line(how.nodes, line);
+    const uint32_t founders = option(L, "founders", how.nodes);
+    luaL_argcheck(L, founders >= 1, 1, "at least one founder");
+    replica_world_line(founders, line);
     struct box *box = lua_newuserdata(L, sizeof *box);
     memset(box, 0, sizeof *box);
     luaL_getmetatable(L, WORLD_TYPE);
@@ -139,6 +142,8 @@ static int world_new(lua_State *L)
     take_bundles(L, &bundles);
     box->nodes = how.nodes;
     box->world = replica_world_new(&how, line, buffer_slice(&bundles));
+    for (uint32_t i = founders; i < how.nodes; i++)
+        replica_world_flags(box->world, i, i + 1, "", buffer_slice(&bundles));
     buffer_close(&bundles);
     lua_getfield(L, 1, "trace");
     if (lua_toboolean(L, -1))
@@ -248,6 +253,21 @@ static int world_start(lua_State *L)
     if (!started)
         return fail(L, why, strlen(why));
     lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* joiner(id[, cluster]) -> its incarnation; nil: its disk did not take it. What start --join does to a directory: makes its identity, and
+ * with the cluster's id, as status says it, completes it. */
+static int world_joiner(lua_State *L)
+{
+    struct box *box = check_box(L);
+    uint32_t node = check_node(L, box, 2);
+    luaL_argcheck(L, !is_up(box, node), 2, "it runs already");
+    uint64_t cluster = strtoull(luaL_optstring(L, 3, "0"), NULL, 16);
+    uint64_t incarnation = replica_world_joiner(box->world, node, cluster);
+    if (incarnation == 0)
+        return 0;
+    lua_pushnumber(L, (double)incarnation);
     return 1;
 }
 
@@ -523,6 +543,7 @@ int bind_world(lua_State *L)
                                        {"run", world_run},
                                        {"tell", world_tell},
                                        {"start", world_start},
+                                       {"joiner", world_joiner},
                                        {"crash", world_crash},
                                        {"stop", world_stop},
                                        {"look", world_look},
