@@ -8,7 +8,7 @@
 local cluster = require 'tidelock.cluster'
 
 local GROWN, SHRUNK = 5, 3
-local POLICY = { [GROWN] = 'examples/autopilot.lua', [SHRUNK] = 'examples/autopilot_three.lua' }
+local POLICY = { [GROWN] = 'examples/policy_autopilot.lua', [SHRUNK] = 'examples/policy_autopilot_three.lua' }
 
 local c = cluster { nodes = 6, founders = 1, machines = { kv = 'examples/kv.lua' }, policy = POLICY[GROWN], mode = 'live' }
 local written, acknowledged, unknown, ending = {}, 0, 0, false

@@ -265,7 +265,8 @@ end
 function virtual.open(cluster, options)
   if open then error("cluster: in mode 'sim' one cluster is there at a time: close the other first", 0) end
   local self = setmetatable({ list = {}, seed = setting.seed or options.seed or 1 }, virtual)
-  self.world = world.new { seed = self.seed, nodes = options.nodes, founders = options.founders or options.nodes, bundles = bundles(options), delay_ms = LINKS_MS,
+  self.world = world.new { seed = self.seed, nodes = options.nodes, bundles = bundles(options),
+    founders = options.founders or options.nodes, delay_ms = LINKS_MS,
     write_ms = WRITE_MS, apply_ms = APPLY_MS, election_ms = ELECTION_MS, heartbeat_ms = HEARTBEAT_MS, trace = setting.trace }
   self.cluster, self.founders = cluster, options.founders or options.nodes
   for id = 1, options.nodes do

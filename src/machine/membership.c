@@ -165,6 +165,18 @@ static void settle(struct machine *machine, const struct members *next)
         settle_decision(machine, &decision, next);
 }
 
+/* Whose place was to be taken is gone, and who was to take it has joined. */
+static void drop_settled(struct machine *machine)
+{
+    const struct members *members = &machine->membership->members;
+    struct invitation list[MEMBERSHIP_INVITED_MAX];
+    const size_t count = membership_invited(machine, list);
+    for (size_t i = 0; i < count; i++)
+        if (list[i].replaces != 0 && members_find(members, list[i].replaces) == NULL &&
+            members_find(members, list[i].id) != NULL)
+            (void)membership_drop_at(machine, "invited", list[i].id);
+}
+
 /* Facts are of members alone. */
 static void settle_facts(struct machine *machine, const struct members *before, struct membership_events *events)
 {
@@ -185,6 +197,7 @@ static void settle_facts(struct machine *machine, const struct members *before, 
         if (membership_invitation(machine, member->id, &invitation) && invitation.replaces == 0)
             (void)membership_drop_at(machine, "invited", member->id);
     }
+    drop_settled(machine);
 }
 
 void membership_configure(struct machine *machine, const struct entry *entry, bool skipped)

@@ -78,7 +78,7 @@ static uint32_t pack_news(struct replica *replica, struct buffer *out)
         const struct seen *before = find_seen(all, member->id);
         struct seen seen = look(replica, &status, member->id, stamp);
         if (voter && before != NULL)
-            seen.caught_up = before->caught_up; /* its rounds are not measured */
+            seen.caught_up |= before->caught_up; /* its rounds may not be measured */
         if (!is_news(&seen, before))
             continue;
         pack_seen(out, &seen);
