@@ -196,7 +196,7 @@ describe('a change', function()
     assert.truthy(tostring(lines[#lines].done):find('undone', 1, true), tostring(lines[#lines].done))
   end)
 
-  it('is refused for another configuration than the one in force, while one goes on, of who lags, and of everybody', function()
+  it('is refused for another configuration than the one in force, of who lags, and of everybody (bug 111)', function()
     local w = grown(3)
     local id = w:members(0).configuration
     assert.equal('STALE_CONFIG', w:change(0, { { op = 'promote', id = 2 } }, { expected = id - 1 }).code)
