@@ -69,7 +69,7 @@ describe('a member', function()
     p:says('call kv.set after 1', 0)
   end)
 
-  it('that lost its directory is refused by its id, and replaced where it was', function()
+  it('that lost its directory is refused by its id, and replaced where it was (bugs 66, 67)', function()
     let_in(2)
     let_in(3)
     p:says('members promote 2 promote 3', 0)
