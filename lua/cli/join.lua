@@ -4,11 +4,11 @@ local call = require 'cli.call'
 
 local join = {}
 
-local RETRY_MS, KNOWN_MS = 500, 2000
+local RETRY_MS, ATTEMPT_MS, PATIENCE_MS, KNOWN_MS = 500, 2000, 15000, 3000
 
 -- What a node says of itself. What is not given stays as the cluster has it.
-local function describe(options, id, incarnation, known)
-  return { id = id, incarnation = incarnation, address = options.advertise or options.listen,
+local function describe(options, incarnation, known)
+  return { id = options.id, incarnation = incarnation, address = options.advertise or options.listen,
     zone = options.zone or known and known.zone, priority = options.priority or known and known.priority,
     tags = options.tags or known and next(known.tags) and known.tags or nil }
 end
@@ -20,46 +20,69 @@ local function member_of(c, id)
   end
 end
 
--- Asks until it is let in, or refused. What is in the way and can pass is waited for.
-local function ask(c, options, id, incarnation, cli)
-  local deadline, said = c.now() + c.timeout, nil
+local unheard = { NO_LEADER = true, TIMEOUT = true, LOST = true }
+
+-- Asks until it is let in, or refused; what is in the way and can pass is waited for. patience: for how long, in ms, where nobody
+-- answers. -> true; nil, error
+local function ask(c, options, incarnation, patience, cli)
+  local from, said = c.now(), nil
   while true do
-    local answer, err = c:call('tidelock.join', describe(options, id, incarnation, member_of(c, id)))
+    local answer, err = c:call('tidelock.join', describe(options, incarnation, member_of(c, options.id)))
     if answer then return true end
-    local passes = err.code == 'CONFIG_PENDING' or err.code == 'NO_LEADER' or err.code == 'TIMEOUT' or err.code == 'LOST' or err.code == 'BUSY'
-    if not passes or c.now() >= deadline then return nil, err end
+    local passes = unheard[err.code] or err.code == 'CONFIG_PENDING' or err.code == 'BUSY'
+    if not passes or c.now() >= from + (unheard[err.code] and patience or PATIENCE_MS) then return nil, err end
     if said ~= err.code then cli.say('tidelock: ', err.message, '; asking again') end
     said = err.code
     c.sleep(RETRY_MS)
   end
 end
 
--- options: id (a number), data, listen, advertise, zone, tags, priority, insecure; addresses of members, as --join has them
+-- The cluster that the members are of, as text; nil: none of them says.
+local function cluster_of(c)
+  for _ = 1, #c.list do
+    local status = c:status()
+    if status and status.cluster:find('[^0]') then return status.cluster end
+    c:close()
+    c.at = c.at % #c.list + 1
+  end
+end
+
+-- options: id (a number), data, listen, advertise, zone, tags, priority, insecure; addresses of members, as --join has them.
+-- -> exit code; 0: the node may run, and whether the cluster was told where it is
 function join.enter(options, addresses, cli)
-  local incarnation, let_in, why = node.join_begin(options)
+  local incarnation, own, why = node.join_begin(options)
   if not incarnation then
     cli.say('tidelock: ', why)
-    return let_in
+    return own
   end
-  local c, bad = client.new(addresses, { timeout = let_in and KNOWN_MS or options.timeout })
+  local c, bad = client.new(addresses, { timeout = ATTEMPT_MS })
   if not c then cli.stop(2, '--join: ', bad) end
-  local ok, err = ask(c, options, options.id, incarnation, cli)
-  local status = ok and c:status()
+  local cluster = cluster_of(c)
+  if own and cluster and own ~= cluster then
+    c:close()
+    cli.say('tidelock: this directory is of cluster ', own, ', and ', addresses, ' is of cluster ', cluster,
+      ': a node that joins that one begins with an empty directory')
+    return 78
+  end
+  local ok, err = ask(c, options, incarnation, own and KNOWN_MS or PATIENCE_MS, cli)
+  cluster = cluster or ok and cluster_of(c)
   c:close()
-  if let_in then
-    if not ok then cli.say('tidelock: nobody was told that node ', options.id, ' starts (', err.message, '); it is a member already') end
-    return 0
+  if own and not ok and unheard[err.code] then
+    cli.say('tidelock: ', addresses, ' could not be told that node ', options.id, ' starts (', err.message, '); it is a member already')
+    return 0, false
   end
   if not ok then
-    cli.say('tidelock: ', addresses, ' does not let node ', tostring(options.id), ' in: ', err.message)
+    cli.say('tidelock: ', addresses, unheard[err.code] and ' could not be asked' or (' does not let node %.0f in'):format(options.id), ': ',
+      err.message)
     return call.exit_code(err, true)
   end
-  if not status then
+  if own then return 0, true end
+  if not cluster then
     cli.say('tidelock: ', addresses, ' does not say of which cluster it is; run the same line again')
     return 3
   end
-  local done, code, sentence = node.join_end(options, status.cluster)
-  if done then return 0 end
+  local done, code, sentence = node.join_end(options, cluster)
+  if done then return 0, true end
   cli.say('tidelock: ', sentence)
   return code
 end

@@ -154,8 +154,10 @@ function start.run(options, rest, cli)
     cli.stop(2, '--join goes without --cluster, --machine, --format and --policy: the cluster has them')
   end
   sys.end_with_parent()
+  local told = false
   if options.join then
-    local code = join.enter(self, options.join, cli)
+    local code
+    code, told = join.enter(self, options.join, cli)
     if code ~= 0 then return code end
   end
   local code, why = node.run {
@@ -171,7 +173,7 @@ function start.run(options, rest, cli)
     snapshot_zstd = options['snapshot-zstd'],
     scrub_rate = threshold(options, 'scrub-rate', 1024, 8 * 1024 * 1024, cli),
     bundles = bundles_of(options, cli), zone = self.zone, priority = self.priority, tags_packed = self.tags_packed,
-    joins = options.join ~= nil,
+    joins = told,
   }
   if code ~= 0 and why ~= '' then cli.say('tidelock: ', why) end
   return code

@@ -48,6 +48,16 @@ describe('start --join', function()
     p:says('start --id 2 --data ' .. p:path('n3') .. ' --listen 127.0.0.1:1 --join nowhere:x', 2, 'an address is HOST:PORT')
   end)
 
+  it('of a directory that was restored, or is of another cluster, is refused', function()
+    p:says('backup ' .. p:path('f'), 0)
+    p:says(('restore %s --data %s'):format(p:path('f'), p:path('r')), 0)
+    p:says(('start --id 2 --data %s --listen %s --join %s'):format(p:path('r'), address(2), address(1)), 78, 'this directory was restored')
+    p:start(3, 'other', '--machine examples/kv.lua --cluster 3=' .. address(3))
+    p:wait('node 3 leads', function() return (p:run('call kv.set x 1 --to ' .. address(3))) == 0 end)
+    p:stop(3)
+    p:says(('start --id 3 --data %s --listen %s --join %s'):format(p:path('other'), address(3), address(1)), 78, 'this directory is of cluster')
+  end)
+
   it('of a directory that was not let in yet says what is missing', function()
     join(2)
     ended('n2', 'nobody invited')
@@ -93,6 +103,9 @@ describe('a member', function()
     p:start(2, 'n2')
     p:says(('start --id 2 --data %s --listen 127.0.0.1:%d'):format(p:path('copy'), p.ports[3]), 78,
       'the others look for node 2 at ' .. address(2), '--advertise ' .. address(2), '--join HOST:PORT', 'else this directory is a copy')
+    p:says(('start --id 2 --data %s --listen 127.0.0.1:%d --join %s'):format(p:path('copy'), p.ports[3], address(1)), 3,
+      'node 2 is heard, at ' .. address(2))
+    assert.truthy(p:says('members', 0):find('2 +' .. address(2)))
   end)
 
   it('moves to another address when it says so', function()

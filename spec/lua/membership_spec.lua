@@ -75,7 +75,9 @@ describe('membership without a policy', function()
   end)
 
   it('takes what a member says anew of itself for a change of address', function()
-    local m = membership.new { 1, 2 }
+    local m = membership.new { 1, 2, 3 }
+    assert.equal('BUSY', code(m:join(2, { address = '127.0.0.1:9302' }))) -- it is heard where it was: this may be a copy
+    m:observe { [2] = { silent = 5 } }
     assert.equal(1, m:join(2, { address = '127.0.0.1:9302', zone = 'b' }).configuration)
     assert.equal('address', m:decision().changes[1][1])
     m:carry_out()

@@ -122,6 +122,36 @@ describe('a directory', function()
     assert.equal(1, w:call(lost, 'counter.add', 'a').value)
   end)
 
+  it('that joined and lost its log does not begin anew: what it acknowledged would be gone', function()
+    local w = grown(3)
+    all_vote(w, 3)
+    w:crash(2)
+    local disk = w.C.replica_world_disk(w.world, 2)
+    for _, name in ipairs { 'vote', 'log-00000001', 'log-00000002', 'log-00000003' } do disk.remove(disk, name) end
+    w:start(2)
+    w:run(10)
+    assert.is_false(w:status(2).up)
+    assert.truthy(w:fatal(2):find('its log is gone', 1, true), w:fatal(2))
+  end)
+
+  -- Of a node that was let in again within an election time-out its leader knew what the lost directory had held, and sent it nothing.
+  it('that is lost, under the same id at once, is filled from the beginning', function()
+    local w = W.formed { nodes = 4, founders = 3, election_ms = 300, heartbeat_ms = 30 }
+    local leader = w:leader()
+    for _ = 1, 20 do w:call(leader, 'counter.add', 'a') end
+    local gone = (leader + 1) % 3
+    w:crash(gone)
+    assert.truthy(w:change(leader, { { op = 'remove', id = gone + 1 } }, { force = true }).ok)
+    w:until_true('removed', function()
+      local all = w:members(leader)
+      return #all.members == 2 and not all.joint and not all.decision
+    end)
+    w:anew(gone, gone + 1)
+    w:change(leader, { { op = 'add', id = gone + 1, address = 'h:730' .. gone } })
+    assert.truthy(w:join(gone, leader).ok)
+    w:until_true('it has the log', function() return w:status(gone).applied >= 20 end, 3000)
+  end)
+
   it('that was not let in yet does not start; asked again, it is the same node', function()
     local w = W.formed { nodes = 2, founders = 1 }
     local first = w.C.replica_world_joiner(w.world, 1, 0)

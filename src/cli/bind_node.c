@@ -196,20 +196,25 @@ static int join_refused(lua_State *L, int exit_code, struct buffer *why)
     return 3;
 }
 
-/* join_begin{ id, data, listen, ... } -> incarnation, whether it was let in before; or nil, exit code, sentence */
+/* join_begin{ id, data, listen, ... } -> incarnation, the cluster that has let it in before or false; or nil, exit code, sentence */
 static int node_begin_join(lua_State *L)
 {
     struct node_options options = {0};
     struct buffer why = {0};
     uint64_t incarnation = 0;
-    bool let_in = false;
+    uint64_t cluster_id = 0;
     join_options(L, &options);
-    int exit_code = node_join_begin(&options, &incarnation, &let_in, &why);
+    int exit_code = node_join_begin(&options, &incarnation, &cluster_id, &why);
     if (exit_code != NODE_EXIT_OK)
         return join_refused(L, exit_code, &why);
     buffer_close(&why);
     lua_pushnumber(L, (double)incarnation);
-    lua_pushboolean(L, let_in);
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)cluster_id);
+    if (cluster_id != 0)
+        lua_pushstring(L, text);
+    else
+        lua_pushboolean(L, 0);
     return 2;
 }
 

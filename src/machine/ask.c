@@ -50,7 +50,10 @@ void machine_query(struct machine *machine, struct slice name, struct slice args
         limits_pack(&machine->limits, &machine->result);
         outcome = VM_OK;
     } else if (slice_equal(name, slice_text("tidelock.members"))) {
+        const uint64_t stamp_ms = machine->now_ms; /* for how long somebody is silent by now */
+        machine->now_ms = now_ms > stamp_ms ? now_ms : stamp_ms;
         machine_pack_membership(machine, &machine->result);
+        machine->now_ms = stamp_ms;
         outcome = VM_OK;
     } else if (slice_equal(name, slice_text("tidelock.members_history"))) {
         machine_pack_membership_history(machine, &machine->result);

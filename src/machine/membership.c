@@ -92,7 +92,7 @@ static bool address_is_free(const struct machine *machine, node_id id, node_id o
 }
 
 bool membership_invite_at(struct machine *machine, node_id id, const char *address, node_id replaces,
-                          struct refusal *refusal)
+                          struct slice why, struct refusal *refusal)
 {
     struct invitation invitation = {.id = id, .replaces = replaces};
     struct invitation list[MEMBERSHIP_INVITED_MAX];
@@ -108,6 +108,8 @@ bool membership_invite_at(struct machine *machine, node_id id, const char *addre
                              "%d nodes were invited and have not joined; remove one of those first",
                              MEMBERSHIP_INVITED_MAX);
     snprintf(invitation.address, sizeof invitation.address, "%s", address);
+    if (why.size > 0 && why.size < sizeof invitation.why)
+        memcpy(invitation.why, why.data, why.size);
     membership_invite(machine, &invitation);
     return true;
 }
@@ -277,6 +279,8 @@ static void take_leader(struct machine *machine, uint64_t leader)
     membership_drop(machine, "handing");
 }
 
+static const char replaced_why[] = "an operator asked for it, and the new node has caught up";
+
 /* A node that was to replace another has joined and caught up. */
 static void replace_invited(struct machine *machine, const struct entry *entry)
 {
@@ -297,10 +301,10 @@ static void replace_invited(struct machine *machine, const struct entry *entry)
         struct refusal refusal;
         changes->count = 1;
         changes->list[0] = (struct change){.op = CHANGE_REPLACE, .id = one->replaces, .with = one->id};
-        bool decided = facts.caught_up && facts.silent_since_ms == 0 &&
-                       membership_decide(machine, entry, changes, slice_text("operator"),
-                                         slice_text("an operator asked for it, and the new node has caught up"),
-                                         false, &refusal);
+        bool decided =
+            facts.caught_up && facts.silent_since_ms == 0 &&
+            membership_decide(machine, entry, changes, slice_text("operator"),
+                              one->why[0] != 0 ? slice_text(one->why) : slice_text(replaced_why), false, &refusal);
         mem_free(changes);
         if (decided)
             return;

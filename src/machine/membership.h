@@ -58,6 +58,7 @@ enum { MEMBERSHIP_HISTORY_MAX = 256, MEMBERSHIP_INVITED_MAX = 32, MEMBERSHIP_CHA
  *              ENTRY_CONFIGURATION that it asks for (wire/members.h), nil for a transfer}. Until it is gone the leader proposes that
  *              (CHANGE with expected_id = configuration, force as it says), or transfers; a newer configuration, a transfer's new
  *              term, or the leader's own ENTRY_MEMBERSHIP takes it away
+ *   handing    a transfer was decided, and it is not known yet who leads: an observation settles it
  *   invited    list of {id, address, replaces (0: nobody)}
  *   leader     who brought the last observation; 0: nobody yet
  *   configuration, joint, members   the one applied last: list of {id, address, role, old, is_leader, priority, zone, tags, silent_ms, lag,

@@ -374,7 +374,7 @@ static bool take_operations(struct machine *machine, const struct entry *entry, 
                              "add comes alone: it invites a node, which then joins by itself");
     if (members_find(&machine->membership->members, first->id) != NULL)
         return refuse_change(refusal, ERROR_EXISTS, "node %llu is a member already", (unsigned long long)first->id);
-    return membership_invite_at(machine, first->id, first->self.address, 0, refusal);
+    return membership_invite_at(machine, first->id, first->self.address, 0, slice_make(NULL, 0), refusal);
 }
 
 static void take_review(struct room *room, struct slice said)

@@ -116,11 +116,14 @@ struct member_facts membership_facts(const struct machine *machine, node_id id);
 void membership_all_facts(const struct machine *machine, struct member_facts facts[RAFT_MEMBERS_MAX]);
 void membership_put_facts(struct machine *machine, const struct member_facts *facts);
 
+enum { MEMBERSHIP_WHY_BYTES = 256 };
+
 /* An invitation. */
 struct invitation {
     node_id id;
     node_id replaces; /* 0: nobody */
     char address[MEMBER_ADDRESS_BYTES];
+    char why[MEMBERSHIP_WHY_BYTES + 1];
 };
 
 bool membership_invitation(const struct machine *machine, node_id id, struct invitation *invitation);
@@ -171,7 +174,7 @@ bool membership_decide(struct machine *machine, const struct entry *entry, const
 
 /* A node that is no member may join, at this address; in whose place, if in somebody's. False: why not. */
 bool membership_invite_at(struct machine *machine, node_id id, const char *address, node_id replaces,
-                          struct refusal *refusal);
+                          struct slice why, struct refusal *refusal);
 
 /* The first entry of a term: whoever led before handed over, or not. */
 void membership_new_term(struct machine *machine);

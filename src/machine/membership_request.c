@@ -7,7 +7,10 @@
 #include "base/mutant.h"
 #include "machine/membership_private.h"
 
-enum { WHY_BYTES = 256, AGAIN_MS = 1000 /* until a policy is asked again, after its decision came back */ };
+enum {
+    WHY_BYTES = MEMBERSHIP_WHY_BYTES,
+    AGAIN_MS = 1000 /* until a policy is asked again, after its decision came back */
+};
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */
 
@@ -123,7 +126,7 @@ static enum vm_outcome operator_adds(struct machine *machine, struct asked *aske
         return refuse(asked, result);
     }
     if (!is_admitted(machine, asked) ||
-        !membership_invite_at(machine, change->id, change->self.address, 0, &asked->refusal))
+        !membership_invite_at(machine, change->id, change->self.address, 0, asked->why, &asked->refusal))
         return refuse(asked, result);
     return answer(result, "invited", change->id);
 }
@@ -143,7 +146,7 @@ static enum vm_outcome operator_replaces(struct machine *machine, struct asked *
             refuse_change(&asked->refusal, ERROR_NOT_FOUND, "node %llu is no member (tidelock members lists them)",
                           (unsigned long long)change->id);
     if (!good || !is_admitted(machine, asked) ||
-        !membership_invite_at(machine, change->with, change->self.address, change->id, &asked->refusal))
+        !membership_invite_at(machine, change->with, change->self.address, change->id, asked->why, &asked->refusal))
         return refuse(asked, result);
     return answer(result, "invited", change->with);
 }
@@ -193,6 +196,15 @@ static enum vm_outcome join_again(struct machine *machine, struct asked *asked, 
     }
     if (says_the_same(member, &change->self))
         return answer(result, "member", member->id);
+    if (strcmp(member->address, change->self.address) != 0 &&
+        membership_facts(machine, member->id).silent_since_ms == 0 && !MUTANT(301)) {
+        (void)refuse_change(
+            &asked->refusal, ERROR_BUSY,
+            "node %llu is heard, at %s: it must end there before it can be at %s; if this is another "
+            "process with a copy of its directory, that must not run",
+            (unsigned long long)member->id, member->address, change->self.address);
+        return refuse(asked, result);
+    }
     change->op = CHANGE_ADDRESS;
     change->all_of_it = true;
     return decide_asked(machine, asked, true, "it has another address, zone, tag or priority than before", result);
@@ -253,7 +265,8 @@ static enum vm_outcome ask_to_join(struct machine *machine, struct asked *asked,
         asked->changes.list[0].with = invitation.replaces;
     if (!is_free(machine, asked) || !make_sense(machine, asked) || !may_join(machine, asked, change))
         return refuse(asked, result);
-    return decide_asked(machine, asked, true, "it asked to join", result);
+    const bool said = membership_invitation(machine, change->id, &invitation) && invitation.why[0] != 0;
+    return decide_asked(machine, asked, true, said ? invitation.why : "it asked to join", result);
 }
 
 /* The leader cannot carry the decision out. */

@@ -10,7 +10,7 @@
 #include "state/key.h"
 #include "wire/pack.h"
 
-enum { FACTS_FIELDS = 5, INVITATION_FIELDS = 2, DECISION_FIELDS = 7, LINE_FIELDS = 7 };
+enum { FACTS_FIELDS = 5, INVITATION_FIELDS = 3, DECISION_FIELDS = 7, LINE_FIELDS = 7 };
 
 /* --- rows ------------------------------------------------------------------------------------------------------------- */
 
@@ -171,8 +171,14 @@ static bool read_invitation(struct slice value, struct invitation *invitation)
         pack_read_text(&reader, &address) != STATUS_OK || address.size >= sizeof invitation->address ||
         pack_read_u64(&reader, &invitation->replaces) != STATUS_OK)
         return false;
+    struct slice why;
+    if (pack_read_text(&reader, &why) != STATUS_OK || why.size >= sizeof invitation->why)
+        return false;
     memcpy(invitation->address, address.data, address.size);
     invitation->address[address.size] = 0;
+    if (why.size > 0)
+        memcpy(invitation->why, why.data, why.size);
+    invitation->why[why.size] = 0;
     return true;
 }
 
@@ -192,6 +198,7 @@ void membership_invite(struct machine *machine, const struct invitation *invitat
     pack_array(&value, INVITATION_FIELDS);
     pack_text(&value, slice_text(invitation->address));
     pack_u64(&value, invitation->replaces);
+    pack_text(&value, slice_text(invitation->why));
     membership_put_at(machine, "invited", invitation->id, buffer_slice(&value));
     buffer_close(&value);
 }
@@ -489,13 +496,16 @@ static void pack_members(const struct machine *machine, struct buffer *out)
 
 void machine_pack_membership(const struct machine *machine, struct buffer *out)
 {
-    pack_map(out, 10);
+    struct slice handing;
+    pack_map(out, 11);
     pack_text(out, slice_text("alarm"));
     pack_row(machine, "alarm", out);
     pack_text(out, slice_text("configuration"));
     pack_u64(out, machine->membership->members.id);
     pack_text(out, slice_text("decision"));
     pack_decision(machine, out);
+    pack_text(out, slice_text("handing"));
+    pack_boolean(out, membership_get(machine, "handing", &handing));
     pack_text(out, slice_text("invited"));
     pack_invited(machine, out);
     pack_text(out, slice_text("joint"));

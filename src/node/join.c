@@ -5,6 +5,7 @@
 
 #include "node/state.h"
 #include "replica/formation.h"
+#include "replica/restore.h"
 
 static int open_disk(struct node *node, const struct node_options *options)
 {
@@ -30,12 +31,19 @@ static int make_identity(struct node *node, const struct node_options *options, 
                                                                                        : NODE_EXIT_CONFIG;
     if (status != STATUS_NOT_FOUND)
         return NODE_EXIT_CONFIG;
+    struct hash128 file = {0};
+    if (restore_read_mark(node->disk, &file, node->why) != STATUS_NOT_FOUND)
+        return node_refuse(
+            node, NODE_EXIT_CONFIG,
+            "this directory was restored from a snapshot, to begin a cluster with (--cluster): a node that "
+            "joins one begins with an empty directory");
     if (formation_joiner(options->id, address, node_random(), identity, node->why) != STATUS_OK)
         return NODE_EXIT_CONFIG;
     return save(node, identity);
 }
 
-int node_join_begin(const struct node_options *options, uint64_t *incarnation, bool *let_in, struct buffer *why)
+int node_join_begin(const struct node_options *options, uint64_t *incarnation, uint64_t *cluster_id,
+                    struct buffer *why)
 {
     struct node node = {.why = why};
     struct identity identity;
@@ -46,7 +54,7 @@ int node_join_begin(const struct node_options *options, uint64_t *incarnation, b
         return exit_code;
     exit_code = make_identity(&node, options, &identity);
     *incarnation = identity.incarnation;
-    *let_in = identity.cluster_id != 0;
+    *cluster_id = identity.cluster_id;
     node.disk->free(node.disk);
     return exit_code;
 }

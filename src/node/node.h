@@ -54,9 +54,10 @@ struct node_options {
  * the exit code; if it is not 0, `why` has the sentence that says why, and what to do. */
 int node_run(const struct node_options *options, struct buffer *why);
 
-/* `start --join`, before node_run: makes the identity of a node that joins, if there is none. *let_in: a cluster has let it in before. Between
- * the two the cluster is asked (tidelock.join), and its id goes into the second. Both return an exit code and a sentence, like node_run. */
-int node_join_begin(const struct node_options *options, uint64_t *incarnation, bool *let_in, struct buffer *why);
+/* `start --join`, before node_run: makes the identity of a node that joins, if there is none. *cluster_id: of the cluster
+ * that has let it in before; 0: none has. Between the two the cluster is asked (tidelock.join), and its id goes into the second. Both return an exit code and a sentence, like node_run. */
+int node_join_begin(const struct node_options *options, uint64_t *incarnation, uint64_t *cluster_id,
+                    struct buffer *why);
 int node_join_end(const struct node_options *options, uint64_t cluster_id, struct buffer *why);
 
 #endif

@@ -75,7 +75,12 @@ void peers_follow_configuration(struct raft *raft)
 {
     size_t members = 0;
     for (size_t i = 0; i < raft->peers_count; i++) {
-        raft->peers[i].leaving = !membership_has(&raft->configuration, raft->peers[i].id);
+        struct progress *peer = &raft->peers[i];
+        const bool stays = membership_has(&raft->configuration, peer->id);
+        if (peer->leaving && stays &&
+            !MUTANT(302)) /* let in again, perhaps with another directory: nothing is known of it */
+            progress_init(peer, peer->id, raft->trail.last - 1, raft->options.window_messages, raft->now);
+        peer->leaving = !stays;
         members += raft->peers[i].leaving ? 0 : 1;
     }
     /* The members come first: at the most that many come in, and these have room. */

@@ -10,7 +10,7 @@
 #include "replica/state.h"
 #include "wire/pack.h"
 
-enum { ANNOUNCE_MS = 1000 };
+enum { ANNOUNCE_MS = 1000, ANNOUNCE_MS_MAX = 60000 };
 
 static bool has_news(const struct replica_self *self, const struct member *member)
 {
@@ -50,10 +50,14 @@ void announce_turn(struct replica *replica)
         !members_has_self(replica))
         return;
     const struct member *member = members_find(now, replica->identity.id);
-    if (!has_news(&replica->self, member))
+    if (!has_news(&replica->self, member)) {
+        replica->announce_wait = 0;
         return;
+    }
     struct buffer args = {0};
-    replica->announce_at = replica->now.boot_ms + ANNOUNCE_MS;
+    const uint64_t wait = replica->announce_wait * 2;
+    replica->announce_wait = wait < ANNOUNCE_MS ? ANNOUNCE_MS : wait < ANNOUNCE_MS_MAX ? wait : ANNOUNCE_MS_MAX;
+    replica->announce_at = replica->now.boot_ms + replica->announce_wait;
     pack_self(&replica->self, member, &args);
     const struct request request = {.name = slice_text("tidelock.join"),
                                     .args = buffer_slice(&args),

@@ -78,7 +78,7 @@ static void read_decision(struct changing *all, struct slice value)
     }
     if (all->decision == before)
         return;
-    all->since = 0;
+    all->since = all->try_at = 0;
     all->transferring = false;
 }
 
@@ -107,6 +107,7 @@ void change_heard(struct replica *replica, struct slice packed)
     uint32_t count = 0;
     bool manual = true;
     bool invited = false;
+    bool handing = false;
     if (packed.size == 0)
         return;
     CHECK(pack_read_map(&reader, &count) == STATUS_OK);
@@ -128,8 +129,10 @@ void change_heard(struct replica *replica, struct slice packed)
             manual = pack_read_text(&inside, &text) == STATUS_OK && is_text(text, "manual");
         else if (is_text(name, "invited"))
             invited = pack_read_array(&inside, &entries) == STATUS_OK && entries > 0;
+        else if (is_text(name, "handing"))
+            CHECK(pack_read_boolean(&inside, &handing) == STATUS_OK);
     }
-    observing->wanted = !manual || invited;
+    observing->wanted = !manual || invited || handing;
 }
 
 /* --- carrying it out -------------------------------------------------------------------------------------------------------- */
@@ -225,7 +228,7 @@ void change_turn(struct replica *replica)
 {
     struct changing *all = &replica->changing;
     if (!replica_leads(replica) || all->decision == 0) {
-        all->since = 0;
+        all->since = all->try_at = 0;
         all->transferring = false;
         return;
     }

@@ -33,11 +33,19 @@ static bool good_address(const char *text, size_t size)
             return false;
         port = port * 10 + (unsigned)(text[i] - '0');
     }
+    if ((colon == 8 && memcmp(text, "0.0.0.0", 7) == 0) || (colon == 5 && memcmp(text, "[::]", 4) == 0))
+        return false; /* every address of a machine is none at which another finds it */
     bool brackets = text[0] == '[' && text[colon - 2] == ']';
     for (size_t i = 0; i + 1 < colon; i++)
         if (text[i] <= ' ' || text[i] > '~' || text[i] == '=' || (text[i] == ':' && !brackets))
             return false;
     return port >= 1 && port <= 65535;
+}
+
+bool formation_address(struct slice address)
+{
+    return address.size < sizeof((struct identity_member *)NULL)->address &&
+           good_address((const char *)address.data, address.size);
 }
 
 /* One "ID=HOST:PORT". */

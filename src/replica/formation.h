@@ -24,6 +24,9 @@
 enum status formation_parse_line(const char *line, struct identity_member members[RAFT_MEMBERS_MAX], size_t *count,
                                  struct buffer *why) MUST_USE;
 
+/* HOST:PORT or [IPV6]:PORT, where another node could find one; not every address of a machine. */
+bool formation_address(struct slice address);
+
 /* Makes the identity for a first start: `id` must be in the line. `seed` is true randomness for the incarnation. */
 enum status formation_identity(node_id id, const char *line, uint64_t code_hash, uint64_t seed,
                                struct identity *identity, struct buffer *why) MUST_USE;

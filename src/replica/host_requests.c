@@ -105,10 +105,12 @@ static const char *encode_skip(struct slice args, struct buffer *payload)
 
 static const char members_usage[] = "tidelock.members_change takes a list of changes, each a map with op (add "
                                     "promote demote remove replace address "
-                                    "transfer), id, and what the op needs of with, address, zone, tags, priority; "
+                                    "transfer), id, and what the op needs of with, address (HOST:PORT, where "
+                                    "others find it), zone, tags, priority; "
                                     "and a map with force, expected, why";
-static const char join_usage[] =
-    "tidelock.join takes a map with id, incarnation, address, zone, tags, priority: a node says it of itself";
+static const char join_usage[] = "tidelock.join takes a map with id, incarnation, address (HOST:PORT, where others "
+                                 "find it), zone, tags, priority: a node "
+                                 "says it of itself";
 
 /* What a change may say, as requests name it and entries order it. */
 struct said_change {
@@ -179,7 +181,7 @@ static const char *encode_join(struct slice args, struct buffer *payload)
     struct said_change said = {.op = slice_text("add")};
     uint32_t count = 0;
     if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 || !read_said(&reader, &said) || said.id == 0 ||
-        said.incarnation == 0 || said.address.size == 0 || !slice_equal(said.op, slice_text("add")))
+        said.incarnation == 0 || !formation_address(said.address) || !slice_equal(said.op, slice_text("add")))
         return join_usage;
     pack_request_head(payload, "join", false, 0, 4);
     pack_array(payload, 1);
@@ -226,7 +228,7 @@ static const char *encode_members(struct slice args, struct buffer *payload)
                 pack_read_array(&reader, &listed) == STATUS_OK && listed > 0 && listed <= MEMBERSHIP_CHANGES_MAX;
     for (uint32_t i = 0; good && i < listed; i++) {
         struct said_change said = {0};
-        good = read_said(&reader, &said);
+        good = read_said(&reader, &said) && (said.address.size == 0 || formation_address(said.address));
         if (good)
             pack_said(&said, &changes);
     }

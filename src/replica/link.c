@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/mutant.h"
 #include "base/memory.h"
 #include "base/mutant.h"
 #include "base/trace.h"
@@ -187,7 +186,7 @@ static const char *object_to(const struct replica *replica, const struct message
 static bool has_forgotten(const struct replica *replica, const struct message_hello *hello, char text[REASON_BYTES])
 {
     struct raft_status status;
-    if (!replica_leads(replica) || hello->last_index == 0 || MUTANT(65))
+    if (!replica_leads(replica) || (hello->last_index == 0 && hello->formation != FORMATION_FORMED) || MUTANT(65))
         return false;
     raft_get_status(replica->raft, &status);
     for (size_t i = 0; i < status.peers_count; i++) {
@@ -235,6 +234,15 @@ static void replace_older(struct replica *replica, const struct link *link)
     }
 }
 
+/* It wants to form a cluster with a new directory, where its id has one in a cluster that has formed. */
+static bool began_anew(const struct replica *replica, const struct message_hello *hello, const struct peer *peer)
+{
+    return replica->identity.formation == FORMATION_FORMED && hello->formation != FORMATION_FORMED &&
+           peer != NULL && hello->to == replica->identity.id && hello->incarnation != 0 &&
+           hello->incarnation != peer->member.incarnation &&
+           (hello->cluster_id == 0 || hello->cluster_id == replica->identity.cluster_id);
+}
+
 static bool take_hello(struct replica *replica, struct link *link, const struct message_hello *hello)
 {
     struct peer *peer = replica_peer(replica, hello->from);
@@ -248,7 +256,7 @@ static bool take_hello(struct replica *replica, struct link *link, const struct 
     char text[REASON_BYTES];
     const char *why = object_to(replica, hello, peer, text);
     if (why != NULL)
-        return refuse(replica, link, why, members_was_removed(replica, hello));
+        return refuse(replica, link, why, members_was_removed(replica, hello) || began_anew(replica, hello, peer));
     if (is_newer(replica, hello) && (peer == NULL || peer->member.incarnation != hello->incarnation))
         peer = members_adopt(replica, hello);
     if (peer == NULL)
@@ -364,7 +372,8 @@ static bool take_raft(struct replica *replica, struct link *link, const struct m
     struct peer *peer = replica_peer(replica, link->peer);
     if (peer != NULL) {
         peer->heard_at = replica->now.boot_ms;
-        if (message->raft.type == RAFT_APPEND_ENTRIES)
+        if (message->raft.type == RAFT_APPEND_ENTRIES &&
+            message->raft.append_entries.leader_commit > replica->membering.told_commit)
             replica->membering.told_commit = message->raft.append_entries.leader_commit;
         digest_heard(replica, peer, message);
     }

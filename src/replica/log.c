@@ -380,6 +380,11 @@ static void written(struct replica *replica, const struct log_job *job)
     for (const struct log_job *next = replica->queue_first; next != NULL; next = next->next)
         if (next->write.cut_from != 0 && replica->persisted_index >= next->write.cut_from)
             replica->persisted_index = next->write.cut_from - 1; /* what is there now is not what will be */
+    if (replica->identity.joined && !replica->identity.begun && replica->persisted_index > 0 &&
+        !replica->identity_saving) {
+        replica->identity.begun = true;
+        log_submit_identity(replica, false);
+    }
     if (replica->formation_writing) {
         replica->formation_writing = false;
         replica->identity.formation = FORMATION_FORMED;

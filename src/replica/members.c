@@ -256,12 +256,22 @@ static void follow_member(struct replica *replica, const struct member *member)
     peer->stranger = false;
 }
 
-static bool is_listed(const struct replica *replica, node_id id)
+/* Whose members are peers: the first one, and the last two. Of those that a restart finds between, nobody need be known: whoever leads
+ * is in the newest, or says so. */
+static bool is_followed(const struct membering *all, size_t place)
 {
-    for (size_t i = 0; i < replica->membering.count; i++)
-        if (members_find(replica->membering.list[i], id) != NULL)
-            return true;
-    return false;
+    return place == 0 || place + 2 >= all->count;
+}
+
+static const struct member *find_listed(const struct replica *replica, node_id id)
+{
+    const struct membering *all = &replica->membering;
+    for (size_t i = all->count; i > 0; i--) {
+        const struct member *member = is_followed(all, i - 1) ? members_find(all->list[i - 1], id) : NULL;
+        if (member != NULL)
+            return member;
+    }
+    return NULL;
 }
 
 static bool has_link(const struct replica *replica, node_id id, bool incoming)
@@ -287,7 +297,7 @@ static bool is_wanted(const struct replica *replica, const struct peer *peer, co
     const uint64_t alone = replica->now.boot_ms - replica->membering.alone_since;
     const bool may_ask = !replica->identity.joined || replica->membering.ever ||
                          alone > ALONE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms;
-    if (replica->raft == NULL || (is_listed(replica, peer->member.id) && may_ask))
+    if (replica->raft == NULL || (find_listed(replica, peer->member.id) != NULL && may_ask))
         return true;
     return has_link(replica, peer->member.id, true) || is_told(status, peer->member.id);
 }
@@ -303,11 +313,14 @@ static void look_at_peers(struct replica *replica)
         struct peer *peer = &replica->peers[i];
         if (peer->member.id == 0 || peer->member.id == replica->identity.id)
             continue;
+        const struct member *listed = find_listed(replica, peer->member.id);
+        if (listed != NULL && peer->stranger && !has_link(replica, peer->member.id, true))
+            follow_member(replica, listed); /* nobody stands by what was said in its name */
         const bool wanted = is_wanted(replica, peer, &status);
         if (wanted != peer->dialled)
             all->version++;
         peer->dialled = wanted;
-        if (wanted || is_listed(replica, peer->member.id) || peer->reading || peer->send.reading != 0)
+        if (wanted || listed != NULL || peer->reading || peer->send.reading != 0)
             continue;
         if (has_link(replica, peer->member.id, false))
             close_links(replica, peer);
@@ -328,6 +341,8 @@ void members_follow(struct replica *replica)
     }
     if (replica->effects.configuration_changed && now != NULL)
         members_sync(replica);
+    for (size_t i = 0; now == NULL && i < replica->peers_count; i++)
+        replica->peers[i].roles = 0;
 }
 
 void members_sync(struct replica *replica)
@@ -341,9 +356,8 @@ void members_sync(struct replica *replica)
         peer->roles = member != NULL ? member->roles : 0;
     }
     look_at_peers(replica);
-    /* Of those that a restart finds between, nobody need be known: whoever leads is in the newest, or says so. */
     for (size_t i = 0; i < all->count; i++)
-        for (size_t m = 0; m < all->list[i]->count && (i == 0 || i + 2 >= all->count); m++)
+        for (size_t m = 0; m < all->list[i]->count && is_followed(all, i); m++)
             follow_member(replica, &all->list[i]->list[m]);
     for (size_t m = 0; m < now->count; m++)
         replica_peer(replica, now->list[m].id)->roles = now->list[m].roles;
@@ -384,6 +398,8 @@ struct peer *members_adopt(struct replica *replica, const struct message_hello *
 bool members_was_removed(const struct replica *replica, const struct message_hello *hello)
 {
     const struct members *committed = members_committed(replica);
+    if (replica->effects.leader == 0) /* what it knows may be old */
+        return false;
     if (committed == NULL || hello->cluster_id != replica->identity.cluster_id || hello->incarnation == 0 ||
         hello->from == replica->identity.id || hello->to != replica->identity.id ||
         committed->id > replica->effects.commit_index || hello->configuration > committed->id)
@@ -412,13 +428,26 @@ static bool is_removed(const struct replica *replica)
            replica->membering.told_commit <= replica->last_index && !MUTANT(291);
 }
 
+/* What it has said, and answered, goes out first; and whoever is to lead hears that it shall. */
+static bool may_leave(const struct replica *replica)
+{
+    const uint64_t since = replica->now.boot_ms - replica->membering.removed_at;
+    const bool led_on = replica->effects.leader != 0 && replica->effects.leader != replica->identity.id;
+    return since > replica->raft_options.election_timeout_ms ||
+           (led_on && since >= replica->raft_options.heartbeat_ms && replica->requests_count == 0);
+}
+
 void members_turn(struct replica *replica)
 {
     struct membering *all = &replica->membering;
     char why[256];
     if (replica->effects.leader != 0)
         all->alone_since = replica->now.boot_ms;
-    if (is_removed(replica)) {
+    if (!is_removed(replica))
+        all->removed_at = 0;
+    else if (all->removed_at == 0)
+        all->removed_at = replica->now.boot_ms;
+    if (all->removed_at != 0 && may_leave(replica)) {
         snprintf(
             why, sizeof why,
             "this node was removed from the cluster by the configuration at entry %llu; to have it back, set its "

@@ -27,6 +27,7 @@ struct membering {
     bool unreadable;                           /* the log could not be read for them */
     bool ever;                                 /* this node was a member in one of them, in this life */
     uint64_t version;                          /* grows when replica_peers says something else */
+    uint64_t removed_at;                       /* boot_ms since when it is no member any more; 0: it is one */
     raft_index told_commit;                    /* of the leader, as it said last */
     uint64_t look_at;                          /* boot_ms: peers that are of no more use are let go then */
     uint64_t alone_since;                      /* boot_ms since when no leader is known */

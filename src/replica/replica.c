@@ -319,6 +319,10 @@ void replica_begin_raft(struct replica *replica)
     }
 }
 
+static const char log_is_gone[] =
+    "this data directory was part of a cluster, and its log is gone: set the directory "
+    "aside and let the node join anew";
+
 void replica_start(struct replica *replica, struct replica_time now)
 {
     replica->now = now;
@@ -344,6 +348,10 @@ void replica_start(struct replica *replica, struct replica_time now)
                            "data directory aside and let the node join anew");
         return;
     }
+    if (replica->identity.begun && replica->last_index == 0 && !MUTANT(303)) {
+        replica->env.fatal(replica->env.context, 78, log_is_gone);
+        return;
+    }
     if (replica->raft != NULL) {
         if (replica->identity.formation != FORMATION_FORMED) {
             replica->identity.formation = FORMATION_FORMED;
@@ -353,10 +361,7 @@ void replica_start(struct replica *replica, struct replica_time now)
         replica->told_formed = true;
         replica_begin_raft(replica);
     } else if (replica->identity.formation == FORMATION_FORMED) {
-        replica->env.fatal(
-            replica->env.context, 78,
-            "this data directory was part of a cluster, and its log is gone: set the directory aside "
-            "and let the node join anew");
+        replica->env.fatal(replica->env.context, 78, log_is_gone);
     } else {
         formation_progress(replica);
     }
@@ -534,6 +539,8 @@ uint64_t replica_wake_at(const struct replica *replica)
         for (size_t i = 0; i < sizeof more / sizeof *more; i++)
             at = more[i] < at ? more[i] : at;
     }
+    if (replica->membering.removed_at != 0 && replica->now.boot_ms + replica->raft_options.heartbeat_ms < at)
+        at = replica->now.boot_ms + replica->raft_options.heartbeat_ms;
     if (replica->requests_count > 0 && replica->next_scan < at)
         at = replica->next_scan;
     if (replica->written_at != 0 && !replica->marking && replica->written_at + MARK_MS < at)

@@ -304,6 +304,7 @@ struct replica {
     struct prng prng;
     struct link *links;
     struct replica_self self;
+    uint64_t announce_wait;
     uint64_t announce_at;                 /* boot_ms: not before */
     char address[MEMBER_ADDRESS_BYTES];   /* where the others find this node */
     struct peer peers[REPLICA_PEERS_MAX]; /* nobody moves; those of identity.members first */

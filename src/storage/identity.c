@@ -1,7 +1,7 @@
 /* storage/identity.c - see storage/identity.h. The file's content is a MessagePack list:
  *
  *   [version 1, id, incarnation, cluster id, formation, line hash, code hash, [[id, incarnation, address], ...], restored, lease,
- *    joined]
+ *    joined, begun]
  *
  * The last ones are missing where an older version wrote it.
  */
@@ -13,7 +13,7 @@
 #include "storage/storage.h"
 #include "wire/pack.h"
 
-enum { IDENTITY_VERSION = 1, IDENTITY_FIELDS_MIN = 8, IDENTITY_FIELDS = 11 };
+enum { IDENTITY_VERSION = 1, IDENTITY_FIELDS_MIN = 8, IDENTITY_FIELDS = 12 };
 
 static const char file_name[] = "identity";
 
@@ -40,6 +40,7 @@ static enum status save_as(struct disk *disk, const char *name, const struct ide
     pack_u64(&out, identity->restored);
     pack_u64(&out, identity->lease_ms);
     pack_boolean(&out, identity->joined);
+    pack_boolean(&out, identity->begun);
     enum status status = storage_put_file(disk, name, buffer_slice(&out));
     buffer_close(&out);
     return status;
@@ -88,7 +89,8 @@ static bool read_fields(struct pack_reader *reader, uint32_t fields, struct iden
             return false;
     return (fields <= IDENTITY_FIELDS_MIN || pack_read_u64(reader, &identity->restored) == STATUS_OK) &&
            (fields <= IDENTITY_FIELDS_MIN + 1 || pack_read_u64(reader, &identity->lease_ms) == STATUS_OK) &&
-           (fields <= IDENTITY_FIELDS_MIN + 2 || pack_read_boolean(reader, &identity->joined) == STATUS_OK);
+           (fields <= IDENTITY_FIELDS_MIN + 2 || pack_read_boolean(reader, &identity->joined) == STATUS_OK) &&
+           (fields <= IDENTITY_FIELDS_MIN + 3 || pack_read_boolean(reader, &identity->begun) == STATUS_OK);
 }
 
 static void say(struct buffer *why, const char *text)

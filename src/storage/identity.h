@@ -25,6 +25,7 @@ struct identity {
     uint64_t restored;   /* not 0: of the snapshot that its cluster began with (replica/restore.h) */
     uint64_t
         lease_ms; /* it may have promised for so long to help nobody else to lead (replica/lease.c); 0: never */
+    bool begun;   /* of one that joined: its log has begun; where it is not there, it is lost */
     bool
         joined; /* a cluster that others had formed: `members` is this node alone; cluster_id 0: it was not let in yet */
     size_t members_count; /* the line's members; with all incarnations once pinned */
