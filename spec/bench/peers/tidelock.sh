@@ -10,7 +10,8 @@ start() { # start NODE
   "$TIDELOCK" start --id "$1" --data "$DATA/t$1" --listen "$(at "$1")" --cluster "1=$(at 1),2=$(at 2),3=$(at 3)" \
     --machine "$MACHINE" --heartbeat $HB --election $EL >> "$DATA/t$1.log" 2>&1 &
   NODE[$1]=$!; PIDS+=($!); disown $!; }
-settled() { "$TIDELOCK" status --wait --timeout 20000 --to "$TO" > "$DATA/status" || { cat "$DATA/status" >&2; return 1; }; }
+settled() { "$TIDELOCK" status --wait --timeout 20000 --to "$TO" > /dev/null && return
+  "$TIDELOCK" status --to "$TO" >&2; tail -n 5 "$DATA"/t?.log >&2; return 1; }
 leader() { "$TIDELOCK" status --to "$TO" | awk '$3 == "leader" {print $1}'; }
 transfer() { echo "exec $TIDELOCK transfer $2 --to $(at "$1")"; }
 # key and how many times it was put, as node NODE has them, 1,000 at a time
