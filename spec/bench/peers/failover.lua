@@ -80,9 +80,12 @@ table.sort(loads)
 print(('- load average of the last minute, at each run: %.2f to %.2f, in the middle %.2f'):format(loads[1], loads[#loads],
   at(loads, 0.5)))
 for _, peer in ipairs(peers) do
-  print(('- %s: %d kills and transfers, %d writes acknowledged of %d, %d refused; in the end %d there, lost %d, done twice %d'):format(
-    peer, #runs[peer], sum(peer, 'acknowledged'), sum(peer, 'sent'), sum(peer, 'refused'), ended[peer].here, ended[peer].lost,
-    ended[peer].doubled))
+  local last, pauses = ended[peer], values(peer, nil, 'pause_ms')
+  print(('- %s: %d kills and transfers, %d writes acknowledged of %d, %d refused; %s; the client itself stood still for %.1f ms (p50),'
+    .. ' %.1f (p99), %.1f (max) in its runs'):format(peer, #runs[peer], sum(peer, 'acknowledged'), sum(peer, 'sent'),
+    sum(peer, 'refused'), last and ('in the end %d there, lost %d, done twice %d'):format(last.here, last.lost, last.doubled)
+      or 'NOT LOOKED AT in the end', at(pauses, 0.5), at(pauses, 0.99), at(pauses, 1)))
+  if not last then wrong[#wrong + 1] = peer .. ': the runs did not come to their end' end
 end
 if #wrong > 0 then print('- NOT CLEAN: ' .. table.concat(wrong, '; ')) end
 return #wrong == 0 and 0 or 1

@@ -15,7 +15,10 @@ turn() { local r # turn RUN PEER KIND
   echo "$3" >&"${ASK[$2]}"; read -r -t 600 r <&"${ANSWER[$2]}" || { echo "$2 is gone" >&2; exit 1; }
   case $r in "{"*) echo "{\"run\":$1,\"peer\":\"$2\",\"kind\":\"$3\",\"load1\":$(load1),${r#\{}" >> "$RESULTS"
     sed -n 's/^{"gap_ms":\([0-9.]*\),.*"command_ms":\([0-9.]*\),.*/'"$1 $2 $3"': no write for \1 ms, command \2 ms/p' <<< "$r" >&2;;
-    *) echo "$2, $3 number $1: the run failed" >&2; exit 1;; esac; }
+    *) echo "$2, $3 number $1: the run failed" >&2; report; exit 1;; esac; }
+
+report() { what_else "$before"; say "the whole took $(( $(date +%s) - began )) s"
+  "$BIN/../tidelock" run "$HERE/failover.lua" "$RESULTS" "$CONDITIONS"; }
 
 before=$(load1); began=$(date +%s); others > "$DATA/before"; : > "$DATA/later"; conditions
 say "$(date -u +%F), heartbeat 100 ms, election time-out 1000 ms, drawn up to double (etcd: 3.4's defaults, no pre-vote)"
@@ -27,6 +30,4 @@ for run in $(seq 1 "$RUNS"); do
   for kind in kill transfer; do for p in $order; do turn "$run" "$p" $kind; done; done
   others >> "$DATA/later"; done
 for p in $PEERS; do turn 0 "$p" end; done
-finish; what_else "$before"
-say "the whole took $(( $(date +%s) - began )) s"
-"$BIN/../tidelock" run "$HERE/failover.lua" "$RESULTS" "$CONDITIONS"
+finish; report

@@ -59,7 +59,7 @@ struct options {
     uint64_t keys;
     uint64_t rate;       /* requests a second; 0: the closed loop */
     const char *samples; /* the file of all answers, or NULL */
-    bool in_sequence; /* keys count up, instead of random ones */
+    bool in_sequence;    /* keys count up, instead of random ones */
     uint64_t key_first;
     int victim;               /* > 0: failover, this pid is killed; 1: nobody is */
     const char *event;        /* around: this command runs while all is written to, or NULL */
