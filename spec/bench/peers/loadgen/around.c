@@ -17,7 +17,7 @@ static const uint64_t every_ns = 1000000, warm_ns = 100000000, lead_ns = 6000000
 static struct connection nodes[PORTS_MAX];
 static FILE *list; /* of acknowledged keys */
 static char
-    list_buffer[1 << 20]; /* for all of them: writing them out in between would wait for the disk that is tried */
+    list_buffer[1 << 20]; /* for all of them: writing them out in between might wait for the disk */
 static uint64_t begin_ns, command_ns, done_ns, over_ns, last_ns, gap_ns, gap_before_ns, pause_ns;
 
 void around_acknowledged(struct slice key, uint64_t sent_ns, uint64_t now)
