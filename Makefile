@@ -206,6 +206,10 @@ build/.peers-deps:
 bench-peers: all bench-peers-programs ## tidelock beside etcd, the C raft library and Redis: ratios, figures, conditions
 	@BIN=$(CURDIR)/$(BUILD)/peers exec bash spec/bench/peers/run.sh
 
+# Settings by environment: RUNS=100, and those that spec/bench/peers/failover.sh names.
+bench-failover: all bench-peers-programs ## tidelock beside etcd: how long no write is acknowledged, leaders killed and transferred
+	@BIN=$(CURDIR)/$(BUILD)/peers exec bash spec/bench/peers/failover.sh
+
 bench-peers-programs: $(BUILD)/peers/loadgen build/.peers-deps
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/limits spec/bench/peers/limits.c
 	@$(CC) $(CFLAGS_ALL) -o $(BUILD)/peers/raftnode spec/bench/peers/raftnode.c -lraft -luv

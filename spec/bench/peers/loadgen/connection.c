@@ -12,20 +12,26 @@
 
 static uint64_t random_state = 88172645463325252u, key_number;
 
-/* Makes request_key and request_value; the value changes a little, so that no peer stores the same twice. */
-static void next_key(void)
+static void write_key(uint64_t number)
 {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    uint64_t number = options.in_sequence ? key_number++ : random_state % options.keys;
     uint8_t *key = (uint8_t *)(uintptr_t)request_key.data;
     for (size_t i = request_key.size - 1; i > 0; i--, number /= 10)
         key[i] = (uint8_t)('0' + number % 10);
     key[0] = 'k';
+}
+
+/* Makes request_key and request_value -> the key's number; the value changes a little, so that no peer stores the same twice. */
+static uint64_t next_key(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    uint64_t number = options.in_sequence ? options.key_first + key_number++ : random_state % options.keys;
+    write_key(number);
     uint64_t letters = (random_state & 0x0f0f0f0f0f0f0f0fu) | 0x4040404040404040u;
     if (request_value.size >= sizeof letters)
         memcpy((uint8_t *)(uintptr_t)request_value.data, &letters, sizeof letters);
+    return number;
 }
 
 uint64_t due_ns(uint64_t number)
@@ -45,8 +51,10 @@ bool connection_open(struct connection *connection, int index)
         close(connection->fd);
         return false;
     }
-    if (connection->sent_ns == NULL)
+    if (connection->sent_ns == NULL) {
         connection->sent_ns = mem_zalloc(RING, sizeof *connection->sent_ns);
+        connection->keys = mem_zalloc(RING, sizeof *connection->keys);
+    }
     buffer_clear(&connection->in);
     buffer_clear(&connection->out);
     connection->written = 0;
@@ -62,7 +70,7 @@ bool connection_open(struct connection *connection, int index)
 
 void connection_request(struct connection *connection)
 {
-    next_key();
+    connection->keys[connection->next_id % RING] = next_key();
     connection->sent_ns[connection->next_id % RING] = now_ns();
     options.protocol->request(connection);
     connection->next_id++;
@@ -118,6 +126,10 @@ void connection_answered(struct connection *connection, uint32_t id, bool ok)
     counts.answered++;
     counts.last_ns = now;
     uint64_t sent = connection->sent_ns[id % RING];
+    if (options.event != NULL) {
+        write_key(connection->keys[id % RING]);
+        around_acknowledged(request_key, sent, now);
+    }
     uint64_t number = (uint64_t)id * (uint64_t)options.connections + (uint64_t)connection->index;
     uint64_t due = options.rate > 0 ? due_ns(number) : sent;
     latency_add(now - due);

@@ -29,6 +29,7 @@ struct connection {
     uint32_t oldest_id; /* of the request that an answer without an id belongs to */
     int waiting;        /* requests without an answer */
     uint64_t *sent_ns;  /* ring: when each went out */
+    uint64_t *keys;     /* ring: the number in its key */
     struct http2 *http2;
 };
 
@@ -58,8 +59,11 @@ struct options {
     uint64_t keys;
     uint64_t rate;       /* requests a second; 0: the closed loop */
     const char *samples; /* the file of all answers, or NULL */
-    bool in_sequence; /* keys count up, instead of random ones */
-    int victim;       /* > 0: failover, this pid is killed; 1: nobody is */
+    bool in_sequence;    /* keys count up, instead of random ones */
+    uint64_t key_first;
+    int victim;               /* > 0: failover, this pid is killed; 1: nobody is */
+    const char *event;        /* around: this command runs while all is written to, or NULL */
+    const char *acknowledged; /* around: the file of acknowledged keys */
 };
 
 /* What has been counted. */
@@ -103,5 +107,9 @@ double latency_max_us(void);
 
 /* failover.c: kills the victim, and says when a survivor answers a write. -> exit code */
 int failover(int epoll);
+
+/* around.c: runs a command beside writes, and says how long none was acknowledged. -> exit code */
+int around(int epoll);
+void around_acknowledged(struct slice key, uint64_t sent_ns, uint64_t now);
 
 #endif

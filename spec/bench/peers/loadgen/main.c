@@ -6,11 +6,13 @@
  *   -P PORTS      connections are dealt over them in turn
  *   -c N -d N     connections, and requests out on each
  *   -t S -n N     seconds, and most requests
- *   -k N -v N     bytes of a key and of a value;  -K N: how many keys;  -q: in sequence, not random
+ *   -k N -v N     bytes of a key and of a value;  -K N: how many keys;  -q: in sequence, not random;  -b N: from N on
  *   -r N          N requests a second, whatever is answered, instead of -d; a latency begins when its request was due
  *   -l FILE       a line for each answer: when its request was due, sent and answered, in us of the monotonic clock
  *   -a TEXT       rpc: command; etcd: put get sget; raw: w r; resp: words with {k} {v}
  *   -X PID        failover: kill PID (1: nobody), then write to each port every 5 ms; the time of the first success
+ *   -E COMMAND    run it while a write goes out each ms; the longest time without an acknowledged one. Give -q, too
+ *   -A FILE       for -E: the keys that were acknowledged, a line each
  *
  * Only answers within the run count. TERM ends it early. */
 #include <poll.h>
@@ -108,6 +110,15 @@ static void read_option(int letter)
     case 'q':
         options.in_sequence = true;
         break;
+    case 'b':
+        options.key_first = strtoull(optarg, NULL, 10);
+        break;
+    case 'E':
+        options.event = optarg;
+        break;
+    case 'A':
+        options.acknowledged = optarg;
+        break;
     case 'X':
         options.victim = atoi(optarg);
         break;
@@ -119,7 +130,7 @@ static void read_option(int letter)
 static void read_options(int count, char **words)
 {
     int letter;
-    while ((letter = getopt(count, words, "p:P:c:d:t:n:k:v:K:r:l:a:qX:")) != -1)
+    while ((letter = getopt(count, words, "p:P:c:d:t:n:k:v:K:b:r:l:a:qX:E:A:")) != -1)
         read_option(letter);
     if (options.protocol == NULL || options.ports_count == 0)
         die("-p and -P are needed");
@@ -127,6 +138,8 @@ static void read_options(int count, char **words)
         options.depth > RING / 2 || options.key_bytes < 2 || options.key_bytes > 255 || options.keys < 1 ||
         options.value_bytes > 1 << 24 || options.seconds > SECONDS_MAX || options.rate > 1000000)
         die("an option is out of range");
+    if (options.event != NULL && (options.acknowledged == NULL || !options.in_sequence))
+        die("-E needs -A and -q");
     if (options.action == NULL)
         options.action = options.protocol->action;
     if (options.protocol->prepare != NULL)
@@ -259,6 +272,8 @@ int main(int count, char **words)
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (options.victim > 0)
         return failover(epoll);
+    if (options.event != NULL)
+        return around(epoll);
     struct connection *connections = mem_zalloc((size_t)options.connections, sizeof *connections);
     for (int i = 0; i < options.connections; i++)
         if (!connection_open(&connections[i], i))

@@ -27,7 +27,7 @@ static void take(struct connection *connection, struct slice answer)
     if (pack_read_array(&reader, &count) != STATUS_OK || count < 4 || pack_read_u64(&reader, &type) != STATUS_OK ||
         type != 1 || pack_read_u64(&reader, &id) != STATUS_OK || pack_read(&reader, &error) != STATUS_OK)
         die("an answer that is none");
-    if (error.type != PACK_NIL && counts.refused < 3)
+    if (error.type != PACK_NIL && options.event == NULL && counts.refused < 3)
         fprintf(stderr, "refused: an error of MessagePack type %d\n", (int)error.type);
     connection_answered(connection, (uint32_t)id, error.type == PACK_NIL);
 }
