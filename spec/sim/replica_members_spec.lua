@@ -1,4 +1,5 @@
 -- Nodes that join and leave, on whole nodes (replica/members.c, change.c, observe.c): numbers are those of the list in spec/README.md.
+local core = require 'spec.support.core'
 local W = require 'spec.support.replicas'
 local membership = require 'spec.support.membership'
 
@@ -126,8 +127,10 @@ describe('a directory', function()
     local w = grown(3)
     all_vote(w, 3)
     w:crash(2)
-    local disk = w.C.replica_world_disk(w.world, 2)
-    for _, name in ipairs { 'vote', 'log-00000001', 'log-00000002', 'log-00000003' } do disk.remove(disk, name) end
+    local identity, disk = core.ffi.new('struct identity[1]'), w.C.replica_world_disk(w.world, 2)
+    assert.equal(0, tonumber(w.C.identity_load(disk, identity, core.buffer())))
+    w.C.replica_world_wipe(w.world, 2)
+    assert.equal(0, tonumber(w.C.identity_save(disk, identity)))
     w:start(2)
     w:run(10)
     assert.is_false(w:status(2).up)
