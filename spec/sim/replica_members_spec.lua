@@ -104,6 +104,39 @@ describe('a member that is removed', function()
   end)
 end)
 
+describe('a node that was removed and let in again', function()
+  -- A member that lagged behind its return told it that it was removed, and it ended (seed 4327 with churn).
+  it('is not ended by a member that has yet to hear of that', function()
+    local w = grown(4)
+    all_vote(w, 3)
+    local leader = w:leader()
+    w:crash(3)
+    assert.truthy(w:change(leader, { { op = 'remove', id = 4 } }).ok)
+    w:until_true('removed', function() return #w:members(leader).members == 3 end)
+    local lags = (leader + 1) % 3
+    w:run(500)
+    for i = 0, 2 do
+      if i ~= lags then
+        w:cut(i, lags)
+        w:cut(lags, i)
+      end
+    end
+    w:run(1000)
+    assert.truthy(w:change(leader, { { op = 'add', id = 4, address = 'h:7303' } }).ok)
+    local incarnation = tonumber(w.C.replica_world_joiner(w.world, 3, 0))
+    assert.truthy(w:call(leader, 'tidelock.join', { id = 4, incarnation = incarnation, address = 'h:7303' }).ok)
+    w:run(300)
+    w:start(3)
+    w:run(1000)
+    assert.is_true(w:status(3).up, w:fatal(3))
+    for i = 0, 2 do
+      w:cut(i, lags, false)
+      w:cut(lags, i, false)
+    end
+    w:equal()
+  end)
+end)
+
 describe('a directory', function()
   it('that is lost is another node: its id is refused, and the new one takes its place (bugs 66, 67)', function()
     local w = grown(4)
