@@ -78,8 +78,20 @@ static void merge(lua_State *L, int from, int to, int lo, int middle, int hi)
     }
 }
 
-/* A stable merge sort over copies: the list is written when all is done, so an error leaves it as it was, and an order
- * function that contradicts itself gives some order, everywhere the same. */
+/* What is sorted has no element that comes before the one in front of it, unless the order is none. */
+static void check_order(lua_State *L, int from, int count)
+{
+    for (int i = 2; i <= count && !lua_isnil(L, ORDER); i++) {
+        lua_rawgeti(L, from, i - 1);
+        lua_rawgeti(L, from, i);
+        if (comes_before(L))
+            luaL_error(L, "table.sort: the order contradicts itself: of two elements each comes before the other");
+        lua_pop(L, 2);
+    }
+}
+
+/* A stable merge sort over copies: the list is written when all is done, so an error leaves it as it was. An order function
+ * that contradicts itself ends sooner or later, everywhere alike, and is found out in the end, if the result shows it. */
 static int list_sort(lua_State *L)
 {
     list_check_open(L, "table.sort");
@@ -104,6 +116,7 @@ static int list_sort(lua_State *L)
         from = from == FROM ? TO : FROM;
         to = to == TO ? FROM : TO;
     }
+    check_order(L, from, count);
     for (int i = 1; i <= count; i++) {
         lua_rawgeti(L, from, i);
         lua_rawseti(L, LIST, i);
