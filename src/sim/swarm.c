@@ -118,8 +118,8 @@ static void make_world(struct swarm *swarm, struct prng *prng)
     swarm->election_ms = how.election_ms;
     swarm->snapshot_ms = (uint64_t)LIVENESS_SNAPSHOTS * how.snapshot_ms_max + 4000;
     if (how.snapshots.rate != 0)
-        swarm->snapshot_ms +=
-            (swarm->options.churn != 0 ? LIVENESS_JOINERS : 1) * LIVENESS_BYTES * 1000 / how.snapshots.rate;
+        swarm->snapshot_ms += (swarm->options.churn != 0 ? (uint64_t)LIVENESS_JOINERS : 1) * LIVENESS_BYTES * 1000 /
+                              how.snapshots.rate;
     swarm->field.delay_ms_max = how.delay_ms_max;
     swarm->field.write_ms_max = how.write_ms_max;
     swarm->field.apply_ms_max = how.apply_ms_max;
