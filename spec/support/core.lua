@@ -89,10 +89,11 @@ end
 -- The text is kept for a while: nothing else may hold it until the call that it goes to has read it (async-raft's singlenode, seed 576,
 -- was told that 441 is 40).
 local KEPT = 64
-local kept, kept_at = {}, 0
+core.kept = {}
+local kept_at = 0
 function core.slice(text)
   kept_at = kept_at % KEPT + 1
-  kept[kept_at] = text
+  core.kept[kept_at] = text
   return ffi.new('struct slice', { data = ffi.cast('const uint8_t *', text), size = #text })
 end
 
