@@ -217,6 +217,17 @@ describe('a learner', function()
     w:equal()
   end)
 
+  it('that is silent is said to be, for as long as it is', function()
+    local w = grown(3)
+    assert.equal(0, w:members(0).members[3].silent_ms)
+    w:crash(2)
+    w:run(2000)
+    local silent = w:members(0).members[3].silent_ms
+    assert.is_true(silent > 1500 and silent < 2500, silent)
+    w:start(2)
+    w:until_true('it is heard', function() return w:members(0).members[3].silent_ms == 0 end)
+  end)
+
   it('that comes late takes a snapshot, and the members with it', function()
     local w = W.formed { nodes = 4, founders = 3, snapshots = { entries = 20, keep = 5 }, segment_bytes = 65536 }
     for i = 1, 120 do assert.equal(i, w:call(i % 3, 'counter.add', 'a').value) end

@@ -10,7 +10,6 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "base/mutant.h"
 #include "base/trace.h"
 #include "replica/state.h"
 #include "wire/pack.h"
@@ -157,8 +156,8 @@ static void give_back(struct replica *replica, const char *why)
 static void again_later(struct replica *replica, const char *why)
 {
     const struct changing *all = &replica->changing;
-    if (!MUTANT(299) && replica->now.boot_ms - all->since >
-                            PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms)
+    if (replica->now.boot_ms - all->since >
+        PATIENCE_ELECTIONS * (uint64_t)replica->raft_options.election_timeout_ms)
         give_back(replica, why);
 }
 

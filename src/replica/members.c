@@ -414,7 +414,7 @@ bool members_was_removed(const struct replica *replica, const struct message_hel
 
 bool members_may_end(const struct replica *replica)
 {
-    return !replica->identity.joined || replica->membering.ever || MUTANT(292);
+    return !replica->identity.joined || replica->membering.ever;
 }
 
 /* --- the turn ------------------------------------------------------------------------------------------------------------- */
