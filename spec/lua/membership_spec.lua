@@ -164,6 +164,25 @@ describe('membership without a policy', function()
     assert.same({ invited = 6 }, m:ask('operator', { op = 'add', id = 6, address = 'a:6' })) -- that decides nothing
   end)
 
+  -- The leader had begun with it when the forced one came: its line said that it was not done, and it was.
+  it('tells the one that was set aside from one that the leader had begun with', function()
+    local m = four()
+    local before = m.members
+    m:ask('operator', { op = 'demote', id = 2 })
+    local begun = m:decision()
+    m:ask('operator', { op = 'remove', id = 3 }, { force = true })
+    m:ask('operator', { op = 'remove', id = 4 }, { force = true })
+    m:carry_out(false, begun)
+    assert.equal('1v 2l 3v 4l', m:who())
+    local lines = m:history()
+    assert.same({ true, 'a forced request took its place', 'another configuration came first' },
+      { lines[2].done, lines[3].done, lines[4].done })
+    assert.equal(m.index, lines[2].configuration)
+    m:ask('operator', { op = 'promote', id = 2 })
+    m:configure { before[1], before[2], before[4] } -- what it had led to, but another configuration came since
+    assert.equal('a forced request took its place', m:history()[3].done)
+  end)
+
   it('says what became of a decision: done, undone, overtaken, given back', function()
     local m = four()
     local before = m.members

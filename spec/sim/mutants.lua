@@ -226,6 +226,7 @@ local mutants = {
   { 245, 'a learner is promoted that has not caught up' },
   { 246, 'a change leaves voters of whom no majority is heard' },
   { 247, 'the history of members has no bound' },
+  { 288, 'a decision that was set aside when the leader had begun with it is said not to be done' },
   { 248, 'whoever asks to join is let in, invited or not' },
   { 249, 'a request is taken though it expects another configuration' },
   { 250, 'a policy that failed leaves what it did to its memory' },

@@ -181,9 +181,9 @@ local function joint_of(old, new)
   return changed and list or nil
 end
 
--- Carries out the decision, as a leader does; joint_only: the change stays half done.
-function M:carry_out(joint_only)
-  local decision = assert(self:decision(), 'nothing was decided')
+-- Carries out the decision, or one that waited before, as a leader does; joint_only: the change stays half done.
+function M:carry_out(joint_only, decision)
+  decision = decision or assert(self:decision(), 'nothing was decided')
   local target = members_of(decision.members)
   local joint = joint_of(self.members, target)
   if joint then self:configure(joint) end

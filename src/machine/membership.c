@@ -58,7 +58,7 @@ bool membership_decide(struct machine *machine, const struct entry *entry, const
                                           .why = why,
                                           .changes = buffer_slice(&packed),
                                           .members = buffer_slice(&members)};
-        membership_end_decision(machine, 0, "a forced request took its place");
+        membership_set_aside(machine);
         membership_put_decision(machine, &decision);
         LOG(LOG_INFO, "machine", "members: %s of node %llu, decided by %.*s at entry %llu: %.*s",
             change_op_name(changes->list[0].op), (unsigned long long)changes->list[0].id, (int)by.size,
@@ -128,18 +128,26 @@ static bool are_members(const struct members *members, struct slice packed)
     return same;
 }
 
-/* The next configuration came while a decision waited: it is what was decided, or the decision is over. */
+/* The next configuration came while a decision waited: it is what was decided, or the decision is over. Then it may be one that was
+ * set aside when the leader had begun with it. */
 static void settle_decision(struct machine *machine, const struct decision *decision, const struct members *next)
 {
+    const char *done = members_joint(next) ? NULL : "";
     raft_index index = decision->index;
-    bool reached = decision->members.size > 0 && are_members(next, decision->members);
-    if (!reached)
+    if (decision->members.size > 0 && are_members(next, decision->members)) {
+        membership_end_decision(machine, next->id, done);
+    } else {
+        struct buffer packed = {0};
+        struct members after;
+        members_without_old(next, &after);
+        members_pack(&after, &packed);
         membership_end_decision(machine, 0, "another configuration came first");
-    else if (members_joint(next))
-        membership_end_decision(machine, next->id, NULL);
-    else
-        membership_end_decision(machine, next->id, "");
-    if (reached && members_joint(next))
+        index = membership_find_aside(machine, buffer_slice(&packed));
+        if (index > 0)
+            membership_note_done(machine, index, next->id, done);
+        buffer_close(&packed);
+    }
+    if (index > 0 && done == NULL)
         membership_set_number(machine, "doing", index);
 }
 
@@ -165,6 +173,7 @@ static void settle(struct machine *machine, const struct members *next)
         settle_joint(machine, doing, next);
     if (membership_decision(machine, &decision))
         settle_decision(machine, &decision, next);
+    membership_drop_all(machine, "aside");
 }
 
 /* Whose place was to be taken is gone, and who was to take it has joined. */
@@ -207,7 +216,7 @@ void membership_configure(struct machine *machine, const struct entry *entry, bo
     struct membership_events events = {0};
     struct membership *membership = machine->membership;
     struct members *next = mem_zalloc(1, sizeof *next);
-    static const char *const of_a_cluster[] = {"decision", "doing", "facts", "invited", "leader"};
+    static const char *const of_a_cluster[] = {"aside", "decision", "doing", "facts", "invited", "leader"};
     if (members_unpack(entry->payload, next) != STATUS_OK)
         next->count = 0;
     next->id = entry->index;

@@ -175,34 +175,6 @@ static void pack_tags(const struct member *member, struct buffer *out)
         pack_map(out, 0);
 }
 
-static void pack_member(const struct machine *machine, const struct member *member,
-                        const struct member_facts *facts, bool leads, struct buffer *out)
-{
-    pack_map(out, 11);
-    pack_text(out, slice_text("address"));
-    pack_text(out, slice_text(member->address));
-    pack_text(out, slice_text("caught_up"));
-    pack_boolean(out, facts->caught_up);
-    pack_text(out, slice_text("id"));
-    pack_u64(out, member->id);
-    pack_text(out, slice_text("is_leader"));
-    pack_boolean(out, leads);
-    pack_text(out, slice_text("lag"));
-    pack_u64(out, facts->lag);
-    pack_text(out, slice_text("parked"));
-    pack_boolean(out, facts->parked);
-    pack_text(out, slice_text("role"));
-    pack_text(out, slice_text(member_role_name(member)));
-    pack_text(out, slice_text("silent_ms"));
-    pack_u64(out, member_silent_ms(machine, facts));
-    pack_text(out, slice_text("steady_ms"));
-    pack_u64(out, member_steady_ms(machine, facts));
-    pack_text(out, slice_text("tags"));
-    pack_tags(member, out);
-    pack_text(out, slice_text("zone"));
-    pack_text(out, slice_text(member->zone));
-}
-
 /* The view of review and admit, of replicated facts alone. */
 static void pack_view(const struct machine *machine, struct buffer *out)
 {
@@ -221,7 +193,7 @@ static void pack_view(const struct machine *machine, struct buffer *out)
     pack_text(out, slice_text("members"));
     pack_array(out, (uint32_t)members->count);
     for (size_t i = 0; i < members->count; i++)
-        pack_member(machine, &members->list[i], &facts[i], members->list[i].id == leader, out);
+        membership_pack_member(machine, &members->list[i], &facts[i], members->list[i].id == leader, out);
     pack_text(out, slice_text("now"));
     pack_u64(out, machine->now_ms);
     pack_text(out, slice_text("pending"));

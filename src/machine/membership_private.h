@@ -131,6 +131,10 @@ void membership_invite(struct machine *machine, const struct invitation *invitat
 /* All of them, by id. */
 size_t membership_invited(const struct machine *machine, struct invitation list[MEMBERSHIP_INVITED_MAX]);
 
+/* What a member is, and is known of it: a map, for the policy's view and for who asks. */
+void membership_pack_member(const struct machine *machine, const struct member *member,
+                            const struct member_facts *facts, bool leads, struct buffer *out);
+
 /* The decision that waits, borrowed until the tree changes. False: none does. */
 struct decision {
     raft_index index;
@@ -147,6 +151,10 @@ bool membership_decision(const struct machine *machine, struct decision *decisio
 void membership_put_decision(struct machine *machine, const struct decision *decision);
 /* Takes it away; its line of the history says what became of it (NULL: that is still under way). */
 void membership_end_decision(struct machine *machine, uint64_t configuration, const char *done);
+/* A forced request takes its place, if one waits. The leader may have begun with it; so what it leads to is kept, and found by that,
+ * until the next configuration came: the index of its line of the history; 0: there is none. */
+void membership_set_aside(struct machine *machine);
+raft_index membership_find_aside(const struct machine *machine, struct slice members);
 /* What a line of the history says from now on; done NULL: under way, "": it was done. Nothing, if the line is gone. */
 void membership_note_done(struct machine *machine, raft_index index, uint64_t configuration, const char *done);
 

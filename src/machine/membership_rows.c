@@ -315,6 +315,7 @@ static void bound_history(struct machine *machine)
         first = number_of(key);
         tree_cursor_close(cursor);
         (void)membership_drop_at(machine, "history", first);
+        (void)membership_drop_at(machine, "aside", first);
     }
     buffer_close(&lo);
     buffer_close(&hi);
@@ -370,6 +371,37 @@ void membership_end_decision(struct machine *machine, uint64_t configuration, co
         return;
     membership_note_done(machine, decision.index, configuration, done);
     membership_drop(machine, "decision");
+}
+
+void membership_set_aside(struct machine *machine)
+{
+    struct decision decision;
+    struct buffer members = {0};
+    if (!membership_decision(machine, &decision))
+        return;
+    buffer_append(&members, decision.members.data, decision.members.size); /* the tree is about to change */
+    if (members.size > 0)
+        membership_put_at(machine, "aside", decision.index, buffer_slice(&members));
+    membership_end_decision(machine, 0, "a forced request took its place");
+    buffer_close(&members);
+}
+
+raft_index membership_find_aside(const struct machine *machine, struct slice members)
+{
+    struct buffer lo = {0};
+    struct buffer hi = {0};
+    struct slice key;
+    struct slice value;
+    raft_index found = 0;
+    bounds_of("aside", &lo, &hi);
+    struct tree_cursor *cursor = tree_cursor_open(machine->tree, buffer_slice(&lo), buffer_slice(&hi), false);
+    while (found == 0 && tree_cursor_next(cursor, &key, &value))
+        if (slice_equal(value, members) && !MUTANT(288))
+            found = number_of(key);
+    tree_cursor_close(cursor);
+    buffer_close(&lo);
+    buffer_close(&hi);
+    return found;
 }
 
 /* --- telling ---------------------------------------------------------------------------------------------------------- */
@@ -448,8 +480,8 @@ static void pack_name(struct buffer *out, const char *name)
     pack_text(out, slice_text(name));
 }
 
-static void pack_member(const struct machine *machine, const struct member *member,
-                        const struct member_facts *facts, uint64_t leader, struct buffer *out)
+void membership_pack_member(const struct machine *machine, const struct member *member,
+                            const struct member_facts *facts, bool leads, struct buffer *out)
 {
     pack_map(out, 13);
     pack_name(out, "address");
@@ -459,7 +491,7 @@ static void pack_member(const struct machine *machine, const struct member *memb
     pack_name(out, "id");
     pack_u64(out, member->id);
     pack_name(out, "is_leader");
-    pack_boolean(out, member->id == leader);
+    pack_boolean(out, leads);
     pack_name(out, "lag");
     pack_u64(out, facts->lag);
     pack_name(out, "old"); /* while it is joint: it voted before, and will not */
@@ -491,7 +523,7 @@ static void pack_members(const struct machine *machine, struct buffer *out)
     membership_all_facts(machine, facts);
     pack_array(out, (uint32_t)members->count);
     for (size_t i = 0; i < members->count; i++)
-        pack_member(machine, &members->list[i], &facts[i], leader, out);
+        membership_pack_member(machine, &members->list[i], &facts[i], members->list[i].id == leader, out);
 }
 
 void machine_pack_membership(const struct machine *machine, struct buffer *out)
