@@ -99,15 +99,6 @@ static void on_bulk_dialled(void *context, int fd)
     link->link = link_opened(node->replica, peer->id, true, link->connection, node_time());
 }
 
-void peers_dial_bulk(struct node *node, node_id id)
-{
-    for (size_t i = 0; i < REPLICA_PEERS_MAX; i++) {
-        struct node_peer *peer = &node->peers[i];
-        if (peer->id == id && peer->bulk_dial == NULL)
-            peer->bulk_dial = dial_start(node->net, peer->address, on_bulk_dialled, peer);
-    }
-}
-
 static void on_retry(struct ev_loop *loop, ev_timer *watcher, int events)
 {
     (void)events;
@@ -147,6 +138,15 @@ static struct node_peer *find(struct node *node, node_id id)
         if (node->peers[i].id == id)
             return &node->peers[i];
     return NULL;
+}
+
+void peers_dial_bulk(struct node *node, node_id id)
+{
+    struct node_peer *peer = find(node, id);
+    if (peer == NULL)
+        link_not_opened(node->replica, id, node_time()); /* it is dialled no more, or not yet */
+    else if (peer->bulk_dial == NULL)
+        peer->bulk_dial = dial_start(node->net, peer->address, on_bulk_dialled, peer);
 }
 
 static void add(struct node *node, const struct identity_member *member)

@@ -6,7 +6,6 @@
  */
 #include <string.h>
 
-#include "base/mutant.h"
 #include "replica/state.h"
 #include "wire/pack.h"
 

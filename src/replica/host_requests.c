@@ -4,6 +4,8 @@
  * names stand for what is proposed. Here is also what the leader proposes unasked because the machine waits for it: that
  * what is due happens, and the next step of a migration. Private to replica/.
  */
+#include <stddef.h>
+
 #include "base/mutant.h"
 #include "machine/deploy.h"
 #include "machine/membership.h"
@@ -118,33 +120,64 @@ struct said_change {
     uint64_t id, with, incarnation, priority;
 };
 
-static bool read_said(struct pack_reader *reader, struct said_change *said)
+struct said_options {
+    bool force;
+    uint64_t expected;
+    struct slice why;
+};
+
+/* What a map of outsiders may hold, and where it goes. */
+struct said_field {
+    const char *name;
+    enum { SAID_TEXT, SAID_NUMBER, SAID_BOOLEAN, SAID_ANY } kind;
+    size_t at;
+};
+
+static const struct said_field change_fields[] = {
+    {"op", SAID_TEXT, offsetof(struct said_change, op)},
+    {"id", SAID_NUMBER, offsetof(struct said_change, id)},
+    {"with", SAID_NUMBER, offsetof(struct said_change, with)},
+    {"address", SAID_TEXT, offsetof(struct said_change, address)},
+    {"incarnation", SAID_NUMBER, offsetof(struct said_change, incarnation)},
+    {"zone", SAID_TEXT, offsetof(struct said_change, zone)},
+    {"tags", SAID_ANY, offsetof(struct said_change, tags)},
+    {"priority", SAID_NUMBER, offsetof(struct said_change, priority)},
+    {NULL, SAID_ANY, 0}};
+
+static const struct said_field option_fields[] = {
+    {"force", SAID_BOOLEAN, offsetof(struct said_options, force)},
+    {"expected", SAID_NUMBER, offsetof(struct said_options, expected)},
+    {"why", SAID_TEXT, offsetof(struct said_options, why)},
+    {NULL, SAID_ANY, 0}};
+
+static enum status read_field(struct pack_reader *reader, const struct said_field *field, unsigned char *to)
+{
+    switch (field->kind) {
+    case SAID_TEXT:
+        return pack_read_text(reader, (struct slice *)(void *)(to + field->at));
+    case SAID_NUMBER:
+        return pack_read_u64(reader, (uint64_t *)(void *)(to + field->at));
+    case SAID_BOOLEAN:
+        return pack_read_boolean(reader, (bool *)(to + field->at));
+    default:
+        return pack_skip(reader, PACK_DEPTH_MAX, (struct slice *)(void *)(to + field->at));
+    }
+}
+
+/* A map that holds these fields, or some of them, and nothing else. */
+static bool read_fields(struct pack_reader *reader, const struct said_field *fields, void *to)
 {
     uint32_t count = 0;
     if (pack_read_map(reader, &count) != STATUS_OK)
         return false;
     for (uint32_t i = 0; i < count; i++) {
         struct slice name;
-        enum status status = STATUS_INVALID;
+        const struct said_field *field = fields;
         if (pack_read_text(reader, &name) != STATUS_OK)
             return false;
-        if (slice_equal(name, slice_text("op")))
-            status = pack_read_text(reader, &said->op);
-        else if (slice_equal(name, slice_text("address")))
-            status = pack_read_text(reader, &said->address);
-        else if (slice_equal(name, slice_text("zone")))
-            status = pack_read_text(reader, &said->zone);
-        else if (slice_equal(name, slice_text("tags")))
-            status = pack_skip(reader, PACK_DEPTH_MAX, &said->tags);
-        else if (slice_equal(name, slice_text("id")))
-            status = pack_read_u64(reader, &said->id);
-        else if (slice_equal(name, slice_text("with")))
-            status = pack_read_u64(reader, &said->with);
-        else if (slice_equal(name, slice_text("incarnation")))
-            status = pack_read_u64(reader, &said->incarnation);
-        else if (slice_equal(name, slice_text("priority")))
-            status = pack_read_u64(reader, &said->priority);
-        if (status != STATUS_OK)
+        while (field->name != NULL && !slice_equal(name, slice_text(field->name)))
+            field++;
+        if (field->name == NULL || read_field(reader, field, to) != STATUS_OK)
             return false;
     }
     return true;
@@ -180,41 +213,14 @@ static const char *encode_join(struct slice args, struct buffer *payload)
     struct pack_reader reader = pack_reader_make(args);
     struct said_change said = {.op = slice_text("add")};
     uint32_t count = 0;
-    if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 || !read_said(&reader, &said) || said.id == 0 ||
-        said.incarnation == 0 || !formation_address(said.address) || !slice_equal(said.op, slice_text("add")))
+    if (pack_read_array(&reader, &count) != STATUS_OK || count != 1 ||
+        !read_fields(&reader, change_fields, &said) || said.id == 0 || said.incarnation == 0 ||
+        !formation_address(said.address) || !slice_equal(said.op, slice_text("add")))
         return join_usage;
     pack_request_head(payload, "join", false, 0, 4);
     pack_array(payload, 1);
     pack_said(&said, payload);
     return NULL;
-}
-
-struct said_options {
-    bool force;
-    uint64_t expected;
-    struct slice why;
-};
-
-static bool read_options(struct pack_reader *reader, struct said_options *options)
-{
-    uint32_t count = 0;
-    if (pack_read_map(reader, &count) != STATUS_OK)
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
-        struct slice name;
-        enum status status = STATUS_INVALID;
-        if (pack_read_text(reader, &name) != STATUS_OK)
-            return false;
-        if (slice_equal(name, slice_text("force")))
-            status = pack_read_boolean(reader, &options->force);
-        else if (slice_equal(name, slice_text("expected")))
-            status = pack_read_u64(reader, &options->expected);
-        else if (slice_equal(name, slice_text("why")))
-            status = pack_read_text(reader, &options->why);
-        if (status != STATUS_OK)
-            return false;
-    }
-    return true;
 }
 
 static const char *encode_members(struct slice args, struct buffer *payload)
@@ -228,11 +234,12 @@ static const char *encode_members(struct slice args, struct buffer *payload)
                 pack_read_array(&reader, &listed) == STATUS_OK && listed > 0 && listed <= MEMBERSHIP_CHANGES_MAX;
     for (uint32_t i = 0; good && i < listed; i++) {
         struct said_change said = {0};
-        good = read_said(&reader, &said) && (said.address.size == 0 || formation_address(said.address));
+        good = read_fields(&reader, change_fields, &said) &&
+               (said.address.size == 0 || formation_address(said.address));
         if (good)
             pack_said(&said, &changes);
     }
-    good = good && (count == 1 || read_options(&reader, &options));
+    good = good && (count == 1 || read_fields(&reader, option_fields, &options));
     if (good) {
         pack_request_head(payload, "operator", options.force, options.expected, options.why.size > 0 ? 5 : 4);
         pack_array(payload, listed);
