@@ -20,17 +20,15 @@ local function member_of(c, id)
   end
 end
 
-local unheard = { NO_LEADER = true, TIMEOUT = true, LOST = true }
-
 -- Asks until it is let in, or refused; what is in the way and can pass is waited for. patience: for how long, in ms, where nobody
--- answers. -> true; nil, error
+-- answers. -> true; nil, error, whether it is that nobody answered
 local function ask(c, options, incarnation, patience, cli)
   local from, said = c.now(), nil
   while true do
     local answer, err = c:call('tidelock.join', describe(options, incarnation, member_of(c, options.id)))
     if answer then return true end
-    local passes = unheard[err.code] or err.code == 'CONFIG_PENDING' or err.code == 'BUSY'
-    if not passes or c.now() >= from + (unheard[err.code] and patience or PATIENCE_MS) then return nil, err end
+    local passes, busy = client.may_pass(err)
+    if not passes or c.now() >= from + (busy and PATIENCE_MS or patience) then return nil, err, passes and not busy end
     if said ~= err.code then cli.say('tidelock: ', err.message, '; asking again') end
     said = err.code
     c.sleep(RETRY_MS)
@@ -64,15 +62,15 @@ function join.enter(options, addresses, cli)
       ': a node that joins that one begins with an empty directory')
     return 78
   end
-  local ok, err = ask(c, options, incarnation, own and KNOWN_MS or PATIENCE_MS, cli)
+  local ok, err, unheard = ask(c, options, incarnation, own and KNOWN_MS or PATIENCE_MS, cli)
   cluster = cluster or ok and cluster_of(c)
   c:close()
-  if own and not ok and unheard[err.code] then
+  if own and not ok and unheard then
     cli.say('tidelock: ', addresses, ' could not be told that node ', options.id, ' starts (', err.message, '); it is a member already')
     return 0, false
   end
   if not ok then
-    cli.say('tidelock: ', addresses, unheard[err.code] and ' could not be asked' or (' does not let node %.0f in'):format(options.id), ': ',
+    cli.say('tidelock: ', addresses, unheard and ' could not be asked' or (' does not let node %.0f in'):format(options.id), ': ',
       err.message)
     return call.exit_code(err, true)
   end

@@ -106,12 +106,10 @@ local function await(c, index, deadline, cli)
   return found
 end
 
-local passing = { NO_LEADER = true, TIMEOUT = true, LOST = true, BUSY = true }
-
 -- A client of all members, too: whoever is asked now may be removed. -> client, the members; nil, error: then nothing was sent
 local function widen(c, options, deadline)
   local all, err
-  repeat all, err = look(c, 'tidelock.members', deadline) until all or not passing[err.code] or c.now() >= deadline
+  repeat all, err = look(c, 'tidelock.members', deadline) until all or not client.may_pass(err) or c.now() >= deadline
   if not all then return nil, err end
   local given = call.addresses(options)
   local list = { given }

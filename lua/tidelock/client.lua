@@ -129,6 +129,13 @@ local function is_passing(err)
   return err.definite and (err.code == 'NO_LEADER' or err.code == 'BUSY')
 end
 
+-- Whether what may be asked twice is worth asking again: nobody answers for the cluster (true), or it says that it has something to
+-- do first (true, true).
+function client.may_pass(err)
+  local busy = err.code == 'BUSY' or err.code == 'CONFIG_PENDING'
+  return busy or err.code == 'NO_LEADER' or err.code == 'TIMEOUT' or err.code == 'LOST', busy
+end
+
 -- What is told of a command whose last attempt ended in `err`, when one before may have had an effect.
 local function of_all(err)
   if not err.definite or (err.index or 0) > 0 and err.code ~= 'SESSION_EXPIRED' and err.code ~= 'BUSY' then return err end

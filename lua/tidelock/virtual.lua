@@ -135,9 +135,7 @@ local function enter(self)
     if incarnation then
       answer, err = asked:call('tidelock.join', { id = self.id, incarnation = incarnation, address = self:address() })
     end
-    local passes = err and (err.code == 'CONFIG_PENDING' or err.code == 'NO_LEADER' or err.code == 'TIMEOUT' or err.code == 'LOST'
-      or err.code == 'BUSY')
-    if err and not passes then break end
+    if err and not client.may_pass(err) then break end
     if not answer then tasks.sleep(RETRY_MS) end
   until answer or driver.now() >= deadline
   local known = answer and asked:query_status()

@@ -38,6 +38,16 @@ local function not_led_by(w, old)
   return w:leader()
 end
 
+-- Cuts one of the first three nodes from the other two alone.
+local function apart(w, node, on)
+  for i = 0, 2 do
+    if i ~= node then
+      w:cut(i, node, on)
+      w:cut(node, i, on)
+    end
+  end
+end
+
 describe('a cluster of one', function()
   it('lets in whom an operator invited, as a learner, and makes a voter of it', function()
     local w = W.formed { nodes = 3, founders = 1 }
@@ -115,12 +125,7 @@ describe('a node that was removed and let in again', function()
     w:until_true('removed', function() return #w:members(leader).members == 3 end)
     local lags = (leader + 1) % 3
     w:run(500)
-    for i = 0, 2 do
-      if i ~= lags then
-        w:cut(i, lags)
-        w:cut(lags, i)
-      end
-    end
+    apart(w, lags)
     w:run(1000)
     assert.truthy(w:change(leader, { { op = 'add', id = 4, address = 'h:7303' } }).ok)
     local incarnation = tonumber(w.C.replica_world_joiner(w.world, 3, 0))
@@ -129,10 +134,7 @@ describe('a node that was removed and let in again', function()
     w:start(3)
     w:run(1000)
     assert.is_true(w:status(3).up, w:fatal(3))
-    for i = 0, 2 do
-      w:cut(i, lags, false)
-      w:cut(lags, i, false)
-    end
+    apart(w, lags, false)
     w:equal()
   end)
 end)
