@@ -84,6 +84,7 @@ local function summary(sums, seconds)
   return ('%s seed%s, %s simulated seconds (%.0f a second), %s events; commands and queries: %s ok, %s refused, %s unknown; %s'):format(
     thousands(sums.seeds), sums.seeds == 1 and '' or 's', thousands(sums.ms / 1000), sums.ms / 1000 / math.max(seconds, 0.001),
     thousands(sums.events), thousands(sums.ok), thousands(sums.refused), thousands(sums.unknown), struck_text(sums.struck))
+    .. (sums.ok == 0 and sums.refusal and '\nnothing was ever taken; the first refusal: ' .. sums.refusal or '')
 end
 
 -- The line that repeats the seed.

@@ -47,6 +47,7 @@ function sim.run(file, options)
     if not report then error(file .. ': ' .. why, 0) end
     report.seed, report.clients, report.commands, report.fault_ms = seed, how.clients, how.commands, how.fault_ms or 15000
     for k, v in pairs(sums) do if type(v) == 'number' and report[k] then sums[k] = v + report[k] end end
+    sums.refusal = sums.refusal or report.refusal
     for name, count in pairs(report.struck) do sums.struck[name] = (sums.struck[name] or 0) + count end
     sums.seeds = sums.seeds + 1
     if options.each then options.each(report, sums) end

@@ -150,6 +150,18 @@ for key in ctx.db.orders:pairs({ id }) do return key[2] end
     assert.truthy(said:find('%[%d up leader term %d'), said)
   end)
 
+  it('says why, where nothing was ever taken', function()
+    local service = write('dots.lua', "return { name = 'dots', version = 1, state = { m = 'map' },\n"
+      .. '  commands = { put = function(ctx, k) ctx.db.m[k] = 1 end } }')
+    local status, said = sim(service .. ' --seed 1')
+    assert.equal(0, status)
+    has('0 ok, ', said)
+    has("nothing was ever taken; the first refusal: SCRIPT_ERROR: dots.lua:2: a map", said)
+    status, said = sim('examples/kv.lua --seed 1')
+    assert.equal(0, status)
+    assert.is_nil(said:find('nothing was ever taken', 1, true))
+  end)
+
   it('refuses what makes no sense', function()
     for words, text in pairs {
       ['examples/kv.lua --faults crush'] = "--faults: there is no fault 'crush'; there are crash",

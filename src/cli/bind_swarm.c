@@ -201,6 +201,8 @@ static void push_report(lua_State *L, struct swarm *swarm, const struct swarm_re
     bind_set_number(L, "events", report->events);
     bind_set_number(L, "ok", report->ok);
     bind_set_number(L, "refused", report->refused);
+    if (report->refusal[0] != 0)
+        bind_set_text(L, "refusal", report->refusal);
     bind_set_number(L, "unknown", report->unknown);
     bind_set_number(L, "committed", report->committed);
     bind_set_number(L, "nodes", report->nodes);

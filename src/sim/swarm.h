@@ -93,6 +93,7 @@ struct swarm_report {
     uint64_t events;
     uint64_t ms; /* simulated */
     uint64_t ok, refused, unknown;
+    char refusal[200]; /* the first that an entry gave: code and message */
     uint64_t strikes;
     uint32_t nodes;            /* as drawn */
     uint32_t form_ms;          /* when the first phase began, after the swarm */

@@ -1,5 +1,6 @@
 /* sim/swarm_clients.c - the clients of a seed: what they ask, whom, when; by the workload or by a script of requests. See
  * sim/swarm.h. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -45,6 +46,17 @@ static bool has_code(const struct replica_world_reply *reply, const char *name)
     struct slice data = {0};
     return !reply->ok && reply->replies > 0 && error_unpack(reply->value, &code, &message, &data) == STATUS_OK &&
            slice_equal(code, slice_text(name));
+}
+
+/* For who wonders why nothing was taken. */
+static void keep_refusal(struct swarm_report *report, struct slice error)
+{
+    struct slice code;
+    struct slice message;
+    struct slice data;
+    if (error_unpack(error, &code, &message, &data) == STATUS_OK)
+        snprintf(report->refusal, sizeof report->refusal, "%.*s: %.*s", (int)code.size, (const char *)code.data,
+                 (int)message.size, (const char *)message.data);
 }
 
 /* With a session: what the client knows now, or that it asks again, as tidelock/client.lua does. */
@@ -110,6 +122,8 @@ static bool client_ends(struct swarm *swarm, uint32_t number)
         swarm_broke(swarm, "a query ended unknown");
     swarm->report->ok += outcome == SWARM_OK;
     swarm->report->refused += outcome == SWARM_REFUSED;
+    if (outcome == SWARM_REFUSED && reply.index > 0 && swarm->report->refusal[0] == 0)
+        keep_refusal(swarm->report, reply.value);
     swarm->report->unknown += outcome == SWARM_UNKNOWN;
     swarm->answers +=
         outcome == SWARM_OK || (workload->refusals_answer && outcome == SWARM_REFUSED && reply.index > 0);
