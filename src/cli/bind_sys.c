@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -215,19 +216,28 @@ static int sys_isatty(lua_State *L)
     return 1;
 }
 
-/* free_port() -> a port of the loopback that nobody listens on now */
+/* Below those that the kernel gives to connections that are dialled: between the look and its use none of those takes it. */
+enum { PORT_FIRST = 10240, PORTS = 32768 - PORT_FIRST, PORT_TRIES = 1000 };
+
+/* free_port() -> a port of the loopback that nobody listens on now; drawn, so that two programs that look do not find the same */
 static int sys_free_port(lua_State *L)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool found = false;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        if (fd >= 0)
-            close(fd);
-        return fail(L, "port");
+    for (int i = 0; i < PORT_TRIES && !found; i++) {
+        uint16_t drawn = 0;
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) {
+            if (fd >= 0)
+                close(fd);
+            return fail(L, "port");
+        }
+        address.sin_port = htons((uint16_t)(PORT_FIRST + drawn % PORTS));
+        found = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
     }
-    close(fd);
+    if (!found)
+        return fail(L, "port");
     lua_pushinteger(L, ntohs(address.sin_port));
     return 1;
 }
